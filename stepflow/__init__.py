@@ -1,0 +1,115 @@
+"""Stepflow: a workflow engine that a Python program can embed.
+
+The names below load on first use (PEP 562), so that `import stepflow` stays inert and light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepflow.blocking import SyncEngine, SyncRun, run, run_batch
+    from stepflow.components import Batch, Components, Context
+    from stepflow.config import open_engine
+    from stepflow.engine import Engine, Run
+    from stepflow.errors import (
+        ComponentError,
+        ConfigError,
+        FlowInvalidError,
+        InputInvalidError,
+        InvalidInputError,
+        LeaseLostError,
+        ResourceUnavailableError,
+        RetryAfter,
+        RunFailedError,
+        RunNotFoundError,
+        StepflowError,
+        StoreError,
+    )
+    from stepflow.flow.model import Flow
+    from stepflow.flow.read import flow_text, read_flow
+    from stepflow.records import ErrorCode, Failed, ItemResult, Json, RunRecord, RunStatus, Succeeded
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Batch": "components",
+    "ComponentError": "errors",
+    "Components": "components",
+    "ConfigError": "errors",
+    "Context": "components",
+    "Engine": "engine",
+    "ErrorCode": "records",
+    "Failed": "records",
+    "Flow": "flow.model",
+    "FlowInvalidError": "errors",
+    "InputInvalidError": "errors",
+    "InvalidInputError": "errors",
+    "ItemResult": "records",
+    "Json": "records",
+    "LeaseLostError": "errors",
+    "ResourceUnavailableError": "errors",
+    "RetryAfter": "errors",
+    "Run": "engine",
+    "RunFailedError": "errors",
+    "RunNotFoundError": "errors",
+    "RunRecord": "records",
+    "RunStatus": "records",
+    "StepflowError": "errors",
+    "StoreError": "errors",
+    "Succeeded": "records",
+    "SyncEngine": "blocking",
+    "SyncRun": "blocking",
+    "flow_text": "flow.read",
+    "open_engine": "config",
+    "read_flow": "flow.read",
+    "run": "blocking",
+    "run_batch": "blocking",
+}
+
+__all__ = [
+    "Batch",
+    "ComponentError",
+    "Components",
+    "ConfigError",
+    "Context",
+    "Engine",
+    "ErrorCode",
+    "Failed",
+    "Flow",
+    "FlowInvalidError",
+    "InputInvalidError",
+    "InvalidInputError",
+    "ItemResult",
+    "Json",
+    "LeaseLostError",
+    "ResourceUnavailableError",
+    "RetryAfter",
+    "Run",
+    "RunFailedError",
+    "RunNotFoundError",
+    "RunRecord",
+    "RunStatus",
+    "StepflowError",
+    "StoreError",
+    "Succeeded",
+    "SyncEngine",
+    "SyncRun",
+    "flow_text",
+    "open_engine",
+    "read_flow",
+    "run",
+    "run_batch",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The main job: an audit of all Python source that this interpreter can import."""

@@ -1,0 +1,1 @@
+"""Who answers for components in this process."""

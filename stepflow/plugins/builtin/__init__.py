@@ -1,0 +1,1 @@
+"""The components that come with the engine, one file each."""

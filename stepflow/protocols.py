@@ -1,0 +1,233 @@
+"""Who stands at each seam. Whoever writes a backend reads this, `records` and `errors`, and nothing else."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from stepflow.records import (
+    Blob,
+    BlobId,
+    BlobType,
+    ComponentInfo,
+    Entries,
+    ItemResult,
+    Json,
+    Outcome,
+    ParentLink,
+    RunId,
+    RunRecord,
+    RunStatus,
+    Task,
+    Verdict,
+    Write,
+)
+
+
+class Clock(Protocol):
+    """Time. Core code reads it and waits for it only here, so that a test can turn it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def timeout(self, seconds: float, *, shield: bool = False) -> "AbstractContextManager[Deadline]":
+        """A scope that is cancelled when the time is over, without raising."""
+        ...
+
+    def busy(self) -> AbstractContextManager[None]:
+        """While inside, work goes on that the clock cannot see (a thread, a process, a socket): a turned clock waits."""
+        ...
+
+
+class Deadline(Protocol):
+    """What `Clock.timeout` gives: whether the time ran out."""
+
+    @property
+    def cancelled_caught(self) -> bool: ...
+
+
+class Chance(Protocol):
+    """Everything that is drawn: jitter and ids. A seeded one makes a run repeat exactly."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        ...
+
+    def run_id(self, now: float) -> RunId:
+        """A new UUID version 7 for a time in seconds since the epoch."""
+        ...
+
+
+class Store(Protocol):
+    """The journal of every run. A run's state is whatever its journal says; nothing else is trusted after a crash."""
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
+        """Make every write durable in one transaction; one verdict a write, in order.
+
+        A write is stored whole or not at all, and one run's refusal does not touch the others. A write that was
+        stored before (same run, same `first`) is answered `Committed` and changes nothing.
+
+        Raises:
+            StoreUnavailableError: it may or may not have written; repeat the same writes.
+        """
+        ...
+
+    def read(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[Entries]:
+        """Every packed row with an entry beyond position `after`, oldest first, then stop.
+
+        The first row may begin at or before `after`; older entries that a checkpoint replaced may be gone.
+        """
+        ...
+
+
+class Runs(Protocol):
+    """Questions about runs. None of these is asked on the hot path."""
+
+    async def get(self, run_id: RunId) -> RunRecord | None: ...
+
+    async def find(self, prefix: str) -> Sequence[RunId]:
+        """Ids of at most two root runs that begin so; `last` gives the newest root run."""
+        ...
+
+    async def find_child(self, parent: ParentLink) -> RunRecord | None: ...
+
+    async def find_key(self, key: str) -> RunRecord | None:
+        """The newest root run that was submitted with this key."""
+        ...
+
+    async def list(
+        self,
+        *,
+        status: RunStatus | None = None,
+        flow_name: str | None = None,
+        root_id: RunId | None = None,
+        parent_id: RunId | None = None,
+        roots_only: bool = False,
+        limit: int = 100,
+        before: RunId | None = None,
+    ) -> Sequence[RunRecord]:
+        """Newest first, at most `limit`; `before` is the last id of the page before this one."""
+        ...
+
+    def results(self, run_id: RunId, *, after: int = -1) -> AsyncIterator[ItemResult]:
+        """The results stored so far of items beyond `after`, in item order."""
+        ...
+
+    async def forget_results(self, run_id: RunId, *, through: int) -> None:
+        """Results up to this item were delivered and will not be asked for again. A durable store keeps them."""
+        ...
+
+
+class Blobs(Protocol):
+    """Content by its id. Storing the same bytes again changes nothing: the first type wins."""
+
+    async def put(self, content: bytes, type: BlobType = BlobType.DATA, *, filename: str | None = None) -> BlobId: ...
+
+    async def get(self, blob_id: BlobId) -> Blob | None: ...
+
+
+class Backend(Protocol):
+    """A whole store, as `Engine(store=…)` takes it. Open it with `async with`."""
+
+    @property
+    def journal(self) -> Store: ...
+
+    @property
+    def runs(self) -> Runs: ...
+
+    @property
+    def blobs(self) -> Blobs: ...
+
+    async def __aenter__(self) -> "Backend": ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
+
+
+class SubRun(msgspec.Struct, frozen=True):
+    """A finished sub-run."""
+
+    id: RunId
+    status: RunStatus
+    results: tuple[Outcome, ...]  # in item order
+
+
+class Host(Protocol):
+    """What a plugin may ask of the engine while it performs a task."""
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def blobs(self) -> Blobs: ...
+
+    async def run_flow(
+        self,
+        task: Task,
+        flow: "BlobId | Mapping[str, Json]",
+        inputs: Sequence[Json],
+        *,
+        key: str | None = None,
+        variables: Mapping[str, Json] | None = None,
+        overrides: Json = None,
+        max_concurrency: int | None = None,
+    ) -> SubRun:
+        """Run a flow as a sub-run of the task's run and wait for its end; the task's slot is free meanwhile.
+
+        The flow is a stored flow's id or a document. Submitting again with the same key (of this item and step)
+        finds the first submission; without a key they are numbered in the order of the calls. Variables that the
+        flow declares and that are not given are passed down from the task's run.
+
+        Raises:
+            FlowInvalidError, InputInvalidError: the flow or its inputs are refused; nothing was started.
+            BlobNotFoundError: no flow has this id.
+            ComponentError: sub-runs are nested too deeply.
+        """
+        ...
+
+    def waiting(self, task: Task, reason: str) -> AbstractAsyncContextManager[None]:
+        """While inside, the task only waits: its slot is given back, and taken again at the end."""
+        ...
+
+    def report(self, task: Task, progress: Json) -> None:
+        """Tell whoever watches how far the task is. Not recorded."""
+        ...
+
+
+class Plugin(Protocol):
+    """Who answers for components.
+
+    A plugin is opened when a step first needs it and stays open until the engine closes.
+    """
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Entered and left by one and the same task."""
+        ...
+
+    def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo] | None:
+        """What can be called through a route with these params; None while that is not known yet. Must be cheap."""
+        ...
+
+    async def wait_components(self, params: Mapping[str, Json]) -> None:
+        """Return once `components(params)` is known."""
+        ...
+
+    async def perform(self, task: Task, host: Host) -> Outcome:
+        """Do the work. Whatever goes wrong is a `Failed`; only cancellation and bugs come out as exceptions.
+
+        The output is plain JSON and the caller's own (see `stepflow.plugins.normal`).
+        """
+        ...
+
+
+class Observer(Protocol):
+    """Watches what happens. Called after the event is durable, on the engine's loop; must not block or raise."""
+
+    def on_event(self, run_id: RunId, event: object) -> None:
+        """An event of `stepflow.run.events`."""
+        ...
+
+    def on_progress(self, task: Task, progress: Json) -> None: ...

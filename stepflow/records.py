@@ -1,0 +1,243 @@
+"""What crosses a seam: tasks and outcomes, runs and items, blobs and ids."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID, uuid5
+
+import msgspec
+
+if TYPE_CHECKING:
+    Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+else:
+    Json: TypeAlias = Any  # msgspec builds no decoder for a recursive alias
+
+RunId: TypeAlias = str
+"""A UUID version 7 as text, so ids sort by the time of submission."""
+
+TaskId: TypeAlias = str
+BlobId: TypeAlias = str
+"""SHA-256 of the stored bytes, 64 lower-case hexadecimal digits. A flow's id is the id of its canonical text."""
+
+
+class ErrorCode(StrEnum):
+    """Why a step or an item failed. The names are those of the wire protocol."""
+
+    UNSPECIFIED = "UNSPECIFIED"
+    TIMEOUT = "TIMEOUT"
+    INVALID_INPUT = "INVALID_INPUT"
+    COMPONENT_FAILED = "COMPONENT_FAILED"
+    CANCELLED = "CANCELLED"
+    UNREACHABLE = "UNREACHABLE"
+    COMPONENT_NOT_FOUND = "COMPONENT_NOT_FOUND"
+    RESOURCE_UNAVAILABLE = "RESOURCE_UNAVAILABLE"
+    EXPRESSION_FAILURE = "EXPRESSION_FAILURE"
+    ORCHESTRATOR_ERROR = "ORCHESTRATOR_ERROR"
+    WORKER_ERROR = "WORKER_ERROR"
+
+
+TRANSPORT_CODES = frozenset({ErrorCode.TIMEOUT, ErrorCode.UNREACHABLE})
+"""Failures of the way to the component: retried without being asked."""
+
+COMPONENT_CODES = frozenset({ErrorCode.COMPONENT_FAILED, ErrorCode.RESOURCE_UNAVAILABLE})
+"""Failures of the component itself: retried where the step asks for it."""
+
+
+class Succeeded(msgspec.Struct, frozen=True):
+    """The component answered."""
+
+    output: Json
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The component answered that it could not. A fact to record, not an error to raise."""
+
+    code: ErrorCode
+    message: str
+    data: Json = None
+    retry_after_s: float | None = None  # set by RetryAfter: the next attempt waits exactly this long
+    may_retry: bool = True  # False: no policy may retry it, whatever the code says
+
+
+Outcome: TypeAlias = Succeeded | Failed
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Json]:
+    """The result object of the flow language: `{"outcome": "success", …}` or `{"outcome": "failed", …}`."""
+    if isinstance(outcome, Succeeded):
+        return {"outcome": "success", "result": outcome.output}
+    error: dict[str, Json] = {"code": outcome.code.value, "message": outcome.message}
+    if outcome.data is not None:
+        error["data"] = outcome.data
+    return {"outcome": "failed", "error": error}
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One step's work, on its way to a plugin."""
+
+    run_id: RunId
+    root_run_id: RunId
+    flow_id: BlobId
+    item: int
+    step: int
+    step_id: str
+    component: str  # the path as the flow writes it
+    target: str  # what the route handed on: the component's id, or its path below the prefix
+    input: Json  # the receiver's own copy
+    attempt: int = 1  # counts every dispatch of this step, from 1
+    path_params: Mapping[str, str] = {}
+    params: Mapping[str, Json] = {}  # of the route, such as queueName
+    timeout_s: float | None = None
+    deadline: float | None = None  # of the run, in seconds since the epoch
+
+    @property
+    def id(self) -> TaskId:
+        """The same on every attempt, so a late answer still finds its step."""
+        return str(uuid5(UUID(self.run_id), f"{self.item}/{self.step}"))
+
+
+class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plugin or a worker says of one of its components."""
+
+    id: str
+    path: str = ""  # mount pattern below the route's prefix, such as /f or /core/{*rest}; empty: /<id>
+    description: str | None = None
+    input_schema: Json = None
+    output_schema: Json = None
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+    RECOVERY_FAILED = "recoveryFailed"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (RunStatus.RUNNING, RunStatus.PAUSED)
+
+
+class ParentLink(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a sub-run was started from. The key makes a repeated submission find it again."""
+
+    run_id: RunId
+    item: int
+    step: int
+    key: str
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as a store lists it. Counts are of items; times are seconds since the epoch."""
+
+    id: RunId
+    root_id: RunId
+    flow_id: BlobId
+    flow_name: str | None = None
+    status: RunStatus = RunStatus.RUNNING
+    parent: ParentLink | None = None
+    key: str | None = None
+    created_at: float = 0.0
+    ended_at: float | None = None
+    total: int | None = None  # None while the inputs are still streaming in
+    succeeded: int = 0
+    failed: int = 0
+    error: Failed | None = None  # why the whole run ended before its items did
+
+
+class ItemResult(msgspec.Struct, frozen=True):
+    """What became of one input."""
+
+    index: int
+    outcome: Outcome
+
+    @property
+    def ok(self) -> bool:
+        return isinstance(self.outcome, Succeeded)
+
+    @property
+    def output(self) -> Json:
+        """The flow's output for this item; None when it failed."""
+        return self.outcome.output if isinstance(self.outcome, Succeeded) else None
+
+    @property
+    def error(self) -> Failed | None:
+        return self.outcome if isinstance(self.outcome, Failed) else None
+
+
+class BlobType(StrEnum):
+    FLOW = "flow"
+    DATA = "data"
+    BINARY = "binary"
+
+
+class Blob(msgspec.Struct, frozen=True):
+    id: BlobId
+    content: bytes
+    type: BlobType = BlobType.DATA
+    filename: str | None = None
+
+
+def blob_id(content: bytes) -> BlobId:
+    return hashlib.sha256(content).hexdigest()
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to write to a run. A store refuses an epoch older than the newest it gave out."""
+
+    owner: str
+    epoch: int
+
+
+class RunChange(msgspec.Struct, frozen=True, kw_only=True):
+    """New values of a run's row. None leaves a column as it is; counts are absolute, so repeating is harmless."""
+
+    status: RunStatus | None = None
+    ended_at: float | None = None
+    total: int | None = None
+    succeeded: int | None = None
+    failed: int | None = None
+    error: Failed | None = None
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True):
+    """One run's part of a commit: packed journal entries, item results and changes of the run's row.
+
+    `first` is the position of the first entry, counted from 1 and given by the writer, so that repeating a write
+    whose answer was lost changes nothing. `payload` is the JSON text of an array of `count` entries.
+    """
+
+    run_id: RunId
+    lease: Lease
+    first: int
+    count: int
+    payload: bytes
+    min_item: int = -1  # the items that the entries speak of; -1: none
+    max_item: int = -1
+    checkpoint: bool = False  # the first entry is a checkpoint: recovery needs nothing older but open inputs
+    results: Sequence[ItemResult] = ()
+    new: RunRecord | None = None  # set in a run's first write
+    change: RunChange | None = None
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The write is durable."""
+
+
+class LeaseLost(msgspec.Struct, frozen=True):
+    """The write was refused: somebody else owns the run now. Nothing of it was stored."""
+
+    current: int  # the epoch that replaced the writer's
+
+
+Verdict: TypeAlias = Committed | LeaseLost
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """Packed journal entries as they were written: `count` of them from position `first` on."""
+
+    first: int
+    count: int
+    payload: bytes

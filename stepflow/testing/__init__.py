@@ -1,0 +1,1 @@
+"""For users' own tests and for writers of backends."""
