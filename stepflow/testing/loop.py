@@ -1,0 +1,171 @@
+"""An asyncio loop whose time is virtual: when nothing can happen but a timer, it jumps to that timer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from math import inf
+from selectors import BaseSelector, DefaultSelector, SelectorKey
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+T = TypeVar("T")
+
+
+class Borrowed(Protocol):
+    """A limiter of threads: while a token is out, a thread works."""
+
+    @property
+    def borrowed_tokens(self) -> int: ...
+
+
+class Turn:
+    """Where virtual time stands, how far it may go by itself, and whether anything works that the loop cannot see."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.limit = inf  # turned by hand: no jump beyond this
+        self.on_stuck: Callable[[], None] | None = None  # called when only a hand could go on, and none is there
+        self._working = 0
+        self._limiters: list[Borrowed] = []
+        self._settled: list[asyncio.Future[None]] = []
+
+    @property
+    def busy(self) -> bool:
+        return self._working > 0 or any(limiter.borrowed_tokens for limiter in self._limiters)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1
+
+    def watch(self, limiter: Borrowed) -> None:
+        """Count its threads as work in flight."""
+        if limiter not in self._limiters:
+            self._limiters.append(limiter)
+
+    @property
+    def by_hand(self) -> bool:
+        return self.limit < inf
+
+    @property
+    def awaited(self) -> bool:
+        """Whether anybody is to be told when time stands at the limit and nothing more happens."""
+        return bool(self._settled) or self.on_stuck is not None
+
+    async def advance(self, seconds: float) -> None:
+        """Let time go on by so much, timer after timer, and return when nothing more happens at the new time."""
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.limit += seconds
+        self._settled.append(settled)
+        await settled
+
+    def ahead(self, timeout: float | None) -> float:
+        """Seconds to where time may jump when the next timer is `timeout` away; infinite without a timer."""
+        return min(inf if timeout is None else timeout, self.limit - self.now)
+
+    def settle(self) -> None:
+        told, self._settled = [future for future in self._settled if not future.done()], []
+        for future in told:
+            future.set_result(None)
+        if not told and self.on_stuck is not None:
+            self.on_stuck()
+
+
+class TurningSelector(BaseSelector):
+    """A selector that, asked to wait for a timer, turns the clock instead, unless something is in flight.
+
+    A wait for a thread or a process is real, and costs virtual time only when it lasts as long as the next timer is
+    away: then that timer is due, as it would be in real life. Sockets and pipes are waited for until they have been
+    silent for `quiet_s`.
+    """
+
+    def __init__(self, turn: Turn, *, quiet_s: float) -> None:
+        self._inner = DefaultSelector()
+        self._turn = turn
+        self._quiet_s = quiet_s
+        self._waited = 0.0
+        self.own = 0  # files that belong to the loop itself
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        ready = self._inner.select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        ahead = self._turn.ahead(timeout)
+        ready = self._wait(self._patience(ahead))
+        if ready:
+            return ready
+        self._waited = 0.0
+        if ahead > 0:
+            self._turn.now += ahead
+        else:
+            self._turn.settle()
+        return ready
+
+    def _patience(self, ahead: float) -> float:
+        """How long to wait for real before time goes on."""
+        if self._turn.busy:
+            return max(ahead - self._waited, 0.0) if ahead > 0 else inf
+        self._waited = 0.0
+        if ahead == inf or (ahead <= 0 and not self._turn.awaited):
+            return inf
+        in_flight = len(self._inner.get_map()) > self.own
+        return min(ahead or self._quiet_s, self._quiet_s) if in_flight else 0.0
+
+    def _wait(self, patience: float) -> list[tuple[SelectorKey, int]]:
+        if patience <= 0:
+            return []
+        began = time.monotonic()
+        ready = self._inner.select(None if patience == inf else patience)
+        self._waited += time.monotonic() - began
+        return ready
+
+    def register(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> SelectorKey:
+        return self._inner.register(fileobj, events, data)
+
+    def unregister(self, fileobj: "FileDescriptorLike") -> SelectorKey:
+        return self._inner.unregister(fileobj)
+
+    def modify(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> SelectorKey:
+        return self._inner.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping["FileDescriptorLike", SelectorKey]:
+        return self._inner.get_map()
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An asyncio event loop with virtual time, which begins at 0.
+
+    Everything that sleeps on it is turned: the engine's waits, `asyncio.sleep` in a component, `anyio.move_on_after`.
+    """
+
+    def __init__(self, *, quiet_s: float = 1.0) -> None:
+        self.turn = Turn()
+        selector = TurningSelector(self.turn, quiet_s=quiet_s)
+        super().__init__(selector)
+        selector.own = len(selector.get_map())
+
+    def time(self) -> float:
+        return self.turn.now
+
+    def run_in_executor(  # type: ignore[override]  # typeshed's variadic generics say the same
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> "asyncio.Future[T]":
+        working = self.turn.working()
+        working.__enter__()
+        future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(lambda _: working.__exit__(None, None, None))
+        return future
+
+    async def shutdown_default_executor(self, *args: float | None) -> None:
+        with self.turn.working():
+            await super().shutdown_default_executor(*args)
