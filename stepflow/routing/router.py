@@ -91,7 +91,9 @@ class _Source:
                 self.trie.add(mount_path(info), info.id)
             except (PatternError, PatternConflictError) as error:
                 refused.append(
-                    Refusal(plugin=self.plugin, params=self.params, component=info, reason=f"{info.path}: {error}")
+                    Refusal(
+                        plugin=self.plugin, params=self.params, component=info, reason=f"{mount_path(info)}: {error}"
+                    )
                 )
                 _log.warning('plugin "%s": component "%s" cannot be reached: %s', self.plugin, info.id, error)
         self.refused = tuple(refused)
