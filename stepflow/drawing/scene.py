@@ -161,12 +161,22 @@ def _colours(graph: Graph) -> dict[str, tuple[str, str]]:
     return {server: _PALETTE[index % len(_PALETTE)] for index, server in enumerate(servers)}
 
 
+def fills(graph: Graph, *, servers: bool = True) -> dict[str, str]:
+    """The colour of each node by its key."""
+    colours = _colours(graph) if servers else {}
+    return {node.key: _paint(node, colours)[0] for node in graph.nodes}
+
+
+def _paint(node: Node, colours: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
+    return colours.get(node.server) or _KINDS.get(node.kind, _PALETTE[0])
+
+
 def _node(
     node: Node, layout: Layout, lines: Sequence[Text], colours: Mapping[str, tuple[str, str]], *, tip: str
 ) -> Iterator[Shape]:
     x, y = layout.centres[node.key]
     width, height = layout.boxes[node.key]
-    fill, stroke = colours.get(node.server) or _KINDS.get(node.kind, _PALETTE[0])
+    fill, stroke = _paint(node, colours)
     if node.kind in ("if", "coalesce"):
         corners = ((x, y - height / 2), (x + width / 2, y), (x, y + height / 2), (x - width / 2, y))
         yield Polygon(points=corners, fill=fill, stroke=stroke, tip=tip)
