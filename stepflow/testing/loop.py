@@ -148,7 +148,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     Everything that sleeps on it is turned: the engine's waits, `asyncio.sleep` in a component, `anyio.move_on_after`.
     """
 
-    def __init__(self, *, quiet_s: float = 1.0) -> None:
+    def __init__(self, *, quiet_s: float = 10.0) -> None:
         self.turn = Turn()
         selector = TurningSelector(self.turn, quiet_s=quiet_s)
         super().__init__(selector)
