@@ -1,0 +1,181 @@
+"""Documents: a file or a text becomes a value, and a problem found later its line and column."""
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+
+import msgspec
+
+from stepflow.errors import FlowInvalidError, Problem, ProblemsError
+from stepflow.flow.json_text import decode_json, read_json
+from stepflow.flow.marked import Fault, Marked, Reading, Unreadable, line_at, offset_of, plain
+from stepflow.flow.model import Origin, Path
+from stepflow.flow.path import PathError, format_path, parse_path
+from stepflow.flow.yaml_text import read_yaml
+from stepflow.records import Json
+
+MAX_YAML_BYTES = 1024 * 1024
+"""YAML beyond this is refused unless the caller allows more: reading it takes seconds a megabyte."""
+
+_FORMATS = {".yml": "yaml", ".yaml": "yaml", ".json": "json", ".jsonl": "json"}
+_SHOWN = 200  # characters of a line that a problem quotes
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A text read as JSON or YAML."""
+
+    value: Json
+    origin: Origin
+    repeated: tuple[Path, ...] = ()  # keys written more than once; the last one counts
+
+
+def load_document(
+    path: str | os.PathLike[str],
+    *,
+    error: type[ProblemsError] = FlowInvalidError,
+    max_yaml_bytes: int = MAX_YAML_BYTES,
+) -> Document:
+    """Read a file; its extension says whether it is YAML or JSON.
+
+    Raises:
+        ProblemsError: of the class `error`; the file can't be read, or holds something else.
+    """
+    name = os.fspath(path)
+    format = _FORMATS.get(FilePath(name).suffix.lower())
+    if format is None:
+        message = "a file's extension says what it holds, and this one is not known"
+        raise error([Problem(message=message, source=name, remedy="use .yml, .yaml or .json")])
+    try:
+        content = FilePath(name).read_bytes()
+    except (OSError, ValueError) as cause:
+        raise error([Problem(message=_unreadable_file(cause), source=name)]) from None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as cause:
+        raise error([_not_utf8(name, content, cause)]) from None
+    return read_text(text, name, format, error=error, max_yaml_bytes=max_yaml_bytes)
+
+
+def _unreadable_file(cause: OSError | ValueError) -> str:
+    if not isinstance(cause, OSError):
+        return f"the file cannot be read: {cause}"
+    known = {
+        errno.ENOENT: "there is no such file",
+        errno.EISDIR: "this is a directory, not a file",
+        errno.EACCES: "reading this file is not permitted",
+    }
+    return known.get(cause.errno or 0, f"the file cannot be read: {cause.strerror or cause}")
+
+
+def _not_utf8(name: str, content: bytes, cause: UnicodeDecodeError) -> Problem:
+    return Problem(
+        message=f"not UTF-8: byte 0x{content[cause.start]:02x} at offset {cause.start}",
+        source=name,
+        line=content.count(b"\n", 0, cause.start) + 1,
+        column=cause.start - content.rfind(b"\n", 0, cause.start),
+        remedy="save the file as UTF-8",
+    )
+
+
+def read_text(
+    text: str,
+    name: str | None = None,
+    format: str = "yaml",
+    *,
+    error: type[ProblemsError] = FlowInvalidError,
+    max_yaml_bytes: int = MAX_YAML_BYTES,
+) -> Document:
+    """Read a text as `yaml` or `json`; `name` is what problems call it.
+
+    Raises:
+        ProblemsError: of the class `error`, with everything that is wrong.
+    """
+    origin = Origin(name=name, text=text.removeprefix("\ufeff"), format=format)
+    if (
+        format == "yaml"
+        and len(text) * 4 > max_yaml_bytes
+        and (size := len(text.encode(errors="replace"))) > max_yaml_bytes
+    ):
+        message = f"a YAML document may have {max_yaml_bytes:,} bytes, and this has {size:,}"
+        raise error([Problem(message=message, source=name, remedy="write it as JSON, or load its data at run time")])
+    if format == "json":
+        try:
+            return Document(value=decode_json(origin.text or ""), origin=origin)
+        except ValueError:
+            pass  # read again below, to say what is wrong and where
+    try:
+        reading = _read(origin)
+    except Unreadable as cause:
+        raise error([_fault(cause.fault, origin)]) from None
+    if reading.faults:
+        raise error([_fault(fault, origin) for fault in reading.faults])
+    return Document(value=plain(reading.root), origin=origin, repeated=tuple(reading.repeated))
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+
+
+def _read(origin: Origin) -> Reading:
+    text = origin.text or ""
+    return read_json(text) if origin.format == "json" else read_yaml(text)
+
+
+def _fault(fault: Fault, origin: Origin) -> Problem:
+    line, column, text = line_at(origin.text or "", fault.offset)
+    return Problem(
+        message=fault.message,
+        source=origin.name,
+        line=line,
+        column=column,
+        text=_quoted(text, column),
+        remedy=fault.remedy,
+    )
+
+
+def _quoted(line: str, column: int) -> str:
+    if len(line) <= _SHOWN:
+        return line
+    start = max(0, column - 1 - _SHOWN // 2)
+    return ("…" if start else "") + line[start : start + _SHOWN] + ("…" if start + _SHOWN < len(line) else "")
+
+
+def place(origin: Origin, path: Path, *, of_key: bool = False) -> tuple[int, int, str]:
+    """Line, column and line of text of the value at a path (or of its key); (0, 0, "") when there is no text.
+
+    Slow: it reads the whole text again. For many paths use `located`.
+    """
+    if origin.text is None:
+        return 0, 0, ""
+    line, column, text = line_at(origin.text, offset_of(_root(origin), path, of_key=of_key))
+    return line, column, _quoted(text, column)
+
+
+def located(problems: Sequence[Problem], origin: Origin, *, of_key: bool = False) -> tuple[Problem, ...]:
+    """The same problems, with file, line, column and text where they have none yet."""
+    if not problems or origin.text is None:
+        return tuple(msgspec.structs.replace(p, source=p.source or origin.name) for p in problems)
+    root = _root(origin)
+    return tuple(problem if problem.line else _located(problem, origin, root, of_key) for problem in problems)
+
+
+def _located(problem: Problem, origin: Origin, root: Marked, of_key: bool) -> Problem:
+    try:
+        path = parse_path(problem.path)
+    except PathError:
+        path = ()
+    line, column, text = line_at(origin.text or "", offset_of(root, path, of_key=of_key))
+    return msgspec.structs.replace(problem, source=origin.name, line=line, column=column, text=_quoted(text, column))
+
+
+def _root(origin: Origin) -> Marked:
+    try:
+        return _read(origin).root
+    except Unreadable:
+        return Marked(0)
+
+
+def refused(origin: Origin, path: Path, message: str, remedy: str | None = None) -> Problem:
+    """A problem at a path of the document, not yet located."""
+    return Problem(message=message, path=format_path(path), source=origin.name, remedy=remedy)

@@ -1,0 +1,218 @@
+"""How JSON becomes an expression, and an expression JSON again; and what an expression refers to."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, assert_never
+
+from stepflow.errors import FlowInvalidError, Problem
+from stepflow.flow.marked import MAX_DEPTH
+from stepflow.flow.model import (
+    ArrayOf,
+    Coalesce,
+    Expression,
+    Flow,
+    If,
+    InputRef,
+    Literal,
+    ObjectOf,
+    Path,
+    Step,
+    StepRef,
+    VariableRef,
+)
+from stepflow.flow.path import PathError, format_path, parse_path
+from stepflow.records import Json
+
+_NOTHING = Literal(None)
+
+
+def parse_expression(value: Json, at: Path = (), problems: list[Problem] | None = None) -> Expression:
+    """Read JSON as an expression. `at` is its place in the document.
+
+    What is wrong is added to `problems`, and null stands for it in the answer.
+
+    Raises:
+        FlowInvalidError: something is wrong and no list of problems was given.
+    """
+    reader = _Reader([] if problems is None else problems)
+    expression = reader.read(value, at, 0)
+    if problems is None and reader.problems:
+        raise FlowInvalidError(reader.problems)
+    return expression
+
+
+class _Reader:
+    """Reads one expression and keeps what is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+
+    def read(self, value: Json, at: Path, depth: int) -> Expression:
+        if not isinstance(value, list | dict):
+            return Literal(value)
+        if depth >= MAX_DEPTH:
+            return self._refuse(at, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, list):
+            return ArrayOf(tuple(self.read(item, (*at, i), depth + 1) for i, item in enumerate(value)))
+        return self._object(value, at, depth + 1)
+
+    def _object(self, value: dict[str, Json], at: Path, depth: int) -> Expression:
+        if "$literal" in value:
+            return Literal(value["$literal"], quoted=True)
+        if "$if" in value:
+            return self._if(value, at, depth)
+        if "$coalesce" in value:
+            return self._coalesce(value["$coalesce"], at, depth)
+        if "$from" in value:
+            return self._from(value, at)
+        if "$step" in value:
+            return self._step(value, at)
+        if "$input" in value:
+            path = self._path(value["$input"], (*at, "$input"))
+            return _NOTHING if path is None else InputRef(path)
+        if "$variable" in value:
+            return self._variable(value, at, depth)
+        return ObjectOf(tuple((name, self.read(item, (*at, name), depth)) for name, item in value.items()))
+
+    def _if(self, value: dict[str, Json], at: Path, depth: int) -> Expression:
+        if "then" not in value:
+            return self._refuse(at, "$if has no `then`", "add then: the value where the condition holds")
+        return If(
+            self.read(value["$if"], (*at, "$if"), depth),
+            self.read(value["then"], (*at, "then"), depth),
+            self.read(value["else"], (*at, "else"), depth) if "else" in value else None,
+        )
+
+    def _coalesce(self, choices: Json, at: Path, depth: int) -> Expression:
+        at = (*at, "$coalesce")
+        if not isinstance(choices, list):
+            return self._refuse(
+                at, f"$coalesce takes an array, not {kind(choices)}", "write $coalesce: [first, second]"
+            )
+        return Coalesce(tuple(self.read(choice, (*at, i), depth) for i, choice in enumerate(choices)))
+
+    def _step(self, value: dict[str, Json], at: Path) -> Expression:
+        step = value["$step"]
+        path = self._path(value.get("path"), (*at, "path"))
+        if not isinstance(step, str):
+            return self._refuse((*at, "$step"), f"$step takes the id of a step, not {kind(step)}")
+        return _NOTHING if path is None else StepRef(step, path)
+
+    def _variable(self, value: dict[str, Json], at: Path, depth: int) -> Expression:
+        path = self._path(value["$variable"], (*at, "$variable"))
+        default = self.read(value["default"], (*at, "default"), depth) if "default" in value else None
+        return _NOTHING if path is None else VariableRef(path, default)
+
+    def _from(self, value: dict[str, Json], at: Path) -> Expression:
+        return self._refuse(
+            (*at, "$from"),
+            "$from is no longer part of the language",
+            f"write {_migrated(value)}, or wrap it in $literal to keep it as data",
+        )
+
+    def _path(self, value: Json, at: Path) -> Path | None:
+        if not isinstance(value, str | None):
+            self._refuse(at, f"a path is a string, not {kind(value)}", "write it as in $.name[0]")
+            return None
+        try:
+            return parse_path(value)
+        except PathError as error:
+            self._refuse(at, str(error))
+            return None
+
+    def _refuse(self, at: Path, message: str, remedy: str | None = None) -> Expression:
+        self.problems.append(Problem(message=message, path=format_path(at), remedy=remedy))
+        return _NOTHING
+
+
+def _migrated(value: dict[str, Json]) -> str:
+    source = value["$from"]
+    if isinstance(source, dict) and isinstance(source.get("step"), str):
+        path = ", path: …" if value.get("path") is not None else ""
+        return f"{{$step: {source['step']}{path}}}"
+    if isinstance(source, dict) and "workflow" in source:
+        return "{$input: …}"
+    return "{$step: id, path: …} or {$input: path}"
+
+
+def kind(value: Json) -> str:
+    """What a JSON value is, for a sentence: `a string`, `an object`."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def expression_to_json(expression: Expression) -> Json:
+    """The one way to write an expression: paths in full, keys without meaning gone."""
+    match expression:
+        case Literal(value, quoted):
+            return {"$literal": value} if quoted else value
+        case StepRef(step, path):
+            return {"$step": step, "path": format_path(path)} if path else {"$step": step}
+        case InputRef(path):
+            return {"$input": format_path(path)}
+        case VariableRef(path, default):
+            named: dict[str, Json] = {"$variable": format_path(path)}
+            return named if default is None else {**named, "default": expression_to_json(default)}
+        case If(condition, then, otherwise):
+            branches = {"$if": expression_to_json(condition), "then": expression_to_json(then)}
+            return branches if otherwise is None else {**branches, "else": expression_to_json(otherwise)}
+        case Coalesce(choices):
+            return {"$coalesce": [expression_to_json(choice) for choice in choices]}
+        case ArrayOf(items):
+            return [expression_to_json(item) for item in items]
+        case ObjectOf(fields):
+            return {name: expression_to_json(item) for name, item in fields}
+        case _:
+            assert_never(expression)
+
+
+class Reference(NamedTuple):
+    """One place where an expression names a step, the input or a variable."""
+
+    ref: StepRef | InputRef | VariableRef
+    path: Path  # as diagnostics write it: condition, then, else; a choice is [i], a default has its variable's path
+
+
+def references(expression: Expression, at: Path = ()) -> Iterator[Reference]:
+    """Everything an expression refers to, in the order it is written."""
+    match expression:
+        case Literal():
+            return
+        case StepRef() | InputRef():
+            yield Reference(expression, at)
+        case VariableRef(_, default):
+            yield Reference(expression, at)
+            if default is not None:
+                yield from references(default, at)
+        case If(condition, then, otherwise):
+            yield from references(condition, (*at, "condition"))
+            yield from references(then, (*at, "then"))
+            if otherwise is not None:
+                yield from references(otherwise, (*at, "else"))
+        case Coalesce(items) | ArrayOf(items):
+            for index, item in enumerate(items):
+                yield from references(item, (*at, index))
+        case ObjectOf(fields):
+            for name, item in fields:
+                yield from references(item, (*at, name))
+        case _:
+            assert_never(expression)
+
+
+def flow_references(flow: Flow) -> Iterator[tuple[Step | None, Reference]]:
+    """Every reference of a flow with the step whose input holds it: the steps in order, then the output (None)."""
+    for index, step in enumerate(flow.steps):
+        for reference in references(step.input, ("steps", index, "input")):
+            yield step, reference
+    for reference in references(flow.output, ("output",)):
+        yield None, reference
