@@ -10,6 +10,7 @@ StepflowError
 ├── StoreError
 │   ├── StoreUnavailableError   the store did not answer: it may or may not have written
 │   └── LeaseLostError          another engine has taken the run over
+├── PluginUnavailableError  a plugin of the configuration can't be made or opened here
 ├── EngineClosedError       the engine was used before it was opened or after it was closed
 └── ComponentError          raised by components: carries the error code it stands for
     ├── InvalidInputError       INVALID_INPUT
@@ -47,12 +48,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.source, self.line, self.column) if part)
         code = f" {self.code}" if self.code is not None else ""
+        level = "error" if self.level == "fatal" else self.level
         where = "" if self.line or self.path == "$" else f" ({self.path})"
-        shown = (
-            f"{place}: {self.level}{code}: {self.message}{where}"
-            if place
-            else f"{self.level}{code}: {self.message}{where}"
-        )
+        shown = f"{level}{code}: {self.message}{where}"
+        shown = f"{place}: {shown}" if place else shown
         return f"{shown}; {self.remedy}" if self.remedy else shown
 
 
@@ -111,6 +110,13 @@ class BlobNotFoundError(StepflowError):
 
 class EngineClosedError(StepflowError):
     """The engine is not open: use it inside `async with` (or `with`, for SyncEngine)."""
+
+
+class PluginUnavailableError(StepflowError):
+    """A plugin can't be made or opened on this machine; the text says what is missing.
+
+    Only the steps that are routed to it fail: UNREACHABLE, without a retry.
+    """
 
 
 class StoreError(StepflowError):
