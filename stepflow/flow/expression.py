@@ -1,6 +1,6 @@
 """How JSON becomes an expression, and an expression JSON again; and what an expression refers to."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, assert_never
 
 from stepflow.errors import FlowInvalidError, Problem
@@ -25,15 +25,21 @@ from stepflow.records import Json
 _NOTHING = Literal(None)
 
 
-def parse_expression(value: Json, at: Path = (), problems: list[Problem] | None = None) -> Expression:
+def parse_expression(
+    value: Json,
+    at: Path = (),
+    problems: list[Problem] | None = None,
+    warnings: list[Problem] | None = None,
+) -> Expression:
     """Read JSON as an expression. `at` is its place in the document.
 
-    What is wrong is added to `problems`, and null stands for it in the answer.
+    What is wrong is added to `problems`, and null stands for it in the answer; what is ignored or looks misspelt is
+    added to `warnings`.
 
     Raises:
         FlowInvalidError: something is wrong and no list of problems was given.
     """
-    reader = _Reader([] if problems is None else problems)
+    reader = _Reader([] if problems is None else problems, [] if warnings is None else warnings)
     expression = reader.read(value, at, 0)
     if problems is None and reader.problems:
         raise FlowInvalidError(reader.problems)
@@ -43,8 +49,9 @@ def parse_expression(value: Json, at: Path = (), problems: list[Problem] | None 
 class _Reader:
     """Reads one expression and keeps what is wrong with it."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], warnings: list[Problem]) -> None:
         self.problems = problems
+        self.warnings = warnings
 
     def read(self, value: Json, at: Path, depth: int) -> Expression:
         if not isinstance(value, list | dict):
@@ -151,29 +158,41 @@ def kind(value: Json) -> str:
             return "an object"
 
 
-def expression_to_json(expression: Expression) -> Json:
-    """The one way to write an expression: paths in full, keys without meaning gone."""
-    match expression:
-        case Literal(value, quoted):
-            return {"$literal": value} if quoted else value
-        case StepRef(step, path):
-            return {"$step": step, "path": format_path(path)} if path else {"$step": step}
-        case InputRef(path):
-            return {"$input": format_path(path)}
-        case VariableRef(path, default):
-            named: dict[str, Json] = {"$variable": format_path(path)}
-            return named if default is None else {**named, "default": expression_to_json(default)}
-        case If(condition, then, otherwise):
-            branches = {"$if": expression_to_json(condition), "then": expression_to_json(then)}
-            return branches if otherwise is None else {**branches, "else": expression_to_json(otherwise)}
-        case Coalesce(choices):
-            return {"$coalesce": [expression_to_json(choice) for choice in choices]}
-        case ArrayOf(items):
-            return [expression_to_json(item) for item in items]
-        case ObjectOf(fields):
-            return {name: expression_to_json(item) for name, item in fields}
-        case _:
-            assert_never(expression)
+def expression_to_json(expression: Expression, free: Callable[[Json], Json] | None = None) -> Json:
+    """The one way to write an expression: paths in full, keys without meaning gone.
+
+    `free` is applied to each literal; with it, objects that are no form of expression have their keys sorted.
+    """
+
+    def write(part: Expression) -> Json:
+        match part:
+            case Literal(value, quoted):
+                value = value if free is None else free(value)
+                return {"$literal": value} if quoted else value
+            case StepRef(step, path):
+                return {"$step": step, "path": format_path(path)} if path else {"$step": step}
+            case InputRef(path):
+                return {"$input": format_path(path)}
+            case VariableRef(path, default):
+                named: dict[str, Json] = {"$variable": format_path(path)}
+                return named if default is None else {**named, "default": write(default)}
+            case If(condition, then, otherwise):
+                branches = {"$if": write(condition), "then": write(then)}
+                return branches if otherwise is None else {**branches, "else": write(otherwise)}
+            case Coalesce(choices):
+                return {"$coalesce": [write(choice) for choice in choices]}
+            case ArrayOf(items):
+                return [write(item) for item in items]
+            case ObjectOf(fields):
+                return {name: write(item) for name, item in (sorted(fields, key=_name) if free else fields)}
+            case _:
+                assert_never(part)
+
+    return write(expression)
+
+
+def _name(field: tuple[str, Expression]) -> str:
+    return field[0]
 
 
 class Reference(NamedTuple):
