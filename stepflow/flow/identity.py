@@ -26,6 +26,24 @@ _Free: TypeAlias = Callable[[Json], Json] | None
 _TWO_63 = 2.0**63
 
 
+def recover_integers(value: Json) -> Json:
+    """A copy in which every whole number that fits in 64 bits with a sign is an integer."""
+    match value:
+        case float():
+            return recovered(value)
+        case list():
+            return [recover_integers(item) for item in value]
+        case dict():
+            return {name: recover_integers(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+def recovered(number: float) -> int | float:
+    """The number, as an integer where it is whole and 64 bits with a sign hold it."""
+    return int(number) if -_TWO_63 <= number < _TWO_63 and number.is_integer() else number
+
+
 def canonical_json(value: Json) -> str:
     """The text whose bytes make the id of a JSON blob: keys sorted, no blanks, numbers as doubles would print.
 
@@ -73,7 +91,7 @@ def _through_double(number: int | float) -> int | float:
     double = float(number)
     if double == _TWO_63:
         return 2**63 - 1  # as a conversion that saturates gives; ids were made this way
-    return int(double) if -_TWO_63 <= double < _TWO_63 and double.is_integer() else double
+    return recovered(double)
 
 
 def _as_double(number: int | float) -> int | float:

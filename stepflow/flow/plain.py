@@ -3,29 +3,13 @@
 from collections.abc import Mapping
 
 from stepflow.flow.fields import Findings
+from stepflow.flow.identity import recovered
 from stepflow.flow.marked import MAX_DEPTH
 from stepflow.flow.model import Path
 from stepflow.records import Json
 
 _MAX_VALUES = 10_000_000
 """Beyond this a document given as objects must hold the same ones over and over."""
-
-
-def recover_integers(value: Json) -> Json:
-    """A copy in which every whole number that fits in 64 bits with a sign is an integer."""
-    match value:
-        case float():
-            return _recovered(value)
-        case list():
-            return [recover_integers(item) for item in value]
-        case dict():
-            return {name: recover_integers(item) for name, item in value.items()}
-        case _:
-            return value
-
-
-def _recovered(number: float) -> int | float:
-    return int(number) if -(2.0**63) <= number < 2.0**63 and number.is_integer() else number
 
 
 def plain_json(value: object, findings: Findings) -> Json:
@@ -89,7 +73,7 @@ class _Copier:
     def _number(self, number: float, at: Path) -> Json:
         if number - number != 0:
             return self._refuse(at, f"JSON has no {number}")
-        return _recovered(number)
+        return recovered(number)
 
     def _refuse(self, at: Path, message: str, remedy: str | None = None) -> Json:
         self.findings.refuse(at, message, remedy)
