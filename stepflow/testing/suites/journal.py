@@ -1,7 +1,5 @@
 """What every `Store` must do: the journal of each run, and who may write to it."""
 
-from collections.abc import Iterator
-
 import anyio
 import pytest
 
@@ -14,8 +12,8 @@ class JournalSuite:
     """Give a `store` fixture: an open, empty `Backend`."""
 
     @pytest.fixture
-    def ids(self) -> Iterator[Ids]:
-        yield Ids()
+    def ids(self) -> Ids:
+        return Ids()
 
     async def own(self, store: Backend, run_id: RunId, lease: Lease) -> None:
         """Make this lease the newest on the run. Override it where that takes more than the next write does."""
