@@ -84,13 +84,16 @@ def _edit_in_braces(text: str, case: "MappingNode", output: Json) -> "Edit":
 
 def _end(text: str, key: "Node", value: "Node") -> int:
     """Where a field's last token ends. The mark of a block stands behind the comments and blank lines after it."""
-    if value.start_mark.index < key.end_mark.index:
+    from ruamel.yaml.nodes import CollectionNode
+
+    start, stop = int(value.start_mark.index), int(value.end_mark.index)
+    if start < key.end_mark.index:
         alias = _ALIAS.match(text, key.end_mark.index)
-        return alias.end() if alias else key.end_mark.index
-    if isinstance(value.value, list) and not value.flow_style and value.value:
+        return alias.end() if alias else int(key.end_mark.index)
+    if isinstance(value, CollectionNode) and not value.flow_style and value.value:
         last = value.value[-1]
         return _end(text, *last) if isinstance(last, tuple) else _end(text, key, last)
-    return value.start_mark.index + len(text[value.start_mark.index : value.end_mark.index].rstrip())
+    return start + len(text[start:stop].rstrip())
 
 
 def _check(origin: Origin, after: str, outputs: Mapping[int, Json]) -> None:

@@ -50,14 +50,16 @@ def test_an_output_is_added_behind_the_last_field() -> None:
 
 
 def test_an_output_is_added_behind_a_block_of_text() -> None:
-    text = "test:\n  cases:\n    - name: a\n      input: |\n        one\n\n        two\n\n\n    - name: b\n      input: 1\n"
+    text = (
+        "test:\n  cases:\n    - name: a\n      input: |\n        one\n\n        two\n\n\n    - name: b\n      input: 1"
+    )
 
     after = record(text)
 
     assert after.startswith(
         "test:\n  cases:\n    - name: a\n      input: |\n        one\n\n        two\n      output:\n"
     )
-    assert after.endswith("\n    - name: b\n      input: 1\n")
+    assert after.endswith("\n    - name: b\n      input: 1")
 
 
 @pytest.mark.parametrize(

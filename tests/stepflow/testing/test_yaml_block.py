@@ -32,7 +32,7 @@ def test_a_value_reads_back_as_it_was(value: Json) -> None:
 @pytest.mark.parametrize(
     ("value", "written"),
     [
-        ({"outcome": "success", "result": [1, {"a": None, "b": []}]}, "outcome: success\nresult:\n  - 1\n  - a: null\n    b: []\n"),
+        ({"ok": True, "result": [1, {"a": None, "b": []}]}, "ok: true\nresult:\n  - 1\n  - a: null\n    b: []\n"),
         ({"text": "one\ntwo\n"}, "text: |\n  one\n  two\n"),
         (["one\n\ntwo"], "- |-\n    one\n\n    two\n"),
         ({"yes": "yes", "no": "true"}, 'yes: yes\nno: "true"\n'),
