@@ -1,0 +1,212 @@
+"""The same engine for code that blocks: its loop runs in a thread of its own, so this works in any thread and notebook."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from stepflow.components import Components
+from stepflow.config import open_engine
+from stepflow.engine import Engine, FlowLike, ListedComponent, Run, SubmitOptions
+from stepflow.errors import EngineClosedError
+from stepflow.records import BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
+from stepflow.run.events import Event
+
+T = TypeVar("T")
+
+
+class SyncRun:
+    """A run that was submitted through a `SyncEngine`."""
+
+    def __init__(self, engine: "SyncEngine", run: Run) -> None:
+        self.id = run.id
+        self.flow_id = run.flow_id
+        self._engine = engine
+        self._run = run
+
+    def __repr__(self) -> str:
+        return f"<SyncRun {self.id}>"
+
+    def record(self) -> RunRecord:
+        return self._engine.call(self._run.record)
+
+    def wait(self) -> RunRecord:
+        return self._engine.call(self._run.wait)
+
+    def cancel(self) -> None:
+        self._engine.call(self._run.cancel)
+
+    def results(self, *, order: str = "item") -> Iterator[ItemResult]:
+        return self._engine.iterate(self._run.results(order=order))
+
+    def events(self) -> Iterator[Event]:
+        return self._engine.iterate(self._run.events())
+
+
+class SyncEngine:
+    """An `Engine` behind a portal: the same names, blocking. Use it with `with`.
+
+    Args:
+        components, options: as for `Engine`.
+        config: a configuration's path or mapping, as for `open_engine`.
+    """
+
+    def __init__(
+        self,
+        components: Components | Mapping[str, Components] | None = None,
+        *,
+        config: str | os.PathLike[str] | Mapping[str, Json] | None = None,
+        **options: Any,
+    ) -> None:
+        self._engine = (
+            Engine(components, **options) if config is None else open_engine(config, components=components, **options)
+        )
+        self._stack: ExitStack | None = None
+        self._portal: BlockingPortal | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine itself, whose coroutines `call` runs."""
+        return self._engine
+
+    def __enter__(self) -> "SyncEngine":
+        if self._stack is not None:
+            raise EngineClosedError("the engine is open already; make another one for another `with`")
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal())
+            stack.enter_context(self._portal.wrap_async_context_manager(self._engine))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        stack, self._stack, self._portal = self._stack, None, None
+        if stack is not None:
+            stack.__exit__(kind, error, traceback)
+
+    def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
+        """Run a coroutine function on the engine's loop and wait for what it gives.
+
+        An interrupted wait (Ctrl-C) cancels it.
+        """
+        if self._portal is None:
+            raise EngineClosedError("the engine is not open: use it inside `with SyncEngine(…) as engine:`")
+        future = self._portal.start_task_soon(lambda: function(*args, **kwargs))
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
+        """What an asynchronous iterator gives, item by item. Several are fetched at once where they are there."""
+        try:
+            while batch := self.call(_next_batch, source):
+                yield from batch
+        finally:
+            if self._portal is not None:
+                self.call(_close, source)
+
+    def submit(self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[SubmitOptions]) -> SyncRun:
+        return SyncRun(self, self.call(self._engine.submit, flow, inputs, **options))
+
+    def run(self, flow: FlowLike, input: Json = None, **options: Unpack[SubmitOptions]) -> Json:
+        return self.call(self._engine.run, flow, input, **options)
+
+    def run_batch(
+        self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[SubmitOptions]
+    ) -> Iterator[ItemResult]:
+        return self.iterate(self._engine.run_batch(flow, inputs, **options))
+
+    def get(self, run_id: RunId) -> RunRecord:
+        return self.call(self._engine.get, run_id)
+
+    def get_run(self, run_id: RunId) -> SyncRun:
+        return SyncRun(self, self.call(self._engine.get_run, run_id))
+
+    def list_runs(
+        self,
+        *,
+        status: RunStatus | None = None,
+        flow_name: str | None = None,
+        limit: int = 100,
+        before: RunId | None = None,
+    ) -> Sequence[RunRecord]:
+        return self.call(self._engine.list_runs, status=status, flow_name=flow_name, limit=limit, before=before)
+
+    def cancel(self, run_id: RunId) -> None:
+        self.call(self._engine.cancel, run_id)
+
+    def events(self, run_id: RunId) -> Iterator[Event]:
+        return self.iterate(self._engine.events(run_id))
+
+    def put_blob(self, content: bytes, type: BlobType = BlobType.DATA) -> BlobId:
+        return self.call(self._engine.put_blob, content, type)
+
+    def store_flow(self, flow: FlowLike) -> BlobId:
+        return self.call(self._engine.store_flow, flow)
+
+    def list_components(self) -> list[ListedComponent]:
+        return self.call(self._engine.list_components)
+
+
+FETCHED = 256
+"""Most results that one hop to the engine's thread brings back."""
+
+
+async def _next_batch(source: AsyncIterator[T]) -> list[T]:
+    """At least one item, and those after it that need no waiting; empty at the end."""
+    batch: list[T] = []
+    async for item in source:
+        batch.append(item)
+        if len(batch) >= FETCHED or not _has_more(source):
+            break
+    return batch
+
+
+def _has_more(source: AsyncIterator[Any]) -> bool:
+    return False
+
+
+async def _close(source: AsyncIterator[Any]) -> None:
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def run(
+    flow: FlowLike,
+    input: Json = None,
+    *,
+    components: Components | Mapping[str, Components] | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Json] | None = None,
+    **options: Unpack[SubmitOptions],
+) -> Json:
+    """Run a flow for one input in an engine of its own, and give its output.
+
+    Raises:
+        RunFailedError: the item failed; it carries code, message, step and run_id.
+        FlowInvalidError, InputInvalidError, ConfigError: nothing was run.
+    """
+    with SyncEngine(components, config=config) as engine:
+        return engine.run(flow, input, **options)
+
+
+def run_batch(
+    flow: FlowLike,
+    inputs: Iterable[Json],
+    *,
+    components: Components | Mapping[str, Components] | None = None,
+    config: str | os.PathLike[str] | Mapping[str, Json] | None = None,
+    **options: Unpack[SubmitOptions],
+) -> Iterator[ItemResult]:
+    """Run a flow for many inputs in an engine of its own: lazy in, lazy out, in item order.
+
+    Leaving the loop early cancels what is left.
+    """
+    with SyncEngine(components, config=config) as engine:
+        yield from engine.run_batch(flow, inputs, **options)

@@ -1,0 +1,156 @@
+"""The facts of a run, a closed set. A run's state is what its events say, in their order.
+
+On disk an event is a JSON array that begins with its tag; steps are numbered by their place in the flow, and `at` is
+in milliseconds since the run started.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from stepflow.records import BlobId, Failed, Json, Outcome, ParentLink, RunId, RunStatus
+
+
+class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run"):
+    """The first entry of every run. Whatever shapes the execution is here, so that recovery needs nothing else."""
+
+    run_id: RunId
+    root_id: RunId
+    flow_id: BlobId
+    started_at: float  # seconds since the epoch
+    flow_name: str | None = None
+    variables: dict[str, Any] = {}
+    overrides: Any = None
+    max_concurrency: int | None = None
+    deadline: float | None = None  # seconds since the epoch
+    parent: ParentLink | None = None
+    key: str | None = None
+
+
+class ItemsAdmitted(msgspec.Struct, frozen=True, array_like=True, tag="in"):
+    first: int
+    inputs: list[Any]
+
+
+class InputsClosed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
+    """No more inputs will come."""
+
+    count: int
+
+
+class StepStarted(msgspec.Struct, frozen=True, array_like=True, tag="go"):
+    item: int
+    step: int
+    attempt: int
+    at: int
+
+
+class StepSucceeded(msgspec.Struct, frozen=True, array_like=True, tag="ok"):
+    item: int
+    step: int
+    output: Any
+    at: int
+
+
+class StepFailed(msgspec.Struct, frozen=True, array_like=True, tag="fail"):
+    item: int
+    step: int
+    error: Failed
+    at: int
+
+
+class StepDefaulted(msgspec.Struct, frozen=True, array_like=True, tag="default"):
+    """The step failed, and its `useDefault` gives the output in the failure's stead."""
+
+    item: int
+    step: int
+    output: Any
+    error: Failed
+    at: int
+
+
+class StepRetried(msgspec.Struct, frozen=True, array_like=True, tag="again"):
+    """An attempt failed and another follows after the delay that was drawn."""
+
+    item: int
+    step: int
+    attempt: int  # the one that failed
+    error: Failed
+    delay_s: float
+    at: int
+
+
+class SubRunLinked(msgspec.Struct, frozen=True, array_like=True, tag="sub"):
+    item: int
+    step: int
+    run_id: RunId
+    key: str
+    at: int
+
+
+class ItemEnded(msgspec.Struct, frozen=True, array_like=True, tag="item"):
+    item: int
+    outcome: Outcome
+    at: int
+
+
+class RunEnded(msgspec.Struct, frozen=True, array_like=True, tag="end"):
+    """Terminal: nothing follows. Items without a result take `error`."""
+
+    status: RunStatus
+    at: int
+    error: Failed | None = None
+
+
+class OpenItemSnapshot(msgspec.Struct, frozen=True, array_like=True):
+    index: int
+    outputs: list[tuple[int, bool, Any]]  # (step, succeeded, the output or the failure)
+    attempts: list[tuple[int, int]]
+    retries: list[tuple[int, int, int]]  # (step, transport, component)
+
+
+class Checkpointed(msgspec.Struct, frozen=True, array_like=True, tag="state"):
+    """All that the events before this one amount to, but for the inputs of unfinished items."""
+
+    low_water: int  # every item below this one has ended
+    ended_above: list[int]
+    admitted: int
+    total: int | None
+    succeeded: int
+    failed: int
+    open: list[OpenItemSnapshot]
+
+
+Event: TypeAlias = (
+    RunStarted
+    | ItemsAdmitted
+    | InputsClosed
+    | StepStarted
+    | StepSucceeded
+    | StepFailed
+    | StepDefaulted
+    | StepRetried
+    | SubRunLinked
+    | ItemEnded
+    | RunEnded
+    | Checkpointed
+)
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(list[Event])
+
+
+def encode_events(events: Sequence[Event]) -> bytes:
+    """The JSON text of an array of events, as a journal keeps it."""
+    return _encoder.encode(events)
+
+
+def decode_events(payload: bytes) -> list[Event]:
+    return _decoder.decode(payload)
+
+
+def event_to_json(event: Event) -> dict[str, Json]:
+    """An event as an object with named fields, for people and other programs; `event` names its kind."""
+    body = {name: msgspec.to_builtins(getattr(event, name)) for name in event.__struct_fields__}
+    return {"event": type(event).__name__, **body}

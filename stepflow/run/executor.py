@@ -1,0 +1,422 @@
+"""The loop: take a ready step, perform it, record what came of it, start what that made ready.
+
+Runners are tasks of the engine that are shared by all runs; there is no task per step. What they learn is applied to
+the run's state at once, in the journal's order, and put into the next commit of all runs; what follows from it (steps
+that became ready, results that somebody waits for) is held until that commit is durable.
+"""
+
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.abc import TaskGroup
+
+from stepflow.errors import StoreUnavailableError
+from stepflow.plan.model import EvaluationFailedError
+from stepflow.protocols import Chance, Clock, Host, Observer, Store
+from stepflow.records import Committed, ErrorCode, Failed, LeaseLost, Outcome, RunStatus, Succeeded, Task, Write
+from stepflow.run.dispatch import Dispatcher, Way
+from stepflow.run.events import RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
+from stepflow.run.live import Held, LiveRun, Tree
+from stepflow.run.result import next_item_ended, run_ended
+from stepflow.run.state import OpenItem
+from stepflow.run.verdict import TakeDefault, TryAgain, judge
+
+logger = logging.getLogger("stepflow.run")
+
+FEED_BELOW = 128
+"""A streamed run asks for more inputs when fewer than these wait to begin."""
+
+COMMIT_RETRY_S = 0.2
+"""How long to wait before a commit that the store did not answer is repeated."""
+
+
+class _Runner:
+    """One task that performs steps, and the step it is busy with."""
+
+    __slots__ = ("is_cancelled", "run", "scope")
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.run: LiveRun | None = None
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.scope.cancel()
+
+
+class Executor:
+    """Drives every run of an engine. All of it happens on one event loop, so it needs no locks."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        clock: Clock,
+        chance: Chance,
+        tasks: TaskGroup,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.host: Host  # set by whoever builds the host, which needs the executor
+        self.trees: dict[str, Tree] = {}
+        self._store = store
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._chance = chance
+        self._tasks = tasks
+        self._observers = tuple(observers)
+        self._runnable: deque[Tree] = deque()
+        self._runners: dict[_Runner, None] = {}
+        self._idle: list[anyio.Event] = []
+        self._is_waking = False
+        self._dirty: list[LiveRun] = []
+        self._record_event = anyio.Event()
+
+    async def serve(self) -> None:
+        """Record what the runners learn, for as long as the engine is open."""
+        while True:
+            await self._record_event.wait()
+            self._record_event = anyio.Event()
+            while self._dirty:
+                await self._commit_dirty()
+
+    def begin(self, run: LiveRun) -> None:
+        """Drive a run whose first events were applied."""
+        self.trees[run.record.root_id] = run.tree
+        self._conclude(run)
+        self.mark_dirty(run)
+        if run.started.deadline is not None:
+            self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
+
+    def begin_again(self, run: LiveRun) -> None:
+        """A run's inputs were closed, which may have been all that its end waited for."""
+        self._conclude(run)
+        self.mark_dirty(run)
+
+    def close(self, reason: Exception) -> None:
+        """Tell everybody who waits for a run that it will not be driven any further here."""
+        for tree in list(self.trees.values()):
+            for run in list(tree.runs.values()):
+                run.lost = run.lost or reason
+                self._retire(run)
+
+    def mark_dirty(self, run: LiveRun) -> None:
+        """Have a run's pending events committed with the next group."""
+        if not run.is_dirty and run.has_pending:
+            run.is_dirty = True
+            self._dirty.append(run)
+            self._record_event.set()
+
+    def kick(self, tree: Tree) -> None:
+        """Something may be taken from this tree again."""
+        if not tree.is_listed and tree.free > 0:
+            tree.is_listed = True
+            self._runnable.append(tree)
+        if self._runnable:
+            self._wake_one()
+
+    def end(self, run: LiveRun, status: RunStatus, error: Failed) -> None:
+        """End a run and its sub-runs before their items did. What is already terminal stays as it is."""
+        if run.state.status.is_terminal:
+            return
+        for child in list(run.tree.runs.values()):
+            if child.record.parent is not None and child.record.parent.run_id == run.id:
+                self.end(child, status, error)
+        run.apply(RunEnded(status, run.elapsed_ms(self._clock.now()), error))
+        self.mark_dirty(run)
+
+    @asynccontextmanager
+    async def waiting(self, run: LiveRun) -> AsyncIterator[None]:
+        """While inside, the step that is being performed gives its slot back."""
+        tree = run.tree
+        tree.give_back(run)
+        self.kick(tree)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await tree.take_again(run)
+
+    async def _commit_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        writes: list[Write] = []
+        held: list[Held] = []
+        for run in dirty:
+            run.is_dirty = False
+            run_writes, run_held = run.take_writes()
+            writes += run_writes
+            held.append(run_held)
+        verdicts = iter(await self._commit(writes))
+        self._dispatcher.refresh()
+        for part in held:
+            mine = [next(verdicts) for _ in range(part.writes)]
+            lost = next((verdict for verdict in mine if isinstance(verdict, LeaseLost)), None)
+            if lost is None:
+                self._release(part)
+            else:
+                self._abandon(part.run, lost)
+
+    async def _commit(self, writes: list[Write]) -> Sequence[Committed | LeaseLost]:
+        while True:
+            try:
+                return await self._store.commit(writes)
+            except StoreUnavailableError as error:
+                logger.warning("the store did not answer; the same %d writes are repeated: %s", len(writes), error)
+                await self._clock.sleep(COMMIT_RETRY_S)
+
+    def _abandon(self, run: LiveRun, lost: LeaseLost) -> None:
+        logger.warning("run %s was taken over by another engine (lease %d)", run.id, lost.current)
+        run.state.apply(RunEnded(RunStatus.CANCELLED, 0))
+        self._retire(run)
+
+    def _release(self, held: Held) -> None:
+        run, tree = held.run, held.run.tree
+        if held.ready:
+            tree.push(run, held.ready)
+        for retry in held.retries:
+            tree.sleeping += 1
+            self._tasks.start_soon(self._again_later, run, retry)
+        run.durable_low_water = held.low_water
+        for observer in self._observers:
+            for event in held.events:
+                observer.on_event(run.id, event)
+        if not run.accepted.is_set():
+            run.accepted.set()
+        run.notify()
+        if type(held.events[-1]) is RunEnded:
+            self._retire(run)
+        self.kick(tree)
+
+    def _retire(self, run: LiveRun) -> None:
+        run.tree.remove(run)
+        run.ended.set()
+        run.accepted.set()
+        run.hungry.set()
+        run.notify()
+        if run.deadline_scope is not None:
+            run.deadline_scope.cancel()
+        if run.record.parent is None:
+            self.trees.pop(run.id, None)
+        for runner in self._runners:
+            if runner.run is run:
+                runner.cancel()
+
+    async def _again_later(self, run: LiveRun, retry: StepRetried) -> None:
+        await self._clock.sleep(retry.delay_s)
+        run.tree.sleeping -= 1
+        run.tree.push(run, [(retry.item, retry.step)])
+        self.kick(run.tree)
+
+    async def _end_at_deadline(self, run: LiveRun, deadline: float) -> None:
+        with anyio.CancelScope() as run.deadline_scope:
+            await self._clock.sleep(max(0.0, deadline - self._clock.now()))
+            late = deadline - run.started.started_at
+            error = Failed(ErrorCode.TIMEOUT, f"the run's deadline of {late:g} s is over", may_retry=False)
+            self.end(run, RunStatus.FAILED, error)
+
+    def _wake_one(self) -> None:
+        if self._is_waking:
+            return
+        self._is_waking = True
+        if self._idle:
+            self._idle.pop().set()
+        else:
+            self._tasks.start_soon(self._run_steps)
+
+    async def _run_steps(self) -> None:
+        """A runner's life: take a step, perform it, take the next; wait where there is none."""
+        runner = _Runner()
+        self._runners[runner] = None
+        self._is_waking = False
+        while True:
+            with runner.scope:
+                await self._take_and_perform(runner)
+            runner.run = None
+            runner.scope = anyio.CancelScope()
+            runner.is_cancelled = False
+
+    async def _take_and_perform(self, runner: _Runner) -> None:
+        while not runner.is_cancelled:
+            taken = self._take()
+            if taken is None:
+                await self._wait_for_work()
+                continue
+            item, step, _, run = taken
+            if self._runnable:
+                self._wake_one()
+            tree = run.tree
+            tree.performing += 1
+            try:
+                await self._perform(runner, run, item, step)
+            finally:
+                tree.performing -= 1
+                tree.give_back(run)
+                if not tree.is_listed:
+                    self.kick(tree)
+
+    async def _wait_for_work(self) -> None:
+        event = anyio.Event()
+        self._idle.append(event)
+        try:
+            await event.wait()
+        finally:
+            self._is_waking = False
+
+    def _take(self) -> tuple[int, int, int, LiveRun] | None:
+        runnable = self._runnable
+        while runnable:
+            tree = runnable[0]
+            if tree.free > 0:
+                taken = tree.take() or self._open_item(tree)
+                if taken is not None:
+                    if len(runnable) > 1:
+                        runnable.rotate(-1)
+                    return taken
+            runnable.popleft()
+            tree.is_listed = False
+            if not tree.performing:
+                self._end_if_stuck(tree)
+        return None
+
+    def _open_item(self, tree: Tree) -> tuple[int, int, int, LiveRun] | None:
+        """Begin the next item, and take its first step. Items begin only when no open one has a step to start."""
+        while (run := tree.admitting()) is not None:
+            state = run.state
+            held = len(state.ready)
+            state.open_next()
+            if run.is_fed and state.admitted - state.opened < FEED_BELOW:
+                run.hungry.set()
+            ready = state.ready[held:]
+            del state.ready[held:]
+            if state.closing:
+                self._conclude(run)
+                self.mark_dirty(run)
+            if ready:
+                tree.push(run, ready)
+                taken = tree.take()
+                if taken is not None:
+                    return taken
+        return None
+
+    def _end_if_stuck(self, tree: Tree) -> None:
+        """A run with open items of which nothing will ever move is ended, with the reason."""
+        if tree.sleeping or tree.has_ready or any(run.is_dirty or run.has_pending for run in tree.runs.values()):
+            return
+        for run in list(tree.runs.values()):
+            stuck = next((item for item in run.state.items.values() if item.open or not item.output_is_ready), None)
+            if stuck is not None and not run.parked and not run.state.ready:
+                self.end(run, RunStatus.FAILED, _deadlock(run, stuck))
+                return
+
+    async def _perform(self, runner: _Runner, run: LiveRun, index: int, step: int) -> None:
+        item = run.state.items.get(index)
+        if item is None:
+            return  # the run has ended meanwhile
+        planned = run.plan.steps[step]
+        attempt = item.attempts[step] + 1
+        clock = self._clock
+        run.apply_item(StepStarted(index, step, attempt, run.elapsed_ms(clock.now())), index)
+        try:
+            input = planned.input.evaluate(item.outputs, item.input, run.variables)
+        except EvaluationFailedError as error:
+            run.apply_item(StepFailed(index, step, error.failed, run.elapsed_ms(clock.now())), index)
+            self._settle(run)
+            return
+        runner.run = run
+        try:
+            way = run.ways[step]
+            if way is None or way.version != self._dispatcher.version:
+                found = await self._dispatcher.way(planned.component, input, lambda reason: self.waiting(run))
+                if type(found) is Failed:
+                    self._finish(run, index, step, attempt, found)
+                    return
+                assert isinstance(found, Way)
+                way = run.ways[step] = found
+            policy = run.policies[step]
+            task = Task(
+                run_id=run.id,
+                root_run_id=run.record.root_id,
+                flow_id=run.plan.flow_id,
+                item=index,
+                step=step,
+                step_id=planned.id,
+                component=planned.component,
+                target=way.target,
+                input=input,
+                attempt=attempt,
+                path_params=way.path_params,
+                params=way.params,
+                timeout_s=policy.timeout_s,
+                deadline=run.started.deadline,
+            )
+            outcome = await self._answer(way, task)
+        finally:
+            runner.run = None
+        self._finish(run, index, step, attempt, outcome)
+
+    async def _answer(self, way: Way, task: Task) -> Outcome:
+        try:
+            if task.timeout_s is None:
+                return await way.plugin.perform(task, self.host)
+            with self._clock.timeout(task.timeout_s) as deadline:
+                return await way.plugin.perform(task, self.host)
+            assert deadline.cancelled_caught
+            return Failed(ErrorCode.TIMEOUT, f"no answer within {task.timeout_s:g} s")
+        except Exception as error:
+            logger.exception("plugin failed at %s of run %s, item %d", task.component, task.run_id, task.item)
+            return Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
+
+    def _finish(self, run: LiveRun, index: int, step: int, attempt: int, outcome: Outcome) -> None:
+        """Record what came of an attempt."""
+        item = run.state.items.get(index)
+        if item is None or run.state.status.is_terminal:
+            return
+        at = run.elapsed_ms(self._clock.now())
+        if isinstance(outcome, Succeeded):
+            run.apply_item(StepSucceeded(index, step, outcome.output, at), index)
+        else:
+            self._record_failure(run, item, step, attempt, run.redacted(outcome, item.input), at)
+        self._settle(run)
+
+    def _record_failure(
+        self, run: LiveRun, item: OpenItem, step: int, attempt: int, failed: Failed, at: int
+    ) -> None:
+        transport, component = item.retries.get(step, (0, 0))
+        policy = run.policies[step]
+        judgement = judge(failed, policy, transport=transport, component=component, draw=self._chance.random)
+        if type(judgement) is TryAgain:
+            run.apply_retry(StepRetried(item.index, step, attempt, failed, judgement.delay_s, at))
+        elif type(judgement) is TakeDefault:
+            run.apply_item(StepDefaulted(item.index, step, judgement.output, failed, at), item.index)
+        else:
+            run.apply_item(StepFailed(item.index, step, failed, at), item.index)
+
+    def _settle(self, run: LiveRun) -> None:
+        if run.state.closing:
+            self._conclude(run)
+        if not run.is_dirty:
+            run.is_dirty = True
+            self._dirty.append(run)
+            self._record_event.set()
+
+    def _conclude(self, run: LiveRun) -> None:
+        """End the items that have nothing left to do, and the run after its last one."""
+        at = run.elapsed_ms(self._clock.now())
+        while (ended := next_item_ended(run.state, at)) is not None:
+            run.apply_end(run.checked(ended))
+        end = run_ended(run.state, at)
+        if end is not None:
+            run.apply(end)
+
+
+def _deadlock(run: LiveRun, item: OpenItem) -> Failed:
+    waiting = [step.id for step in run.plan.steps if item.unmet[step.index] > 0]
+    return Failed(
+        ErrorCode.ORCHESTRATOR_ERROR,
+        f"deadlock: in item {item.index} nothing can start; steps {waiting} wait for one another",
+        may_retry=False,
+    )

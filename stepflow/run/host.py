@@ -1,0 +1,228 @@
+"""What plugins may ask of the engine while they perform a task."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError, Problem
+from stepflow.flow.identity import canonical_flow
+from stepflow.flow.model import Flow
+from stepflow.flow.read import flow_from_json
+from stepflow.protocols import Blobs, Chance, Clock, Observer, Runs, SubRun
+from stepflow.records import (
+    BlobId,
+    BlobType,
+    ErrorCode,
+    Failed,
+    Json,
+    Lease,
+    Outcome,
+    ParentLink,
+    RunRecord,
+    RunStatus,
+    Task,
+)
+from stepflow.run.events import InputsClosed, ItemsAdmitted, RunStarted, SubRunLinked
+from stepflow.run.executor import Executor
+from stepflow.run.live import LiveRun
+from stepflow.run.submission import Plans, Prepared, chunks, passed_down, prepare
+from stepflow.run.verdict import RetrySettings
+
+DEEPEST = 200
+"""Levels of sub-runs below a root run. A flow that starts itself without end is stopped here."""
+
+
+class EngineHost:
+    """The engine, as plugins see it."""
+
+    def __init__(
+        self,
+        *,
+        executor: Executor,
+        runs: Runs,
+        blobs: Blobs,
+        clock: Clock,
+        chance: Chance,
+        plans: Plans,
+        settings: RetrySettings,
+        lease: Lease,
+        observers: Sequence[Observer],
+    ) -> None:
+        self.clock = clock
+        self.blobs = blobs
+        self._executor = executor
+        self._runs = runs
+        self._chance = chance
+        self._plans = plans
+        self._settings = settings
+        self._lease = lease
+        self._observers = tuple(observers)
+        self._flows: dict[BlobId, Flow] = {}
+
+    def report(self, task: Task, progress: Json) -> None:
+        for observer in self._observers:
+            observer.on_progress(task, progress)
+
+    @asynccontextmanager
+    async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
+        async with self._executor.waiting(self._live(task)):
+            yield
+
+    async def run_flow(
+        self,
+        task: Task,
+        flow: BlobId | Mapping[str, Json],
+        inputs: Sequence[Json],
+        *,
+        key: str | None = None,
+        variables: Mapping[str, Json] | None = None,
+        overrides: Json = None,
+        max_concurrency: int | None = None,
+    ) -> SubRun:
+        parent = self._live(task)
+        link = ParentLink(run_id=parent.id, item=task.item, step=task.step, key=key or self._next_key(parent, task))
+        known = await self._runs.find_child(link)
+        if known is not None and known.status.is_terminal and _may_reuse(known, task):
+            return await self._finished(known)
+        child = self._child(parent, link)
+        if child is None:
+            prepared = await self._prepared(parent, flow, variables, overrides)
+            child = self._start(parent, link, prepared, inputs, max_concurrency)
+        try:
+            async with self.waiting(task, "sub-run"):
+                await child.ended.wait()
+        except BaseException:
+            self._executor.end(child, RunStatus.CANCELLED, Failed(ErrorCode.CANCELLED, "the parent step was cancelled"))
+            raise
+        record = await self._runs.get(child.id)
+        return await self._finished(record or child.record)
+
+    def _live(self, task: Task) -> LiveRun:
+        tree = self._executor.trees.get(task.root_run_id)
+        for run in tree.runs.values() if tree is not None else ():
+            if run.id == task.run_id:
+                return run
+        raise ComponentError(f"run {task.run_id} has ended", code=ErrorCode.CANCELLED)
+
+    def _child(self, parent: LiveRun, link: ParentLink) -> LiveRun | None:
+        return next((run for run in parent.tree.runs.values() if run.record.parent == link), None)
+
+    @staticmethod
+    def _next_key(parent: LiveRun, task: Task) -> str:
+        """Calls without a key are numbered, so that a step that is run again asks for the same sub-runs."""
+        place = (task.item, task.step, task.attempt)
+        number = parent.sub_run_calls.get(place, 0)
+        parent.sub_run_calls[place] = number + 1
+        return f"#{number}"
+
+    async def _flow(self, flow: BlobId | Mapping[str, Json]) -> Flow:
+        if not isinstance(flow, str):
+            return flow_from_json(flow)
+        if flow not in self._flows:
+            blob = await self.blobs.get(flow)
+            if blob is None:
+                raise BlobNotFoundError(flow)
+            try:
+                document = msgspec.json.decode(blob.content)
+            except msgspec.DecodeError as error:
+                raise FlowInvalidError([Problem(message=f"blob {flow} is not a flow: {error}")]) from None
+            self._flows[flow] = flow_from_json(document)
+        return self._flows[flow]
+
+    async def _prepared(
+        self,
+        parent: LiveRun,
+        source: BlobId | Mapping[str, Json],
+        variables: Mapping[str, Json] | None,
+        overrides: Json,
+    ) -> Prepared:
+        if parent.depth + 1 > DEEPEST:
+            raise ComponentError(
+                f"sub-runs are nested more than {DEEPEST} deep: does the flow start itself without end?",
+                code=ErrorCode.ORCHESTRATOR_ERROR,
+            )
+        flow = await self._flow(source)
+        prepared = prepare(
+            self._plans,
+            flow,
+            variables=passed_down(flow, variables or {}, parent.variables),
+            overrides=overrides,
+            settings=self._settings,
+            validation="strict",
+        )
+        await self.blobs.put(canonical_flow(flow).encode(), BlobType.FLOW)
+        return prepared
+
+    def _start(
+        self,
+        parent: LiveRun,
+        link: ParentLink,
+        prepared: Prepared,
+        inputs: Sequence[Json],
+        max_concurrency: int | None,
+    ) -> LiveRun:
+        now = self.clock.now()
+        plan = prepared.plan
+        record = RunRecord(
+            id=self._chance.run_id(now),
+            root_id=parent.record.root_id,
+            flow_id=plan.flow_id,
+            flow_name=plan.flow.name,
+            parent=link,
+            created_at=now,
+            total=len(inputs),
+        )
+        started = RunStarted(
+            run_id=record.id,
+            root_id=record.root_id,
+            flow_id=plan.flow_id,
+            started_at=now,
+            flow_name=plan.flow.name,
+            variables=prepared.given,
+            overrides=prepared.overrides,
+            max_concurrency=max_concurrency,
+            parent=link,
+        )
+        child = LiveRun(
+            record=record,
+            started=started,
+            plan=plan,
+            variables=prepared.variables,
+            policies=prepared.policies,
+            tree=parent.tree,
+            lease=self._lease,
+            depth=parent.depth + 1,
+            max_concurrency=max_concurrency,
+        )
+        child.redactor = prepared.redactor
+        begin_with(child, inputs)
+        parent.apply_item(
+            SubRunLinked(link.item, link.step, child.id, link.key, parent.elapsed_ms(now)), link.item
+        )
+        self._executor.mark_dirty(parent)
+        self._executor.begin(child)
+        return child
+
+    async def _finished(self, record: RunRecord) -> SubRun:
+        outcomes: list[Outcome] = []
+        missing = record.error or Failed(ErrorCode.CANCELLED, "the sub-run was cancelled")
+        async for result in self._runs.results(record.id):
+            outcomes.extend([missing] * (result.index - len(outcomes)))
+            outcomes.append(result.outcome)
+        outcomes.extend([missing] * ((record.total or 0) - len(outcomes)))
+        return SubRun(record.id, record.status, tuple(outcomes))
+
+
+def _may_reuse(known: RunRecord, task: Task) -> bool:
+    """Another attempt of a step finds what succeeded, and tries again what did not."""
+    return known.status is RunStatus.COMPLETED or task.attempt == 1
+
+
+def begin_with(run: LiveRun, inputs: Sequence[Json]) -> None:
+    """Let a run begin with all its inputs, admitted in one commit."""
+    run.apply(run.started)
+    for first, chunk in chunks(inputs):
+        run.apply(ItemsAdmitted(first, chunk))
+    run.apply(InputsClosed(len(inputs)))
+

@@ -1,0 +1,335 @@
+"""A run while it is being driven: its state, what is not yet durable, and the slots of its tree."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+from typing import Any
+
+import anyio
+import msgspec
+
+from stepflow.plan.model import Plan
+from stepflow.plan.variables import Redactor
+from stepflow.records import ErrorCode, Failed, ItemResult, Json, Lease, RunChange, RunId, RunRecord, Write
+from stepflow.run.dispatch import Way
+from stepflow.run.events import (
+    Event,
+    InputsClosed,
+    ItemEnded,
+    ItemsAdmitted,
+    RunEnded,
+    RunStarted,
+    StepRetried,
+    encode_events,
+)
+from stepflow.run.state import RunState
+from stepflow.run.verdict import Policy
+
+logger = logging.getLogger("stepflow.run")
+
+CHECKPOINT_EVERY = 10_000
+"""Events between two checkpoints of a run."""
+
+
+class Held(msgspec.Struct):
+    """What a commit, once it is durable, lets happen."""
+
+    run: "LiveRun"
+    events: list[Event]
+    ready: list[tuple[int, int]]
+    retries: list[StepRetried]
+    writes: int  # how many of the commit's writes are this run's
+    low_water: int  # every item below it will have a result
+
+
+class LiveRun:
+    """One run on its way. Only the executor changes it."""
+
+    def __init__(
+        self,
+        *,
+        record: RunRecord,
+        started: RunStarted,
+        plan: Plan,
+        variables: Mapping[str, Json],
+        policies: tuple[Policy, ...],
+        tree: "Tree",
+        lease: Lease,
+        depth: int = 0,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self.id: RunId = record.id
+        self.record = record
+        self.started = started
+        self.plan = plan
+        self.variables = variables
+        self.policies = policies
+        self.tree = tree
+        self.lease = lease
+        self.depth = depth
+        self.state = RunState(plan, variables)
+        self.ways: list[Way | None] = [None] * len(plan.steps)
+        self.window = max(2 * tree.limit, 100) if max_concurrency is None else max_concurrency
+        self.gate: int | None = None  # where set, items from this one on wait until their results are wanted
+        self.free = max_concurrency  # slots of its own, within the tree's; None: only the tree's
+        self.parked: list[tuple[int, int, int, LiveRun]] = []
+        self.sub_run_calls: dict[tuple[int, int, int], int] = {}
+        self.number = tree.add(self)
+        self.is_dirty = False
+        self.accepted = anyio.Event()  # the run is stored
+        self.ended = anyio.Event()  # the run's end is stored
+        self.is_fed = False  # inputs are streamed in
+        self.hungry = anyio.Event()  # few of them wait to begin
+        self.redactor: Redactor | None = None  # where the flow marks secrets
+        self.check_output: Callable[[Json], str | None] | None = None  # what is wrong with an item's output
+        self.is_output_strict = False
+        self.durable_low_water = 0  # the results of all items below it are stored
+        self.changed: anyio.Event | None = None
+        self.deadline_scope: anyio.CancelScope | None = None
+        self.lost: BaseException | None = None  # why it can't be driven any further
+        self._pending: list[Event] = []
+        self._results: list[ItemResult] = []
+        self._retries: list[StepRetried] = []
+        self._first = 1
+        self._is_new = True
+        self._since_checkpoint = 0
+        self._min_item = -1
+        self._max_item = -1
+
+    @property
+    def has_pending(self) -> bool:
+        return bool(self._pending)
+
+    def elapsed_ms(self, now: float) -> int:
+        return int((now - self.started.started_at) * 1_000)
+
+    def may_open(self) -> bool:
+        state = self.state
+        return (
+            state.opened < state.admitted
+            and len(state.items) < self.window
+            and (self.gate is None or state.opened < self.gate)
+            and not state.status.is_terminal
+        )
+
+    def apply(self, event: Event) -> None:
+        """Let an event change the state, and keep it for the next commit."""
+        self.state.apply(event)
+        self._pending.append(event)
+
+    def apply_item(self, event: Any, item: int) -> None:
+        """The same for an event that speaks of one item."""
+        self.state.apply(event)
+        self._pending.append(event)
+        if item > self._max_item:
+            self._max_item = item
+        if item < self._min_item or self._min_item < 0:
+            self._min_item = item
+
+    def redacted(self, failed: Failed, input: Json) -> Failed:
+        """The failure with no secret of the run in its message."""
+        if self.redactor is None:
+            return failed
+        return msgspec.structs.replace(failed, message=self.redactor.redact(failed.message, input))
+
+    def checked(self, ended: ItemEnded) -> ItemEnded:
+        """The end of an item, its output held against the flow's schema where there is one."""
+        outcome = ended.outcome
+        if self.check_output is None or isinstance(outcome, Failed):
+            return ended
+        wrong = self.check_output(outcome.output)
+        if wrong is None:
+            return ended
+        message = f"the output of item {ended.item} does not fit the flow's output schema: {wrong}"
+        if not self.is_output_strict:
+            logger.warning("run %s: %s", self.id, message)
+            return ended
+        return ItemEnded(ended.item, Failed(ErrorCode.INVALID_INPUT, message), ended.at)
+
+    def apply_retry(self, event: StepRetried) -> None:
+        self.apply_item(event, event.item)
+        self._retries.append(event)
+
+    def apply_end(self, event: ItemEnded) -> None:
+        self.apply_item(event, event.item)
+        self._results.append(ItemResult(event.item, event.outcome))
+
+    def take_writes(self) -> tuple[list[Write], Held]:
+        """Everything that is not durable yet as writes, and what will follow from it."""
+        events, self._pending = self._pending, []
+        ready, self.state.ready = self.state.ready, []
+        retries, self._retries = self._retries, []
+        writes = self._writes(events)
+        self._since_checkpoint += len(events)
+        if self._since_checkpoint >= CHECKPOINT_EVERY and not self.state.status.is_terminal:
+            writes.append(self._checkpoint())
+        return writes, Held(self, events, ready, retries, len(writes), self.state.low_water)
+
+    def _writes(self, events: list[Event]) -> list[Write]:
+        if not self._is_new and type(events[0]) is not ItemsAdmitted:
+            return [self._write(events, self._min_item, self._max_item)]
+        writes: list[Write] = []
+        rest: list[Event] = []
+        for event in events:
+            if type(event) is ItemsAdmitted:
+                if rest:
+                    writes.append(self._write(rest, -1, -1))
+                    rest = []
+                last = event.first + len(event.inputs) - 1
+                writes.append(self._write([event], event.first, last, has_inputs=True))
+            else:
+                rest.append(event)
+        if rest:
+            writes.append(self._write(rest, self._min_item, self._max_item))
+        return writes
+
+    def _write(self, events: list[Event], min_item: int, max_item: int, *, has_inputs: bool = False) -> Write:
+        is_new, self._is_new = self._is_new, False
+        first, self._first = self._first, self._first + len(events)
+        results, self._results = self._results, []
+        self._min_item = self._max_item = -1
+        last = events[-1]
+        return Write(
+            run_id=self.id,
+            lease=self.lease,
+            first=first,
+            count=len(events),
+            payload=encode_events(events),
+            min_item=min_item,
+            max_item=max_item,
+            has_inputs=has_inputs,
+            results=results,
+            new=self.record if is_new else None,
+            change=self._change(last, bool(results)),
+        )
+
+    def _change(self, last: Event, has_results: bool) -> RunChange | None:
+        state = self.state
+        if type(last) is RunEnded:
+            return RunChange(
+                status=last.status,
+                ended_at=self.started.started_at + last.at / 1_000,
+                total=state.total,
+                succeeded=state.succeeded,
+                failed=state.failed,
+                error=last.error,
+            )
+        if has_results or type(last) is InputsClosed:
+            return RunChange(total=state.total, succeeded=state.succeeded, failed=state.failed)
+        return None
+
+    def _checkpoint(self) -> Write:
+        self._since_checkpoint = 0
+        event = self.state.snapshot()
+        self.state.apply(event)
+        first, self._first = self._first, self._first + 1
+        return Write(
+            run_id=self.id,
+            lease=self.lease,
+            first=first,
+            count=1,
+            payload=encode_events([event]),
+            min_item=event.low_water,
+            is_checkpoint=True,
+        )
+
+    def notify(self) -> None:
+        """Wake whoever waits for results."""
+        if self.changed is not None:
+            self.changed.set()
+            self.changed = None
+
+    async def wait_changed(self) -> None:
+        if self.changed is None:
+            self.changed = anyio.Event()
+        await self.changed.wait()
+
+
+class Tree:
+    """A root run and its sub-runs: they share slots, and a heap of steps that may start.
+
+    A slot is a token: whatever only waits gives it back. The heap is ordered by item, then step, then run, so that
+    the first item is pushed forward before the second.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.free = limit
+        self.runs: dict[int, LiveRun] = {}
+        self.is_listed = False  # the executor knows that something can be taken here
+        self.sleeping = 0  # steps that wait for their next attempt
+        self.performing = 0  # steps that a runner is busy with, whether they hold a slot or not
+        self._heap: list[tuple[int, int, int, LiveRun]] = []
+        self._returning: deque[anyio.Event] = deque()
+        self._numbers = 0
+
+    def add(self, run: LiveRun) -> int:
+        self._numbers += 1
+        self.runs[self._numbers] = run
+        return self._numbers
+
+    def remove(self, run: LiveRun) -> None:
+        self.runs.pop(run.number, None)
+
+    def push(self, run: LiveRun, ready: list[tuple[int, int]]) -> None:
+        number, heap = run.number, self._heap
+        for item, step in ready:
+            heappush(heap, (item, step, number, run))
+
+    @property
+    def has_ready(self) -> bool:
+        return bool(self._heap)
+
+    def admitting(self) -> LiveRun | None:
+        """The run whose next item should begin: sub-runs first, since somebody waits for them."""
+        for run in reversed(self.runs.values()):
+            if run.may_open():
+                return run
+        return None
+
+    def take(self) -> tuple[int, int, int, LiveRun] | None:
+        """The next step that may start, with a slot for it; None when there is none."""
+        while self._heap:
+            entry = heappop(self._heap)
+            run = entry[3]
+            if run.free is None:
+                self.free -= 1
+                return entry
+            if run.free > 0:
+                run.free -= 1
+                self.free -= 1
+                return entry
+            run.parked.append(entry)
+        return None
+
+    def give_back(self, run: LiveRun) -> None:
+        """A slot is free again; whoever waits to go on comes before new steps."""
+        if run.free is not None:
+            run.free += 1
+            if run.parked:
+                heappush(self._heap, run.parked.pop(0))
+        if self._returning:
+            self._returning.popleft().set()
+        else:
+            self.free += 1
+
+    async def take_again(self, run: LiveRun) -> None:
+        """Wait for a slot, to go on with a step that gave its own back."""
+        if run.free is not None:
+            run.free -= 1
+        if self.free > 0:
+            self.free -= 1
+            return
+        turn = anyio.Event()
+        self._returning.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.free += 1
+            else:
+                self._returning.remove(turn)
+            if run.free is not None:
+                run.free += 1
+            raise

@@ -1,0 +1,309 @@
+"""RunState: what the events of one run amount to. Pure: no clock, no I/O, nothing but `apply`."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from stepflow.plan.model import PENDING, Plan, StaticNeeds
+from stepflow.records import TRANSPORT_CODES, Failed, Json, RunStatus, Succeeded
+from stepflow.run.events import (
+    Checkpointed,
+    Event,
+    InputsClosed,
+    ItemEnded,
+    ItemsAdmitted,
+    OpenItemSnapshot,
+    RunEnded,
+    RunStarted,
+    StepDefaulted,
+    StepFailed,
+    StepRetried,
+    StepStarted,
+    StepSucceeded,
+    SubRunLinked,
+)
+
+
+class OpenItem:
+    """An item on its way: what its steps came to, and who waits for whom."""
+
+    __slots__ = ("attempts", "dependents", "index", "input", "needed", "open", "outputs", "output_is_ready", "retries", "unmet")
+
+    def __init__(self, index: int, input: Json, steps: int) -> None:
+        self.index = index
+        self.input = input
+        self.outputs: list[Any] = [PENDING] * steps
+        self.attempts = [0] * steps
+        self.retries: dict[int, tuple[int, int]] = {}  # step → (transport, component)
+        self.open = 0  # needed steps that have not finished
+        self.output_is_ready = False
+        self.unmet: list[int] = []  # by step, and last the flow's output: needed steps that must finish first
+        self.dependents: Any = ()  # by step: who waits for it
+        self.needed: list[bool] = []  # only where needs depend on values
+
+
+class RunState:
+    """One run, as its events tell it.
+
+    `ready` and `closing` collect what an event made possible: steps that may start, and items whose every needed step
+    has finished. Whoever drives the run empties them.
+    """
+
+    def __init__(self, plan: Plan, variables: Mapping[str, Json]) -> None:
+        self.plan = plan
+        self.variables = variables
+        self.status = RunStatus.RUNNING
+        self.error: Failed | None = None
+        self.position = 0
+        self.items: dict[int, OpenItem] = {}
+        self.admitted = 0
+        self.opened = 0  # the next item to open
+        self.total: int | None = None
+        self.low_water = 0
+        self.ended_above: dict[int, None] = {}
+        self.succeeded = 0
+        self.failed = 0
+        self.ready: list[tuple[int, int]] = []
+        self.closing: list[OpenItem] = []
+        self._backlog: deque[tuple[int, list[Json]]] = deque()
+        self._output = len(plan.steps)
+
+    @property
+    def is_over(self) -> bool:
+        """Every item has ended, and no more will come."""
+        return self.total is not None and self.succeeded + self.failed >= self.total
+
+    def has_ended(self, index: int) -> bool:
+        return index < self.low_water or index in self.ended_above
+
+    def can_open(self) -> bool:
+        return self.opened < self.admitted and self.status is RunStatus.RUNNING
+
+    def open_next(self) -> OpenItem | None:
+        """Begin the next admitted item; None when there is none. Which items are open is no fact of the journal."""
+        while self.opened < self.admitted:
+            index = self.opened
+            self.opened += 1
+            first, inputs = self._backlog[0]
+            given, inputs[index - first] = inputs[index - first], None
+            if index - first + 1 == len(inputs):
+                self._backlog.popleft()
+            if not self.has_ended(index):
+                return self._open(index, given)
+        return None
+
+    def apply(self, event: Event) -> None:
+        """Change as the event says. Events of a step or item that has finished change nothing."""
+        self.position += 1
+        _APPLY[type(event)](self, event)
+
+    def _open(self, index: int, input: Json) -> OpenItem:
+        item = OpenItem(index, input, self._output)
+        self.items[index] = item
+        static = self.plan.static
+        if static is not None:
+            self._begin_static(item, static)
+        else:
+            self._begin(item)
+        if item.output_is_ready and not item.open:
+            self.closing.append(item)
+        return item
+
+    def _begin_static(self, item: OpenItem, static: StaticNeeds) -> None:
+        item.unmet = list(static.unmet)
+        item.dependents = static.dependents
+        item.open = static.open
+        item.output_is_ready = not static.unmet[self._output]
+        index = item.index
+        for step in static.ready:
+            self.ready.append((index, step))
+
+    def _begin(self, item: OpenItem) -> None:
+        item.unmet = [0] * (self._output + 1)
+        item.needed = [False] * (self._output + 1)
+        item.dependents = [[] for _ in range(self._output)]
+        self._require(item, [self._output, *self.plan.must_execute])
+
+    def _require(self, item: OpenItem, steps: list[int]) -> None:
+        """Make steps needed, and whatever their inputs need in turn."""
+        todo = list(reversed(steps))
+        while todo:
+            step = todo.pop()
+            if item.needed[step]:
+                continue
+            item.needed[step] = True
+            if step != self._output:
+                item.open += 1
+            todo.extend(reversed(self._wait(item, step)))
+
+    def _wait(self, item: OpenItem, step: int) -> tuple[int, ...]:
+        """Let a step wait for what its expression needs next, or be ready. Gives what it waits for."""
+        plan = self.plan
+        expression = plan.output if step == self._output else plan.steps[step].input
+        needs = expression.needs(item.outputs, item.input, self.variables)
+        item.unmet[step] = len(needs)
+        for need in needs:
+            item.dependents[need].append(step)
+        if not needs:
+            self._become_ready(item, step)
+        return needs
+
+    def _become_ready(self, item: OpenItem, step: int) -> None:
+        if step == self._output:
+            item.output_is_ready = True
+        else:
+            self.ready.append((item.index, step))
+
+    def _finish(self, index: int, step: int, value: Json | Failed) -> None:
+        item = self.items.get(index) or self._item(index)
+        if item is None or item.outputs[step] is not PENDING:
+            return
+        item.outputs[step] = value
+        item.open -= 1
+        unmet = item.unmet
+        for waiter in item.dependents[step]:
+            unmet[waiter] -= 1
+            if not unmet[waiter]:
+                if self.plan.static is None:
+                    self._require(item, list(self._wait(item, waiter)))
+                else:
+                    self._become_ready(item, waiter)
+        if not item.open and item.output_is_ready:
+            self.closing.append(item)
+
+    def _run_started(self, event: RunStarted) -> None:
+        pass
+
+    def _items_admitted(self, event: ItemsAdmitted) -> None:
+        if not self._backlog:
+            self.opened = max(self.opened, event.first)  # a store may have dropped the inputs of ended items
+        self._backlog.append((event.first, list(event.inputs)))
+        self.admitted = event.first + len(event.inputs)
+
+    def _inputs_closed(self, event: InputsClosed) -> None:
+        self.total = event.count
+
+    def _step_started(self, event: StepStarted) -> None:
+        item = self._item(event.item)
+        if item is not None:
+            item.attempts[event.step] = event.attempt
+
+    def _step_succeeded(self, event: StepSucceeded) -> None:
+        self._finish(event.item, event.step, event.output)
+
+    def _step_failed(self, event: StepFailed) -> None:
+        self._finish(event.item, event.step, event.error)
+
+    def _step_defaulted(self, event: StepDefaulted) -> None:
+        self._finish(event.item, event.step, event.output)
+
+    def _step_retried(self, event: StepRetried) -> None:
+        item = self._item(event.item)
+        if item is not None:
+            transport, component = item.retries.get(event.step, (0, 0))
+            if event.error.code in TRANSPORT_CODES:
+                transport += 1
+            else:
+                component += 1
+            item.retries[event.step] = (transport, component)
+
+    def _sub_run_linked(self, event: SubRunLinked) -> None:
+        pass
+
+    def _item_ended(self, event: ItemEnded) -> None:
+        index = event.item
+        if self.has_ended(index):
+            return
+        self.items.pop(index, None)
+        if type(event.outcome) is Succeeded:
+            self.succeeded += 1
+        else:
+            self.failed += 1
+        if index != self.low_water:
+            self.ended_above[index] = None
+            return
+        self.low_water += 1
+        while self.ended_above and self.low_water in self.ended_above:
+            del self.ended_above[self.low_water]
+            self.low_water += 1
+
+    def _run_ended(self, event: RunEnded) -> None:
+        self.status = event.status
+        self.error = event.error
+        self.items.clear()
+        self.ready.clear()
+        self.closing.clear()
+        self._backlog.clear()
+
+    def _checkpointed(self, event: Checkpointed) -> None:
+        self.low_water = event.low_water
+        self.ended_above = dict.fromkeys(event.ended_above)
+        self.admitted = event.admitted
+        self.total = event.total
+        self.succeeded = event.succeeded
+        self.failed = event.failed
+        for snapshot in event.open:
+            self._restore(snapshot)
+
+    def _restore(self, snapshot: OpenItemSnapshot) -> None:
+        item = self._item(snapshot.index)
+        if item is None:
+            return
+        for step, attempt in snapshot.attempts:
+            item.attempts[step] = attempt
+        for step, transport, component in snapshot.retries:
+            item.retries[step] = (transport, component)
+        for step, succeeded, value in snapshot.outputs:
+            self._finish(snapshot.index, step, value if succeeded else msgspec.convert(value, Failed))
+
+    def _item(self, index: int) -> OpenItem | None:
+        """The open item; opened now where the journal tells of it before this state began it."""
+        item = self.items.get(index)
+        while item is None and self.opened <= index and self.can_open():
+            self.open_next()
+            item = self.items.get(index)
+        return item
+
+    def snapshot(self) -> Checkpointed:
+        """The state as one event. Items that nothing happened to yet are left out: their inputs say all."""
+        touched = [item for item in self.items.values() if any(item.attempts)]
+        return Checkpointed(
+            low_water=self.low_water,
+            ended_above=sorted(self.ended_above),
+            admitted=self.admitted,
+            total=self.total,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            open=[_snapshot(item) for item in sorted(touched, key=lambda item: item.index)],
+        )
+
+
+def _snapshot(item: OpenItem) -> OpenItemSnapshot:
+    return OpenItemSnapshot(
+        index=item.index,
+        outputs=[
+            (step, type(value) is not Failed, value)
+            for step, value in enumerate(item.outputs)
+            if value is not PENDING
+        ],
+        attempts=[(step, attempt) for step, attempt in enumerate(item.attempts) if attempt],
+        retries=[(step, *counts) for step, counts in sorted(item.retries.items())],
+    )
+
+
+_APPLY: dict[type, Callable[[RunState, Any], None]] = {
+    RunStarted: RunState._run_started,
+    ItemsAdmitted: RunState._items_admitted,
+    InputsClosed: RunState._inputs_closed,
+    StepStarted: RunState._step_started,
+    StepSucceeded: RunState._step_succeeded,
+    StepFailed: RunState._step_failed,
+    StepDefaulted: RunState._step_defaulted,
+    StepRetried: RunState._step_retried,
+    SubRunLinked: RunState._sub_run_linked,
+    ItemEnded: RunState._item_ended,
+    RunEnded: RunState._run_ended,
+    Checkpointed: RunState._checkpointed,
+}

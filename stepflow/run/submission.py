@@ -1,0 +1,155 @@
+"""What is settled before a run starts: the plan, the values of the variables, the policy of each step. Pure."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from stepflow.errors import InputInvalidError, Problem
+from stepflow.flow.model import Flow
+from stepflow.flow.path import format_path
+from stepflow.flow.schema import SchemaError, SchemaValidator, secret_paths
+from stepflow.plan.compile import compile_flow
+from stepflow.plan.model import Plan
+from stepflow.plan.overrides import apply_overrides
+from stepflow.plan.variables import Redactor, Variables, declared, resolve_variables
+from stepflow.records import Json
+from stepflow.run.verdict import Policy, RetrySettings, policy_of
+
+KEPT_PLANS = 256
+SHOWN_PROBLEMS = 20
+"""How many of a batch's bad inputs are named; the rest are counted."""
+
+CHUNK = 1_000
+"""Inputs in one entry of the journal."""
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    plan: Plan
+    variables: dict[str, Json]  # defaults included
+    given: dict[str, Json]
+    overrides: Json
+    policies: tuple[Policy, ...]
+    warnings: tuple[Problem, ...]
+    redactor: Redactor | None
+
+
+class Plans:
+    """Plans of the flows that were used last, by the flow object and by its id."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, tuple[Flow, Plan]] = OrderedDict()
+
+    def plan(self, flow: Flow) -> Plan:
+        """Raises: FlowInvalidError."""
+        kept = self._kept.get(id(flow))
+        if kept is not None and kept[0] is flow:
+            return kept[1]
+        plan = compile_flow(flow)
+        self._kept[id(flow)] = (flow, plan)
+        if len(self._kept) > KEPT_PLANS:
+            self._kept.popitem(last=False)
+        return plan
+
+
+def prepare(
+    plans: Plans,
+    flow: Flow,
+    *,
+    variables: Mapping[str, Json],
+    overrides: Json,
+    settings: RetrySettings,
+    validation: str,
+) -> Prepared:
+    """Settle everything that a submission can be refused for, but its inputs.
+
+    Raises:
+        FlowInvalidError: the flow, as overridden, can't be run.
+        InputInvalidError: overrides or variables don't fit it.
+    """
+    plan = plans.plan(flow)
+    if overrides:
+        plan = compile_flow(apply_overrides(flow, overrides), id=plan.flow_id)
+    resolved: Variables = resolve_variables(plan.flow, variables, validation=validation)
+    return Prepared(
+        plan=plan,
+        variables=resolved.values,
+        given=dict(variables),
+        overrides=overrides or None,
+        policies=tuple(policy_of(step, resolved.values, settings) for step in plan.steps),
+        warnings=resolved.problems,
+        redactor=_redactor(plan.flow, resolved.values),
+    )
+
+
+def _redactor(flow: Flow, variables: Mapping[str, Json]) -> Redactor | None:
+    schemas = (flow.schemas.variables, flow.schemas.input)
+    if not any(secret_paths(schema, flow.schemas.defs) for schema in schemas if schema is not None):
+        return None
+    return Redactor(flow, variables)
+
+
+def input_checker(flow: Flow) -> SchemaValidator | None:
+    """The validator of the declared input schema; None where any input will do.
+
+    Raises:
+        InputInvalidError: the schema itself can't be used.
+    """
+    schema = flow.schemas.input
+    if schema is None or schema is True or schema == {}:
+        return None
+    try:
+        return SchemaValidator(schema, flow.schemas.defs)
+    except SchemaError as error:
+        raise InputInvalidError([Problem(message=f"the flow's input schema can't be used: {error}")]) from None
+
+
+def output_checker(flow: Flow) -> Callable[[Json], str | None] | None:
+    """A function that says what is wrong with an output; None where there is nothing to hold it against."""
+    schema = flow.schemas.output
+    if schema is None or schema is True or schema == {}:
+        return None
+    try:
+        validator = SchemaValidator(schema, flow.schemas.defs)
+    except SchemaError:
+        return None  # `validate` says so; a run is not refused for it
+
+    def check(output: Json) -> str | None:
+        if validator.accepts(output):
+            return None
+        return "; ".join(f"{format_path(each.path)}: {each.message}" for each in validator.violations(output)[:3])
+
+    return check
+
+
+def input_problem(index: int, input: Json, checker: SchemaValidator) -> Problem | None:
+    """What is wrong with one input; the first thing, with item, path and rule."""
+    if checker.accepts(input):
+        return None
+    violation = checker.violations(input)[0]
+    return Problem(
+        message=f"item {index}: {violation.message} (rule {violation.rule})", path=format_path(violation.path)
+    )
+
+
+def input_problems(inputs: Sequence[Json], checker: SchemaValidator) -> tuple[Problem, ...]:
+    """What is wrong with the inputs of a batch; after the first few only how many more there are."""
+    found = [
+        problem for index, input in enumerate(inputs) if (problem := input_problem(index, input, checker)) is not None
+    ]
+    more = len(found) - SHOWN_PROBLEMS
+    rest = [Problem(message=f"and {more} more items do not fit")] if more > 0 else []
+    return (*found[:SHOWN_PROBLEMS], *rest)
+
+
+def chunks(inputs: Sequence[Json]) -> Iterator[tuple[int, list[Json]]]:
+    for first in range(0, len(inputs), CHUNK):
+        yield first, list(inputs[first : first + CHUNK])
+
+
+def passed_down(flow: Flow, given: Mapping[str, Json], parent: Mapping[str, Json]) -> dict[str, Json]:
+    """The variables of a sub-run: what it was given, and of its parent's what it declares."""
+    inherited = {info.name: parent[info.name] for info in declared(flow) if info.name in parent}
+    return {**inherited, **given}
+
+

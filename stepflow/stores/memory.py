@@ -1,0 +1,218 @@
+"""Runs kept in this process. Everything a durable store does, but for outliving the process."""
+
+from bisect import insort
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+from msgspec.structs import replace
+
+from stepflow.records import (
+    Blob,
+    BlobId,
+    BlobType,
+    Committed,
+    Entries,
+    ItemResult,
+    LeaseLost,
+    ParentLink,
+    RunId,
+    RunRecord,
+    RunStatus,
+    Verdict,
+    Write,
+    blob_id,
+)
+
+
+class _Row:
+    """One packed row of the journal."""
+
+    __slots__ = ("entries", "has_inputs", "max_item")
+
+    def __init__(self, write: Write) -> None:
+        self.entries = Entries(write.first, write.count, write.payload)
+        self.has_inputs = write.has_inputs
+        self.max_item = write.max_item
+
+
+class _StoredRun:
+    __slots__ = ("epoch", "forgotten", "last", "order", "record", "results", "rows")
+
+    def __init__(self, record: RunRecord, epoch: int) -> None:
+        self.record = record
+        self.epoch = epoch
+        self.last = 0  # the position of the newest entry
+        self.rows: list[_Row] = []
+        self.results: dict[int, ItemResult] = {}
+        self.order: deque[int] = deque()  # items in the order they ended
+        self.forgotten = 0  # how many were dropped from the head of `order`
+
+
+class MemoryBackend:
+    """The store protocols over dictionaries.
+
+    Args:
+        keep_events: keep entries that a checkpoint replaced, for tests that read whole journals.
+    """
+
+    def __init__(self, *, keep_events: bool = False) -> None:
+        self._runs: dict[RunId, _StoredRun] = {}
+        self._roots: list[RunId] = []
+        self._children: dict[ParentLink, RunId] = {}
+        self._keys: dict[str, RunId] = {}
+        self._blobs: dict[BlobId, Blob] = {}
+        self._keep_events = keep_events
+
+    @property
+    def journal(self) -> "MemoryBackend":
+        return self
+
+    @property
+    def runs(self) -> "MemoryBackend":
+        return self
+
+    @property
+    def blobs(self) -> "_MemoryBlobs":
+        return _MemoryBlobs(self._blobs)
+
+    async def __aenter__(self) -> "MemoryBackend":
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
+        return [self._store(write) for write in writes]
+
+    def _store(self, write: Write) -> Verdict:
+        run = self._runs.get(write.run_id)
+        if run is None:
+            if write.new is None:
+                return LeaseLost(0)
+            run = self._insert(write.new, write.lease.epoch)
+        if write.lease.epoch < run.epoch:
+            return LeaseLost(run.epoch)
+        run.epoch = write.lease.epoch
+        if write.first <= run.last:
+            return Committed()
+        if write.is_checkpoint and not self._keep_events:
+            low_water = write.min_item
+            run.rows[1:] = [row for row in run.rows[1:] if row.has_inputs and row.max_item >= low_water]
+        run.rows.append(_Row(write))
+        run.last = write.first + write.count - 1
+        for result in write.results:
+            if result.index not in run.results:
+                run.results[result.index] = result
+                run.order.append(result.index)
+        self._change(run, write)
+        return Committed()
+
+    def _insert(self, record: RunRecord, epoch: int) -> _StoredRun:
+        run = self._runs[record.id] = _StoredRun(record, epoch)
+        if record.parent is None:
+            insort(self._roots, record.id)
+        else:
+            self._children[record.parent] = record.id
+        if record.key is not None:
+            self._keys[record.key] = record.id
+        return run
+
+    def _change(self, run: _StoredRun, write: Write) -> None:
+        change = write.change
+        if change is None:
+            return
+        new = {
+            name: value
+            for name in ("status", "ended_at", "total", "succeeded", "failed", "error")
+            if (value := getattr(change, name)) is not None
+        }
+        run.record = replace(run.record, **new)
+
+    async def read(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[Entries]:
+        run = self._runs.get(run_id)
+        for row in list(run.rows) if run is not None else ():
+            if row.entries.first + row.entries.count - 1 > after:
+                yield row.entries
+
+    async def get(self, run_id: RunId) -> RunRecord | None:
+        run = self._runs.get(run_id)
+        return run.record if run is not None else None
+
+    async def find(self, prefix: str) -> Sequence[RunId]:
+        if prefix == "last":
+            return self._roots[-1:]
+        return [run_id for run_id in self._roots if run_id.startswith(prefix)][:2]
+
+    async def find_child(self, parent: ParentLink) -> RunRecord | None:
+        run_id = self._children.get(parent)
+        return None if run_id is None else self._runs[run_id].record
+
+    async def find_key(self, key: str) -> RunRecord | None:
+        run_id = self._keys.get(key)
+        return None if run_id is None else self._runs[run_id].record
+
+    async def list(
+        self,
+        *,
+        status: RunStatus | None = None,
+        flow_name: str | None = None,
+        root_id: RunId | None = None,
+        parent_id: RunId | None = None,
+        roots_only: bool = False,
+        limit: int = 100,
+        before: RunId | None = None,
+    ) -> Sequence[RunRecord]:
+        found = [
+            run.record
+            for run in self._runs.values()
+            if (status is None or run.record.status is status)
+            and (flow_name is None or run.record.flow_name == flow_name)
+            and (root_id is None or run.record.root_id == root_id)
+            and (parent_id is None or (run.record.parent is not None and run.record.parent.run_id == parent_id))
+            and (not roots_only or run.record.parent is None)
+            and (before is None or run.record.id < before)
+        ]
+        return sorted(found, key=lambda record: record.id, reverse=True)[:limit]
+
+    async def results(self, run_id: RunId, *, after: int = -1) -> AsyncIterator[ItemResult]:
+        run = self._runs.get(run_id)
+        if run is None:
+            return
+        index = after + 1
+        while (result := run.results.get(index)) is not None:
+            yield result
+            index += 1
+        for place in sorted(place for place in run.results if place > index):
+            yield run.results[place]
+
+    async def completed(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[tuple[int, ItemResult]]:
+        run = self._runs.get(run_id)
+        place = after
+        while run is not None and place - run.forgotten < len(run.order):
+            index = run.order[max(0, place - run.forgotten)]
+            place = max(place, run.forgotten) + 1
+            if index in run.results:
+                yield place, run.results[index]
+
+    async def forget_results(self, run_id: RunId, *, through: int) -> None:
+        run = self._runs.get(run_id)
+        if run is None:
+            return
+        for index in [index for index in run.results if index <= through]:
+            del run.results[index]
+        while run.order and run.order[0] <= through:
+            run.order.popleft()
+            run.forgotten += 1
+
+
+class _MemoryBlobs:
+    def __init__(self, blobs: dict[BlobId, Blob]) -> None:
+        self._blobs = blobs
+
+    async def put(self, content: bytes, type: BlobType = BlobType.DATA, *, filename: str | None = None) -> BlobId:
+        id = blob_id(content)
+        self._blobs.setdefault(id, Blob(id, bytes(content), type, filename))
+        return id
+
+    async def get(self, blob_id: BlobId) -> Blob | None:
+        return self._blobs.get(blob_id)

@@ -1,0 +1,29 @@
+"""From what `store=` was given to a store. The one place that reads a store's URL."""
+
+import os
+from importlib.metadata import entry_points
+from urllib.parse import urlsplit
+
+from stepflow.errors import StoreError
+from stepflow.protocols import Backend
+from stepflow.stores.memory import MemoryBackend
+
+
+def open_store(store: str | os.PathLike[str] | Backend | None) -> Backend:
+    """The store that a bare path, a URL or a backend stands for; None is memory. It is not opened yet.
+
+    Raises:
+        StoreError: nothing that is installed keeps runs there.
+    """
+    if store is None:
+        return MemoryBackend()
+    if not isinstance(store, str | os.PathLike):
+        return store
+    text = os.fspath(store)
+    scheme = urlsplit(text).scheme if "://" in text or text.startswith("memory:") else "sqlite"
+    if scheme == "memory":
+        return MemoryBackend()
+    for entry in entry_points(group="stepflow.stores", name=scheme):
+        backend: Backend = entry.load()(text)
+        return backend
+    raise StoreError(f"no store for {scheme}: is installed; this version keeps runs in memory (leave `store` out)")
