@@ -11,7 +11,7 @@ from stepflow.errors import FlowInvalidError, Problem, ProblemsError
 from stepflow.flow.json_text import decode_json, read_json
 from stepflow.flow.marked import Fault, Marked, Reading, Unreadable, line_at, offset_of, plain
 from stepflow.flow.model import Origin, Path
-from stepflow.flow.path import PathError, format_path, parse_path
+from stepflow.flow.path import PathError, parse_path
 from stepflow.flow.yaml_text import read_yaml
 from stepflow.records import Json
 
@@ -23,10 +23,11 @@ _SHOWN = 200  # characters of a line that a problem quotes
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
-    """A text read as JSON or YAML."""
+    """A text read as JSON or YAML. With problems the value is what could be read of it, or null."""
 
     value: Json
     origin: Origin
+    problems: tuple[Problem, ...] = ()
     repeated: tuple[Path, ...] = ()  # keys written more than once; the last one counts
 
 
@@ -41,20 +42,74 @@ def load_document(
     Raises:
         ProblemsError: of the class `error`; the file can't be read, or holds something else.
     """
+    return _accepted(open_document(path, max_yaml_bytes=max_yaml_bytes), error)
+
+
+def read_text(
+    text: str,
+    name: str | None = None,
+    format: str = "yaml",
+    *,
+    error: type[ProblemsError] = FlowInvalidError,
+    max_yaml_bytes: int = MAX_YAML_BYTES,
+) -> Document:
+    """Read a text as `yaml` or `json`; `name` is what problems call it.
+
+    Raises:
+        ProblemsError: of the class `error`, with everything that is wrong.
+    """
+    return _accepted(open_text(text, name, format, max_yaml_bytes=max_yaml_bytes), error)
+
+
+def _accepted(document: Document, error: type[ProblemsError]) -> Document:
+    if document.problems:
+        raise error(document.problems)
+    return document
+
+
+def open_document(path: str | os.PathLike[str], *, max_yaml_bytes: int = MAX_YAML_BYTES) -> Document:
+    """As `load_document`, but what is wrong is in the answer."""
     name = os.fspath(path)
     format = _FORMATS.get(FilePath(name).suffix.lower())
     if format is None:
         message = "a file's extension says what it holds, and this one is not known"
-        raise error([Problem(message=message, source=name, remedy="use .yml, .yaml or .json")])
+        return _unreadable(name, Problem(message=message, source=name, remedy="use .yml, .yaml or .json"))
     try:
         content = FilePath(name).read_bytes()
     except (OSError, ValueError) as cause:
-        raise error([Problem(message=_unreadable_file(cause), source=name)]) from None
+        return _unreadable(name, Problem(message=_unreadable_file(cause), source=name))
     try:
         text = content.decode()
     except UnicodeDecodeError as cause:
-        raise error([_not_utf8(name, content, cause)]) from None
-    return read_text(text, name, format, error=error, max_yaml_bytes=max_yaml_bytes)
+        return _unreadable(name, _not_utf8(name, content, cause))
+    return open_text(text, name, format, max_yaml_bytes=max_yaml_bytes)
+
+
+def open_text(
+    text: str, name: str | None = None, format: str = "yaml", *, max_yaml_bytes: int = MAX_YAML_BYTES
+) -> Document:
+    """As `read_text`, but what is wrong is in the answer."""
+    origin = Origin(name=name, text=text.removeprefix("\ufeff"), format=format)
+    size = _size(text) if format == "yaml" else 0
+    if size > max_yaml_bytes:
+        message = f"a YAML document may have {max_yaml_bytes:,} bytes, and this has {size:,}"
+        remedy = "write it as JSON, or load its data at run time"
+        return _unreadable(name, Problem(message=message, source=name, remedy=remedy))
+    if format == "json":
+        try:
+            return Document(value=decode_json(origin.text or ""), origin=origin)
+        except ValueError:
+            pass  # read again below, to say what is wrong and where
+    try:
+        reading = _read(origin)
+    except Unreadable as cause:
+        return Document(value=None, origin=origin, problems=(_fault(cause.fault, origin),))
+    problems = tuple(_fault(fault, origin) for fault in reading.faults)
+    return Document(value=plain(reading.root), origin=origin, problems=problems, repeated=tuple(reading.repeated))
+
+
+def _unreadable(name: str | None, problem: Problem) -> Document:
+    return Document(value=None, origin=Origin(name=name), problems=(problem,))
 
 
 def _unreadable_file(cause: OSError | ValueError) -> str:
@@ -76,41 +131,6 @@ def _not_utf8(name: str, content: bytes, cause: UnicodeDecodeError) -> Problem:
         column=cause.start - content.rfind(b"\n", 0, cause.start),
         remedy="save the file as UTF-8",
     )
-
-
-def read_text(
-    text: str,
-    name: str | None = None,
-    format: str = "yaml",
-    *,
-    error: type[ProblemsError] = FlowInvalidError,
-    max_yaml_bytes: int = MAX_YAML_BYTES,
-) -> Document:
-    """Read a text as `yaml` or `json`; `name` is what problems call it.
-
-    Raises:
-        ProblemsError: of the class `error`, with everything that is wrong.
-    """
-    origin = Origin(name=name, text=text.removeprefix("\ufeff"), format=format)
-    if (
-        format == "yaml"
-        and len(text) * 4 > max_yaml_bytes
-        and (size := len(text.encode(errors="replace"))) > max_yaml_bytes
-    ):
-        message = f"a YAML document may have {max_yaml_bytes:,} bytes, and this has {size:,}"
-        raise error([Problem(message=message, source=name, remedy="write it as JSON, or load its data at run time")])
-    if format == "json":
-        try:
-            return Document(value=decode_json(origin.text or ""), origin=origin)
-        except ValueError:
-            pass  # read again below, to say what is wrong and where
-    try:
-        reading = _read(origin)
-    except Unreadable as cause:
-        raise error([_fault(cause.fault, origin)]) from None
-    if reading.faults:
-        raise error([_fault(fault, origin) for fault in reading.faults])
-    return Document(value=plain(reading.root), origin=origin, repeated=tuple(reading.repeated))
 
 
 def _size(text: str) -> int:
@@ -174,8 +194,3 @@ def _root(origin: Origin) -> Marked:
         return _read(origin).root
     except Unreadable:
         return Marked(0)
-
-
-def refused(origin: Origin, path: Path, message: str, remedy: str | None = None) -> Problem:
-    """A problem at a path of the document, not yet located."""
-    return Problem(message=message, path=format_path(path), source=origin.name, remedy=remedy)

@@ -1,7 +1,8 @@
 """Reading the `test` section of a flow."""
 
-from stepflow.flow.fields import Fields, closest, shorten
+from stepflow.flow.fields import Fields
 from stepflow.flow.model import Expected, ExpectedError, TestCase, TestSection
+from stepflow.flow.words import closest, shorten
 from stepflow.records import ErrorCode, Json
 
 _TEST_KEYS = ("configFile", "config", "cases")

@@ -1,7 +1,7 @@
-"""How JSON becomes an expression, and an expression JSON again; and what an expression refers to."""
+"""How JSON becomes an expression, and an expression JSON again."""
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, assert_never
+from collections.abc import Callable
+from typing import assert_never
 
 from stepflow.errors import FlowInvalidError, Problem
 from stepflow.flow.marked import MAX_DEPTH
@@ -9,20 +9,39 @@ from stepflow.flow.model import (
     ArrayOf,
     Coalesce,
     Expression,
-    Flow,
     If,
     InputRef,
     Literal,
     ObjectOf,
     Path,
-    Step,
     StepRef,
     VariableRef,
 )
 from stepflow.flow.path import PathError, format_path, parse_path
+from stepflow.flow.words import closest, shorten
 from stepflow.records import Json
 
 _NOTHING = Literal(None)
+
+_FORMS: dict[str, tuple[str, ...]] = {
+    "$literal": (),
+    "$if": ("then", "else"),
+    "$coalesce": (),
+    "$from": (),
+    "$step": ("path",),
+    "$input": (),
+    "$variable": ("default",),
+}
+"""The keys that make an object an expression, the strongest first, and the keys that belong to each."""
+
+_MEANT = {
+    "$var": "did you mean `$variable`?",
+    "$steps": "did you mean `$step`?",
+    "$else": "did you mean `else`, beside `$if`?",
+    "$then": "did you mean `then`, beside `$if`?",
+    "$expr": "there is no `$expr`; write the expression itself",
+    "$on_skip": "steps are not skipped; use `$if` or `$coalesce`",
+}
 
 
 def parse_expression(
@@ -63,22 +82,37 @@ class _Reader:
         return self._object(value, at, depth + 1)
 
     def _object(self, value: dict[str, Json], at: Path, depth: int) -> Expression:
-        if "$literal" in value:
-            return Literal(value["$literal"], quoted=True)
-        if "$if" in value:
-            return self._if(value, at, depth)
-        if "$coalesce" in value:
-            return self._coalesce(value["$coalesce"], at, depth)
-        if "$from" in value:
-            return self._from(value, at)
-        if "$step" in value:
-            return self._step(value, at)
-        if "$input" in value:
-            path = self._path(value["$input"], (*at, "$input"))
-            return _NOTHING if path is None else InputRef(path)
-        if "$variable" in value:
-            return self._variable(value, at, depth)
-        return ObjectOf(tuple((name, self.read(item, (*at, name), depth)) for name, item in value.items()))
+        form = next((key for key in _FORMS if key in value), None)
+        self._note_ignored(value, form, at)
+        match form:
+            case None:
+                return ObjectOf(tuple((name, self.read(item, (*at, name), depth)) for name, item in value.items()))
+            case "$literal":
+                return Literal(value["$literal"], quoted=True)
+            case "$if":
+                return self._if(value, at, depth)
+            case "$coalesce":
+                return self._coalesce(value["$coalesce"], at, depth)
+            case "$from":
+                return self._from(value, at)
+            case "$step":
+                return self._step(value, at)
+            case "$input":
+                path = self._path(value["$input"], (*at, "$input"))
+                return _NOTHING if path is None else InputRef(path)
+            case _:
+                return self._variable(value, at, depth)
+
+    def _note_ignored(self, value: dict[str, Json], form: str | None, at: Path) -> None:
+        for key in value:
+            if form is None and key.startswith("$"):
+                if remedy := _misspelt(key):
+                    self._warn((*at, key), f"`{shorten(key)}` is an ordinary key here", remedy)
+            elif form not in (None, "$from", key) and key not in _FORMS[form or ""]:
+                self._warn((*at, key), f"the key `{shorten(key)}` beside `{form}` is ignored", _beside(form or "", key))
+
+    def _warn(self, at: Path, message: str, remedy: str | None) -> None:
+        self.warnings.append(Problem(message=message, path=format_path(at), level="warning", remedy=remedy))
 
     def _if(self, value: dict[str, Json], at: Path, depth: int) -> Expression:
         if "then" not in value:
@@ -129,6 +163,22 @@ class _Reader:
     def _refuse(self, at: Path, message: str, remedy: str | None = None) -> Expression:
         self.problems.append(Problem(message=message, path=format_path(at), remedy=remedy))
         return _NOTHING
+
+
+def _misspelt(key: str) -> str | None:
+    near = closest(key, [form for form in _FORMS if form != "$from"])
+    return _MEANT.get(key) or (f"did you mean `{near}`?" if near else None)
+
+
+def _beside(form: str, key: str) -> str | None:
+    if key in _FORMS:
+        return f"an object is one expression, and `{form}` decided; nest them"
+    if form == "$input" and key == "path":
+        return "the path is the value of `$input` itself"
+    if form in ("$step", "$input") and key == "default":
+        return "only `$variable` has a default"
+    near = closest(key, _FORMS[form])
+    return f"did you mean `{near}`?" if near else None
 
 
 def _migrated(value: dict[str, Json]) -> str:
@@ -193,45 +243,3 @@ def expression_to_json(expression: Expression, free: Callable[[Json], Json] | No
 
 def _name(field: tuple[str, Expression]) -> str:
     return field[0]
-
-
-class Reference(NamedTuple):
-    """One place where an expression names a step, the input or a variable."""
-
-    ref: StepRef | InputRef | VariableRef
-    path: Path  # as diagnostics write it: condition, then, else; a choice is [i], a default has its variable's path
-
-
-def references(expression: Expression, at: Path = ()) -> Iterator[Reference]:
-    """Everything an expression refers to, in the order it is written."""
-    match expression:
-        case Literal():
-            return
-        case StepRef() | InputRef():
-            yield Reference(expression, at)
-        case VariableRef(_, default):
-            yield Reference(expression, at)
-            if default is not None:
-                yield from references(default, at)
-        case If(condition, then, otherwise):
-            yield from references(condition, (*at, "condition"))
-            yield from references(then, (*at, "then"))
-            if otherwise is not None:
-                yield from references(otherwise, (*at, "else"))
-        case Coalesce(items) | ArrayOf(items):
-            for index, item in enumerate(items):
-                yield from references(item, (*at, index))
-        case ObjectOf(fields):
-            for name, item in fields:
-                yield from references(item, (*at, name))
-        case _:
-            assert_never(expression)
-
-
-def flow_references(flow: Flow) -> Iterator[tuple[Step | None, Reference]]:
-    """Every reference of a flow with the step whose input holds it: the steps in order, then the output (None)."""
-    for index, step in enumerate(flow.steps):
-        for reference in references(step.input, ("steps", index, "input")):
-            yield step, reference
-    for reference in references(flow.output, ("output",)):
-        yield None, reference

@@ -1,13 +1,13 @@
 """The members of one object of a document, taken out by name and type; what is wrong or unknown is noted."""
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TypeVar
 
 from stepflow.errors import Problem
 from stepflow.flow.expression import kind
 from stepflow.flow.model import Path
 from stepflow.flow.path import format_path
+from stepflow.flow.words import closest, shorten
 from stepflow.records import Json
 
 T = TypeVar("T")
@@ -98,20 +98,3 @@ def _advice(name: str, known: Sequence[str], advice: Mapping[str, str]) -> str:
         return "merge keys are not applied; write the members out"
     near = closest(name, known)
     return f"did you mean `{near}`?" if near else f"known here: {', '.join(known)}"
-
-
-def closest(name: str, known: Sequence[str]) -> str | None:
-    """The known word that somebody who wrote `name` may have meant, whatever its case and underscores."""
-    if len(name) > 100:
-        return None
-    plain = {_folded(word): word for word in known}
-    near = get_close_matches(_folded(name), list(plain), n=1, cutoff=0.7)
-    return plain[near[0]] if near else None
-
-
-def _folded(word: str) -> str:
-    return word.replace("_", "").replace("-", "").replace(" ", "").lower()
-
-
-def shorten(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}…"

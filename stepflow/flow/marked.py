@@ -63,10 +63,7 @@ def plain(node: Marked) -> Json:
 
 
 def offset_of(root: Marked, path: Path, *, of_key: bool = False) -> int:
-    """The offset of the value at a path, or of its key; where the path leads nowhere, of the last value on it.
-
-    Diagnostics leave some keys of expressions out: `condition` finds `$if`, and a number a choice of `$coalesce`.
-    """
+    """The offset of the value at a path, or of its key; where the path leads nowhere, of the last value on it."""
     offset = root.offset
     node = root
     for part in path:
@@ -79,15 +76,10 @@ def offset_of(root: Marked, path: Path, *, of_key: bool = False) -> int:
 
 
 def _child(node: Marked, part: str | int) -> Field | None:
-    if isinstance(part, int):
-        if node.fields and "$coalesce" in node.fields:
-            node = node.fields["$coalesce"].value
-        items = node.items or []
-        return Field(items[part].offset, items[part]) if part < len(items) else None
-    fields = node.fields or {}
-    if part == "condition" and part not in fields:
-        part = "$if"
-    return fields.get(part)
+    if isinstance(part, str):
+        return (node.fields or {}).get(part)
+    items = node.items or []
+    return Field(items[part].offset, items[part]) if part < len(items) else None
 
 
 def line_at(text: str, offset: int) -> tuple[int, int, str]:

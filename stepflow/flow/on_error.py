@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from stepflow.flow.expression import kind, parse_expression
-from stepflow.flow.fields import Fields, closest, shorten
+from stepflow.flow.fields import Fields
 from stepflow.flow.model import Backoff, Literal, OnError, Setting, VariableRef
+from stepflow.flow.words import closest, shorten
 from stepflow.records import Json
 
 _ACTIONS = {"fail": (), "useDefault": ("defaultValue", "maxRetries", "backoff"), "retry": ("maxRetries", "backoff")}

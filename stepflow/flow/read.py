@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from stepflow.errors import FlowInvalidError, Problem
-from stepflow.flow.document import Document, load_document, located, read_text
+from stepflow.flow.document import Document, located, open_document, open_text
 from stepflow.flow.expected import read_test_section
 from stepflow.flow.expression import kind, parse_expression
-from stepflow.flow.fields import Fields, Findings, shorten
+from stepflow.flow.fields import Fields, Findings
 from stepflow.flow.model import Example, Expression, Flow, Literal, Origin, Path, Schemas, Step
 from stepflow.flow.on_error import read_on_error, read_setting
 from stepflow.flow.path import format_path
 from stepflow.flow.plain import plain_json
+from stepflow.flow.words import shorten
 from stepflow.records import Json
 
 _FLOW_KEYS = ("name", "description", "version", "schemas", "steps", "output", "test", "examples", "metadata")
@@ -55,7 +56,7 @@ def read_flow(source: str | os.PathLike[str] | Mapping[str, Json] | Flow) -> Flo
         return source
     if isinstance(source, Mapping):
         return flow_from_json(source)
-    return _flow(load_document(source))
+    return _flow(open_document(source))
 
 
 def flow_text(text: str, *, name: str | None = None, format: str = "yaml") -> Flow:
@@ -64,7 +65,7 @@ def flow_text(text: str, *, name: str | None = None, format: str = "yaml") -> Fl
     Raises:
         FlowInvalidError: with everything that is wrong.
     """
-    return _flow(read_text(text, name, format))
+    return _flow(open_text(text, name, format))
 
 
 def flow_from_json(document: Mapping[str, Json], origin: Origin = _NOWHERE) -> Flow:
@@ -73,28 +74,33 @@ def flow_from_json(document: Mapping[str, Json], origin: Origin = _NOWHERE) -> F
     Raises:
         FlowInvalidError: with everything that is wrong.
     """
-    return _read(document, origin, ())
+    return _read(document, Document(value=None, origin=origin))
 
 
 def _flow(document: Document) -> Flow:
-    return _read(document.value, document.origin, document.repeated)
+    return _read(document.value, document)
 
 
-def _read(document: object, origin: Origin, repeated: Iterable[Path]) -> Flow:
+def _read(value: object, document: Document) -> Flow:
     findings = Findings()
-    value = plain_json(document, findings)
+    value = plain_json(value, findings)
     flow = Flow()
     if isinstance(value, dict):
         flow = _document(Fields(value, (), findings))
-    elif not findings.problems:
+    elif not document.problems and not findings.problems:
         found = "empty" if value is None else kind(value)
         findings.refuse((), f"a flow is an object, and this is {found}", "a flow has `steps` and `output`")
-    twice = _repeated(repeated, findings)
-    problems = (*located(twice, origin, of_key=True), *located(findings.problems, origin))
+    origin = document.origin
+    twice = _repeated(document.repeated, findings)
+    problems = [*document.problems, *located(twice, origin, of_key=True), *located(findings.problems, origin)]
     if problems:
-        raise FlowInvalidError(problems)
+        raise FlowInvalidError(sorted(problems, key=_place))
     warnings = located(findings.warnings, origin, of_key=True)
-    return msgspec.structs.replace(flow, origin=origin, warnings=warnings)
+    return msgspec.structs.replace(flow, origin=origin, warnings=tuple(sorted(warnings, key=_place)))
+
+
+def _place(problem: Problem) -> tuple[int, int]:
+    return problem.line, problem.column
 
 
 def _repeated(paths: Iterable[Path], findings: Findings) -> list[Problem]:

@@ -57,8 +57,9 @@ class SchemaValidator:
         if self._secrets is None:
             self._secrets = SecretMarks(self._document)
         try:
-            found = [_violation(error, self._secrets) for error in self._validator.iter_errors(value)]
-        except (ValueError, TypeError) as error:
+            masked = self._secrets.masked(value)
+            found = [_violation(error, masked, self._secrets) for error in self._validator.iter_errors(value)]
+        except (ValueError, TypeError, RecursionError) as error:
             return [Violation((), "limits", f"the value cannot be checked: {error}")]
         return sorted(found, key=lambda each: ([str(part) for part in each.path], each.rule))
 
@@ -267,32 +268,24 @@ def _problem_text(error: Any, document: Json) -> str:
     if message.startswith("Pointer "):
         return f"it refers to #{message.split(chr(39))[1]}, which does not exist"
     path = tuple(error.instance_path)
-    found: Any = document
-    for part in path:
-        found = found[part]
-    text = message.replace(_VALUE, _shown(found))
+    text = message.replace(_VALUE, _shown(_at(document, path)))
     return f"{text} (at {format_path(path)})" if path else text
 
 
-def _violation(error: Any, secrets: SecretMarks) -> Violation:
+def _violation(error: Any, masked: Json, secrets: SecretMarks) -> Violation:
     path: Path = tuple(error.instance_path)
     rule = "false" if "FalseSchema" in type(error.kind).__name__ else str(error.schema_path[-1])
     depth = secrets.depth(path)
     if depth is not None:
         return Violation(path[:depth], rule, f'{REDACTED} does not satisfy "{rule}"')
-    shown = _shown(_masked_at(error.instance, path, secrets))
-    return Violation(path, rule, str(error.message).replace(_VALUE, shown))
+    return Violation(path, rule, str(error.message).replace(_VALUE, _shown(_at(masked, path))))
 
 
-def _masked_at(value: Json, path: Path, secrets: SecretMarks) -> Json:
-    """The value that stands at the path, with its secrets masked."""
-    wrapped: Any = value
-    for part in reversed(path):
-        wrapped = {part: wrapped}
-    masked: Any = secrets.masked(wrapped)
+def _at(value: Json, path: Path) -> Json:
+    found: Any = value
     for part in path:
-        masked = masked[part]
-    return masked  # type: ignore[no-any-return]
+        found = found[part]
+    return found  # type: ignore[no-any-return]
 
 
 def _shown(value: Json) -> str:

@@ -113,7 +113,7 @@ class _Composer:
         except OverflowError:
             remedy = "put it in quotes to keep it as a string"
             self.faults.append(Fault(offset, f"the integer {_short(text)} does not fit in 64 bits", remedy))
-            return None
+            return 0
 
     def _sequence(self, offset: int, path: Path) -> Marked:
         node = Marked(offset, items=[], size=2)
