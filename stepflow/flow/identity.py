@@ -53,6 +53,11 @@ def canonical_json(value: Json) -> str:
     return _text(_sorted(value, _through_double))
 
 
+def compact_json(value: Json) -> str:
+    """The text whose bytes the `put_blob` component stores: keys and numbers as they are, no blanks."""
+    return _text(value)
+
+
 def flow_id(flow: Flow) -> BlobId:
     return blob_id(canonical_flow(flow).encode())
 

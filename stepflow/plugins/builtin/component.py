@@ -6,6 +6,7 @@ from typing import TypeAlias, TypeVar
 import msgspec
 
 from stepflow.errors import InvalidInputError
+from stepflow.plugins.normal import normalise
 from stepflow.protocols import Host
 from stepflow.records import Json, Outcome, Task
 
@@ -54,6 +55,18 @@ def read_input(type: type[T], value: Json, *, integers: tuple[str, ...] = ()) ->
     except msgspec.ValidationError as error:
         text = str(error)
         raise InvalidInputError(text if " - at `" in text else f"{text} - at `$`") from None
+
+
+def read_json(content: bytes) -> Json:
+    """The value of a JSON text, within what a component may answer.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deeply.
+    """
+    try:
+        return normalise(msgspec.json.decode(content))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _whole(value: Json) -> Json:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from stepflow.errors import BlobNotFoundError, InvalidInputError
-from stepflow.plugins.builtin.component import DIALECT, Builtin, read_input
+from stepflow.plugins.builtin.component import DIALECT, Builtin, read_input, read_json
 from stepflow.protocols import Host
 from stepflow.records import Outcome, Succeeded, Task
 
@@ -21,8 +21,8 @@ async def perform(task: Task, host: Host) -> Outcome:
     if blob is None:
         raise BlobNotFoundError(blob_id)
     try:
-        return Succeeded({"data": msgspec.json.decode(blob.content)})
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Succeeded({"data": read_json(blob.content)})
+    except ValueError as error:
         kind, size = blob.type.value, len(blob.content)
         raise InvalidInputError(
             f"blob {blob_id} ({kind}, {size} bytes) cannot be read as JSON ({error}); get_blob gives JSON only"

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from stepflow.errors import InvalidInputError, ProblemsError, ResourceUnavailableError
 from stepflow.flow.document import read_text
-from stepflow.plugins.builtin.component import DIALECT, Builtin, read_input
+from stepflow.plugins.builtin.component import DIALECT, Builtin, read_input, read_json
 from stepflow.protocols import Host
 from stepflow.records import Json, Outcome, Succeeded, Task
 
@@ -109,9 +109,8 @@ def _content(place: Path, max_bytes: int) -> bytes:
 def _parse(content: bytes, format: Format, name: str) -> Json:
     if format == "json":
         try:
-            value: Json = msgspec.json.decode(content.removeprefix(BOM_UTF8))
-            return value
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return read_json(content.removeprefix(BOM_UTF8))
+        except ValueError as error:
             raise InvalidInputError(f"{name} cannot be read as JSON: {error} - at `$.path`") from None
     try:
         text = content.decode("utf-8-sig")

@@ -32,8 +32,8 @@ class BuiltinPlugin:
     """Components `/openai`, `/create_messages`, `/eval`, `/map`, `/iterate`, `/put_blob`, `/get_blob`, `/load_file`,
     `/noop` and `/sleep`.
 
-    Each is known by a second path too, `/builtin/eval` and so on: a catch-all route hands on the whole path that the
-    flow wrote. The second path carries the same id, so whoever lists components by id sees each once.
+    Each can be called by a second path too, `/builtin/eval` and so on: a catch-all route hands on the whole path that
+    the flow wrote.
     """
 
     def __init__(self, *, load_roots: Sequence[Path] = (), openai: OpenAISettings | None = None) -> None:
@@ -50,7 +50,7 @@ class BuiltinPlugin:
     def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo]:
         if not self._infos:
             listed = [_info(id, builtin) for id, builtin in self._components.items()]
-            aliases = [msgspec.structs.replace(info, path=f"/builtin{info.id}") for info in listed]
+            aliases = [msgspec.structs.replace(info, path=f"/builtin{info.id}", is_alias=True) for info in listed]
             self._infos = (*listed, *aliases)
         return self._infos
 

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from stepflow.errors import InvalidInputError
+from stepflow.flow.identity import compact_json
 from stepflow.flow.read import flow_from_json
 from stepflow.plugins.builtin.component import DIALECT, Builtin, read_input
 from stepflow.protocols import Host
@@ -24,7 +25,7 @@ async def perform(task: Task, host: Host) -> Outcome:
         if not isinstance(given.data, dict):
             raise InvalidInputError("a flow is an object - at `$.data`")
         flow_from_json(given.data)
-    content = msgspec.json.encode(given.data)
+    content = compact_json(given.data).encode()
     return Succeeded({"blob_id": await host.blobs.put(content, given.blob_type)})
 
 

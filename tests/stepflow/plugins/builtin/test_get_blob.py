@@ -17,7 +17,7 @@ async def test_json_of_any_type_is_read(host, task, type):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("content", [b"\x00\xff", b"", b"{", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"\x00\xff", b"", b"{", b"[" * 100_000, b"[" * 300 + b"]" * 300])
 async def test_bytes_that_are_not_json_are_named_for_what_they_are(host, task, content):
     blob_id = await host.blobs.put(content, BlobType.BINARY)
 

@@ -4,6 +4,8 @@ import pytest
 
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.records import ErrorCode, Failed, Succeeded
+from stepflow.routing.router import Resolved, Router
+from stepflow.routing.table import parse_routes
 
 NAMES = ["openai", "create_messages", "eval", "map", "iterate", "put_blob", "get_blob", "load_file", "noop", "sleep"]
 
@@ -27,6 +29,7 @@ def test_every_component_is_listed_under_its_path_and_under_the_builtin_prefix()
 
     assert [info.path for info in infos] == [f"/{name}" for name in NAMES] + [f"/builtin/{name}" for name in NAMES]
     assert [info.id for info in infos] == [f"/{name}" for name in NAMES] * 2
+    assert [info.is_alias for info in infos] == [False] * len(NAMES) + [True] * len(NAMES)
 
 
 def test_every_schema_is_whole_in_itself():
@@ -66,3 +69,22 @@ async def test_bad_input_is_invalid_input_and_names_a_path(host, task, name, inp
     assert isinstance(outcome, Failed)
     assert outcome.code is ErrorCode.INVALID_INPUT
     assert " - at `$" in outcome.message
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"/builtin": [{"plugin": "builtin"}]},
+        {"/": [{"plugin": "builtin"}]},
+        {"/{*component}": [{"plugin": "builtin"}]},
+        {"/builtin/{*component}": [{"plugin": "builtin"}]},
+    ],
+)
+def test_every_form_of_route_leads_to_a_component(routes):
+    plugin = BuiltinPlugin()
+    router = Router(parse_routes(routes, ["builtin"]), lambda name, params: plugin.components(params))
+
+    resolved = router.resolve("/builtin/eval", {})
+
+    assert isinstance(resolved, Resolved)
+    assert resolved.target == "/eval"

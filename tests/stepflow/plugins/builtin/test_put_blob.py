@@ -27,12 +27,12 @@ async def test_the_id_is_that_of_the_compact_json(host, task, vector):
 
 @pytest.mark.anyio
 async def test_the_keys_keep_their_order_and_the_blob_its_type(host, task):
-    input = {"data": {"b": 1, "a": [1.5, 100.0, 1e-5]}, "blob_type": "binary"}
+    input = {"data": {"b": 1, "a": [1.5, 100.0, 1e-5, 1e16, "é\n"]}, "blob_type": "binary"}
 
     await BuiltinPlugin().perform(task("/put_blob", input), host)
 
     (blob,) = host.blobs.stored.values()
-    assert blob.content == b'{"b":1,"a":[1.5,100.0,0.00001]}'
+    assert blob.content == '{"b":1,"a":[1.5,100.0,0.00001,1e+16,"é\\n"]}'.encode()
     assert blob.type is BlobType.BINARY
 
 
