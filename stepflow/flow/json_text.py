@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable
+from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable, half_pair, halves
 from stepflow.flow.model import Path
 from stepflow.records import Json
 
@@ -156,9 +156,9 @@ class _Reader:
             message = "not JSON: a string that is never closed, holds a control character, or has a wrong escape"
             raise Unreadable(Fault(at, message, "write \\n for a line break and \\\\ for a backslash"))
         value = str(json.loads(found[0]))
-        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            self.faults.append(Fault(at, "a string holds half of a surrogate pair", "write both halves, or neither"))
-            value = value.encode("utf-16", "replace").decode("utf-16", "replace")
+        if halves(value):
+            self.faults.append(half_pair(at))
+            value = ""
         return value, found.end()
 
     def _other(self, at: int) -> tuple[Marked, int]:

@@ -82,6 +82,15 @@ def _child(node: Marked, part: str | int) -> Field | None:
     return Field(items[part].offset, items[part]) if part < len(items) else None
 
 
+def halves(text: str) -> bool:
+    """Whether the text holds half of a surrogate pair, which no encoding can write."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def half_pair(offset: int) -> Fault:
+    return Fault(offset, "a string holds half of a surrogate pair", "write both halves, or neither")
+
+
 def line_at(text: str, offset: int) -> tuple[int, int, str]:
     """Line and column of an offset, counted from 1, and the line's text."""
     start = text.rfind("\n", 0, offset) + 1

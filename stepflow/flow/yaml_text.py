@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable
+from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable, half_pair, halves
 from stepflow.flow.model import Path
 from stepflow.records import Json
 
@@ -19,6 +19,15 @@ _WORDS: dict[str, Json] = {
     **dict.fromkeys(f"{sign}.{word}" for sign in ("", "+", "-") for word in ("inf", "Inf", "INF")),
     **dict.fromkeys((".nan", ".NaN", ".NAN")),
 }
+_REMEDIES = {
+    "'\\t' that cannot start": "indent with blanks, not with tabs",
+    "that cannot start any token": "put the text in quotes",
+    "mapping values are not allowed": "put a text that holds a colon and a blank in quotes, or check the indentation",
+    "unexpected end of stream": "close the quote",
+    "<stream end>": "close the bracket",
+    "unknown escape": "write \\\\ for a backslash, or use single quotes",
+    "special characters": "remove the control character, or write it as an escape in double quotes",
+}
 _DECIMAL = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _BASED = re.compile(r"([-+]?)0(?:x([0-9a-fA-F]+)|o([0-7]+)|b([01]+))")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
@@ -31,24 +40,31 @@ def read_yaml(text: str) -> Reading:
     Raises:
         Unreadable: the text is not YAML, or goes beyond what a document may be.
     """
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    composer = _Composer(text)
-    try:
-        return composer.document()
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        parts = [part for part in (error.context, error.problem) if part]
-        raise Unreadable(Fault(mark.index if mark else 0, "not YAML: " + ", ".join(parts))) from None
-    except YAMLError as error:
-        reason = getattr(error, "reason", None) or str(error)
-        raise Unreadable(Fault(getattr(error, "position", 0) or 0, f"not YAML: {reason}")) from None
+    return _Composer(text).document()
 
 
 def _events(text: str) -> Iterator[Any]:
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    return iter(YAML(typ="safe").parse(text))  # in C where the library is installed
+    offset = 0
+    try:
+        for event in YAML(typ="safe").parse(text):  # in C where that library is installed
+            offset = event.start_mark.index
+            yield event
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        reason = ", ".join(part for part in (error.context, error.problem) if part)
+        raise _not_yaml(mark.index if mark else offset, reason) from None
+    except YAMLError as error:
+        raise _not_yaml(getattr(error, "position", offset), getattr(error, "reason", None) or str(error)) from None
+    except (ArithmeticError, LookupError, ValueError) as error:  # such as the escape \UFFFFFFFF
+        raise _not_yaml(offset, str(error)) from None
+
+
+def _not_yaml(offset: int, reason: str) -> Unreadable:
+    remedy = next((remedy for sign, remedy in _REMEDIES.items() if sign in reason), "check indentation and brackets")
+    return Unreadable(Fault(offset, f"not YAML: {reason}", remedy))
 
 
 class _Composer:
@@ -100,6 +116,9 @@ class _Composer:
     def _untagged(self, event: Any, name: str, offset: int, path: Path) -> Marked:
         if name == "ScalarEvent":
             value = self._scalar(event.value, offset) if event.implicit[0] and not event.style else event.value
+            if halves(event.value):
+                self.faults.append(half_pair(offset))
+                value = ""
             return Marked(offset, value, size=len(event.value) + 1)
         if len(path) >= MAX_DEPTH:
             raise Unreadable(Fault(offset, f"nested deeper than {MAX_DEPTH} levels"))
