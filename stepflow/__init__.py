@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from stepflow.blocking import SyncEngine, SyncRun, run, run_batch
     from stepflow.components import Batch, Components, Context
     from stepflow.config import open_engine
-    from stepflow.engine import Engine, Run
+    from stepflow.engine import Engine
     from stepflow.errors import (
         ComponentError,
         ConfigError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stepflow.flow.model import Flow
     from stepflow.flow.read import flow_text, read_flow
     from stepflow.records import ErrorCode, Failed, ItemResult, Json, RunRecord, RunStatus, Succeeded
+    from stepflow.run.handle import Run
 
 __version__ = "0.1.0"
 
@@ -49,7 +50,7 @@ _HOMES = {
     "LeaseLostError": "errors",
     "ResourceUnavailableError": "errors",
     "RetryAfter": "errors",
-    "Run": "engine",
+    "Run": "run.handle",
     "RunFailedError": "errors",
     "RunNotFoundError": "errors",
     "RunRecord": "records",

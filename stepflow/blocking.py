@@ -1,7 +1,8 @@
-"""The same engine for code that blocks: its loop runs in a thread of its own, so this works in any thread and notebook."""
+"""The same engine for code that blocks. Its loop runs in a thread of its own, so it works in any thread and notebook."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
@@ -10,10 +11,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from stepflow.components import Components
 from stepflow.config import open_engine
-from stepflow.engine import Engine, FlowLike, ListedComponent, Run, SubmitOptions
+from stepflow.engine import Engine, FlowLike, ListedComponent, SubmitOptions
 from stepflow.errors import EngineClosedError
 from stepflow.records import BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 from stepflow.run.events import Event
+from stepflow.run.handle import Run
 
 T = TypeVar("T")
 
@@ -40,7 +42,8 @@ class SyncRun:
         self._engine.call(self._run.cancel)
 
     def results(self, *, order: str = "item") -> Iterator[ItemResult]:
-        return self._engine.iterate(self._run.results(order=order))
+        for batch in self._engine.iterate(self._run.result_batches(order=order)):
+            yield from batch
 
     def events(self) -> Iterator[Event]:
         return self._engine.iterate(self._run.events())
@@ -95,7 +98,7 @@ class SyncEngine:
         """
         if self._portal is None:
             raise EngineClosedError("the engine is not open: use it inside `with SyncEngine(…) as engine:`")
-        future = self._portal.start_task_soon(lambda: function(*args, **kwargs))
+        future: Future[T] = self._portal.start_task_soon(lambda: function(*args, **kwargs))
         try:
             return future.result()
         except KeyboardInterrupt:
@@ -103,10 +106,10 @@ class SyncEngine:
             raise
 
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
-        """What an asynchronous iterator gives, item by item. Several are fetched at once where they are there."""
+        """What an asynchronous iterator gives; each step is a hop to the engine's thread."""
         try:
-            while batch := self.call(_next_batch, source):
-                yield from batch
+            while (found := self.call(_next, source)) is not _END:
+                yield found  # type: ignore[misc]
         finally:
             if self._portal is not None:
                 self.call(_close, source)
@@ -120,7 +123,13 @@ class SyncEngine:
     def run_batch(
         self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[SubmitOptions]
     ) -> Iterator[ItemResult]:
-        return self.iterate(self._engine.run_batch(flow, inputs, **options))
+        options["keep_results"] = False
+        run = self.submit(flow, inputs, **options)
+        try:
+            yield from run.results()
+        finally:
+            if self._portal is not None:
+                run.cancel()
 
     def get(self, run_id: RunId) -> RunRecord:
         return self.call(self._engine.get, run_id)
@@ -154,22 +163,11 @@ class SyncEngine:
         return self.call(self._engine.list_components)
 
 
-FETCHED = 256
-"""Most results that one hop to the engine's thread brings back."""
+_END = object()
 
 
-async def _next_batch(source: AsyncIterator[T]) -> list[T]:
-    """At least one item, and those after it that need no waiting; empty at the end."""
-    batch: list[T] = []
-    async for item in source:
-        batch.append(item)
-        if len(batch) >= FETCHED or not _has_more(source):
-            break
-    return batch
-
-
-def _has_more(source: AsyncIterator[Any]) -> bool:
-    return False
+async def _next(source: AsyncIterator[T]) -> T | object:
+    return await anext(source, _END)
 
 
 async def _close(source: AsyncIterator[Any]) -> None:

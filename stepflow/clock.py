@@ -3,8 +3,7 @@
 import os
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from uuid import UUID
 
 import anyio
@@ -19,10 +18,8 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 
-    @contextmanager
-    def timeout(self, seconds: float, *, shield: bool = False) -> Iterator[anyio.CancelScope]:
-        with anyio.move_on_after(seconds, shield=shield) as scope:
-            yield scope
+    def timeout(self, seconds: float, *, shield: bool = False) -> anyio.CancelScope:
+        return anyio.move_on_after(seconds, shield=shield)
 
     def busy(self) -> nullcontext[None]:
         return nullcontext()

@@ -2,14 +2,12 @@
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from itertools import islice
 from types import TracebackType
 from typing import TypeAlias, TypedDict, Unpack
 
 import anyio
-import anyio.lowlevel
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -25,7 +23,6 @@ from stepflow.errors import (
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import read_flow
-from stepflow.flow.schema import SchemaValidator
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import NotJsonError, normalise
@@ -46,17 +43,16 @@ from stepflow.records import (
 )
 from stepflow.routing.table import parse_routes
 from stepflow.run.dispatch import Dispatcher, PluginSource
-from stepflow.run.events import Event, InputsClosed, ItemEnded, ItemsAdmitted, RunStarted, StepFailed, decode_events
-from stepflow.run.executor import FEED_BELOW, Executor
+from stepflow.run.events import Event, RunStarted, StepFailed
+from stepflow.run.executor import Executor
+from stepflow.run.feeding import Feeder, whole_inputs
+from stepflow.run.handle import STREAM_WINDOW, Run
 from stepflow.run.host import EngineHost, begin_with
 from stepflow.run.live import LiveRun, Tree
 from stepflow.run.submission import (
-    CHUNK,
     Plans,
     Prepared,
     input_checker,
-    input_problem,
-    input_problems,
     output_checker,
     prepare,
 )
@@ -69,9 +65,8 @@ FlowLike: TypeAlias = str | os.PathLike[str] | Mapping[str, Json] | Flow
 """A path, a document, or a flow that was read. A `str` is always a path: text goes through `stepflow.flow_text`."""
 
 AUTO_CONCURRENCY = 100
+DEFAULT_RETRY = RetrySettings()
 VALIDATIONS = ("strict", "warn", "off")
-STREAM_WINDOW = 1_000
-"""Items that `run_batch` lets begin beyond the one whose result is wanted next."""
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -88,6 +83,9 @@ class SubmitOptions(TypedDict, total=False):
     """Seconds after which the run is ended, with the items that did not finish failed by TIMEOUT."""
     validation: str | None
     """strict, warn or off, for inputs and variables; None takes the engine's."""
+    keep_results: bool
+    """False: results are read once, in item order, as the run goes on. Items begin only so far ahead of the reader,
+    and a store in memory forgets what was read, so that a batch of any length fits."""
 
 
 class ListedComponent(msgspec.Struct, frozen=True):
@@ -95,115 +93,6 @@ class ListedComponent(msgspec.Struct, frozen=True):
     info: ComponentInfo
     routes: tuple[str, ...]
     """The paths by which flows can name it."""
-
-
-class Run:
-    """A run that was submitted: wait for it, read its results, cancel it."""
-
-    def __init__(self, engine: "Engine", record: RunRecord, live: LiveRun | None) -> None:
-        self.id: RunId = record.id
-        self.flow_id: BlobId = record.flow_id
-        self._engine = engine
-        self._live = live
-
-    def __repr__(self) -> str:
-        return f"<Run {self.id}>"
-
-    async def record(self) -> RunRecord:
-        """What the store says of the run now."""
-        return await self._engine.get(self.id)
-
-    async def wait(self) -> RunRecord:
-        """Wait for the end, and give the record of it.
-
-        Raises:
-            Exception: whatever the iterable of inputs raised, if it did.
-            EngineClosedError: the engine was closed before the run ended.
-        """
-        if self._live is not None:
-            await self._live.ended.wait()
-            self._raise_if_lost()
-        return await self.record()
-
-    async def cancel(self) -> None:
-        """End the run at once; what has ended before stays as it is."""
-        await self._engine.cancel(self.id)
-
-    def events(self) -> AsyncGenerator[Event, None]:
-        """Every event the store still has, then new ones as they come, until the run's end."""
-        return self._engine.events(self.id)
-
-    def results(self, *, order: str = "item") -> AsyncGenerator[ItemResult, None]:
-        """Each item's result as soon as it is there, until the last.
-
-        Args:
-            order: `item`, or `completion` for the order in which the items end.
-        """
-        if order not in ("item", "completion"):
-            raise ValueError(f"order is 'item' or 'completion', not {order!r}")
-        return self._by_item() if order == "item" else self._by_completion()
-
-    async def _by_item(self) -> AsyncGenerator[ItemResult, None]:
-        runs, live, index = self._engine.backend.runs, self._live, 0
-        while True:
-            is_over = live is None or live.ended.is_set()
-            ready = await self._known(live)
-            if index < ready:
-                async for result in runs.results(self.id, after=index - 1):
-                    while index < min(result.index, ready):
-                        yield await self._missing(index)
-                        index += 1
-                    if result.index >= ready:
-                        break
-                    yield result
-                    index = result.index + 1
-                    self._delivered(index)
-                while is_over and index < ready:
-                    yield await self._missing(index)
-                    index += 1
-            if is_over:
-                self._raise_if_lost()
-                return
-            if live is not None and index >= live.durable_low_water:
-                await live.wait_changed()
-
-    async def _known(self, live: LiveRun | None) -> int:
-        """Below which item every result is there."""
-        if live is not None and not live.ended.is_set():
-            return live.durable_low_water
-        record = await self.record()
-        return record.total if record.total is not None else record.succeeded + record.failed
-
-    async def _by_completion(self) -> AsyncGenerator[ItemResult, None]:
-        runs, live, place, seen = self._engine.backend.runs, self._live, 0, bytearray()
-        while True:
-            is_over = live is None or live.ended.is_set()
-            async for place, result in runs.completed(self.id, after=place):
-                seen.extend(bytes(max(0, result.index + 1 - len(seen))))
-                seen[result.index] = 1
-                yield result
-            if is_over or live is None:
-                self._raise_if_lost()
-                break
-            if not live.ended.is_set():
-                await live.wait_changed()
-        for index in range(await self._known(live)):
-            if index >= len(seen) or not seen[index]:
-                yield await self._missing(index)
-
-    async def _missing(self, index: int) -> ItemResult:
-        """The result of an item that the run's end came before."""
-        error = (await self.record()).error
-        return ItemResult(index, error or Failed(ErrorCode.CANCELLED, "the run was cancelled"))
-
-    def _delivered(self, through: int) -> None:
-        live = self._live
-        if live is not None and live.gate is not None and through + STREAM_WINDOW - live.gate >= STREAM_WINDOW // 4:
-            self._engine.let_on(live, through)
-
-    def _raise_if_lost(self) -> None:
-        if self._live is not None and self._live.lost is not None:
-            raise self._live.lost
 
 
 class Engine:
@@ -233,7 +122,7 @@ class Engine:
         plugins: Mapping[str, PluginSource] | None = None,
         routes: Mapping[str, Json] | None = None,
         max_concurrency: int | None = None,
-        retry: RetrySettings = RetrySettings(),
+        retry: RetrySettings = DEFAULT_RETRY,
         validation: str = "strict",
         output_validation: str = "warn",
         clock: Clock | None = None,
@@ -331,7 +220,34 @@ class Engine:
             FlowInvalidError: the flow can't be read or run.
             InputInvalidError: an input, a variable or an override does not fit; nothing was stored.
         """
-        return await self._submit(flow, inputs, is_stream=False, **options)
+        self._backend()
+        mode = options.get("validation") or self._validation
+        if mode not in VALIDATIONS:
+            raise ValueError(f"validation is one of {', '.join(VALIDATIONS)}, not {mode!r}")
+        prepared = self._prepared(flow, options, mode)
+        checker = None if mode == "off" else input_checker(prepared.plan.flow)
+        whole: list[Json] | None = None
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+            whole = whole_inputs(inputs, normalise, checker, is_strict=mode == "strict")
+        live = self._live_run(prepared, options, None if whole is None else len(whole))
+        await self._store_flow(prepared.plan.flow_id, prepared.plan.flow)
+        if whole is not None:
+            begin_with(live, whole)
+        else:
+            live.apply(live.started)
+            live.is_fed = True
+        self._executor.begin(live)
+        if whole is None:
+            feeder = Feeder(
+                live,
+                executor=self._executor,
+                clock=self._clock,
+                plain=normalise,
+                checker=checker if mode == "strict" else None,
+            )
+            self._tasks.start_soon(feeder.feed, inputs)
+        await live.accepted.wait()
+        return Run(self.backend, self._executor, live.record, live)
 
     async def run(self, flow: FlowLike, input: Json = None, **options: Unpack[SubmitOptions]) -> Json:
         """Run a flow for one input, and give its output.
@@ -344,7 +260,7 @@ class Engine:
         try:
             record = await run.wait()
         except anyio.get_cancelled_exc_class():
-            self._cancel_now(run.id)
+            run.cancel_now()
             raise
         async for result in run.results():
             if isinstance(result.outcome, Succeeded):
@@ -366,12 +282,13 @@ class Engine:
         Lazy at both ends: inputs are read, and items begun, only so far ahead of the result that is wanted next.
         Leaving the loop early cancels the run.
         """
-        run = await self._submit(flow, inputs, is_stream=True, **options)
+        options["keep_results"] = False
+        run = await self.submit(flow, inputs, **options)
         try:
             async for result in run.results():
                 yield result
         finally:
-            self._cancel_now(run.id)
+            run.cancel_now()
 
     async def get(self, run_id: RunId) -> RunRecord:
         """Raises: RunNotFoundError."""
@@ -382,10 +299,15 @@ class Engine:
 
     async def get_run(self, run_id: RunId) -> Run:
         """A handle on a run that was submitted before. Raises: RunNotFoundError."""
-        return Run(self, await self.get(run_id), self._live(run_id))
+        return Run(self._backend(), self._executor, await self.get(run_id), self._live(run_id))
 
     async def list_runs(
-        self, *, status: RunStatus | None = None, flow_name: str | None = None, limit: int = 100, before: RunId | None = None
+        self,
+        *,
+        status: RunStatus | None = None,
+        flow_name: str | None = None,
+        limit: int = 100,
+        before: RunId | None = None,
     ) -> Sequence[RunRecord]:
         """Root runs, newest first; `before` is the last id of the page before this one."""
         return await self._backend().runs.list(
@@ -394,30 +316,12 @@ class Engine:
 
     async def cancel(self, run_id: RunId) -> None:
         """End a run and its sub-runs at once; a terminal one stays as it is. Raises: RunNotFoundError."""
-        live = self._live(run_id)
-        if live is None:
-            await self.get(run_id)
-            return
-        self._cancel_now(run_id)
-        await live.ended.wait()
+        await (await self.get_run(run_id)).cancel()
 
     async def events(self, run_id: RunId) -> AsyncGenerator[Event, None]:
         """Every event the store still has, then new ones as they come, until the run's end."""
-        position = 0
-        live = self._live(run_id)
-        if live is None:
-            await self.get(run_id)
-        while True:
-            is_over = live is None or live.ended.is_set()
-            async for entries in self._backend().journal.read(run_id, after=position):
-                for offset, event in enumerate(decode_events(entries.payload)):
-                    if entries.first + offset > position:
-                        position = entries.first + offset
-                        yield event
-            if is_over or live is None:
-                return
-            if not live.ended.is_set():
-                await live.wait_changed()
+        async for event in (await self.get_run(run_id)).events():
+            yield event
 
     async def put_blob(self, content: bytes, type: BlobType = BlobType.DATA) -> BlobId:
         return await self._backend().blobs.put(content, type)
@@ -432,20 +336,11 @@ class Engine:
     async def list_components(self) -> list[ListedComponent]:
         """Every component that can be called, with the paths that lead to it. What a plugin can't tell is left out."""
         self._backend()
-        found = []
-        for name in self._sources:
-            for info in self._dispatcher.components(name, {}) or ():
-                found.append(ListedComponent(name, info, self._table.caller_paths(name, info)))
-        return found
-
-    def let_on(self, live: LiveRun, delivered: int) -> None:
-        """Results up to an item were taken: let as many more items begin, and forget what was taken."""
-        live.gate = delivered + STREAM_WINDOW
-        self._tasks.start_soon(self._forget, live.id, delivered - 1)
-        self._executor.kick(live.tree)
-
-    async def _forget(self, run_id: RunId, through: int) -> None:
-        await self.backend.runs.forget_results(run_id, through=through)
+        return [
+            ListedComponent(name, info, self._table.caller_paths(name, info))
+            for name in self._sources
+            for info in self._dispatcher.components(name, {}) or ()
+        ]
 
     def _backend(self) -> Backend:
         if self._stack is None:
@@ -460,23 +355,7 @@ class Engine:
                     return run
         return None
 
-    def _cancel_now(self, run_id: RunId) -> None:
-        live = self._live(run_id) if self._stack is not None else None
-        if live is not None:
-            self._executor.end(live, RunStatus.CANCELLED, Failed(ErrorCode.CANCELLED, "the run was cancelled"))
-
-    async def _submit(
-        self,
-        source: FlowLike,
-        inputs: Iterable[Json] | AsyncIterable[Json],
-        *,
-        is_stream: bool,
-        **options: Unpack[SubmitOptions],
-    ) -> Run:
-        self._backend()
-        mode = options.get("validation") or self._validation
-        if mode not in VALIDATIONS:
-            raise ValueError(f"validation is one of {', '.join(VALIDATIONS)}, not {mode!r}")
+    def _prepared(self, source: FlowLike, options: SubmitOptions, mode: str) -> Prepared:
         prepared = prepare(
             self._plans,
             read_flow(source),
@@ -487,22 +366,7 @@ class Engine:
         )
         for warning in prepared.warnings:
             logger.warning("%s", warning)
-        checker = None if mode == "off" else input_checker(prepared.plan.flow)
-        whole = _whole(inputs, checker, mode) if isinstance(inputs, Sequence) and not isinstance(inputs, str) else None
-        live = self._live_run(prepared, options, None if whole is None else len(whole))
-        if is_stream:
-            live.gate = STREAM_WINDOW
-        await self._store_flow(prepared.plan.flow_id, prepared.plan.flow)
-        if whole is not None:
-            begin_with(live, whole)
-        else:
-            live.apply(live.started)
-            live.is_fed = True
-        self._executor.begin(live)
-        if whole is None:
-            self._tasks.start_soon(self._feed, live, inputs, checker if mode == "strict" else None)
-        await live.accepted.wait()
-        return Run(self, live.record, live)
+        return prepared
 
     def _live_run(self, prepared: Prepared, options: SubmitOptions, total: int | None) -> LiveRun:
         now = self._clock.now()
@@ -545,6 +409,7 @@ class Engine:
             lease=self._lease,
         )
         live.redactor = prepared.redactor
+        live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
         if self._output_validation != "off":
             live.check_output = output_checker(plan.flow)
             live.is_output_strict = self._output_validation == "strict"
@@ -554,49 +419,6 @@ class Engine:
         if flow_id not in self._stored_flows:
             await self.backend.blobs.put(canonical_flow(flow).encode(), BlobType.FLOW)
             self._stored_flows[flow_id] = None
-
-    async def _feed(
-        self, live: LiveRun, inputs: Iterable[Json] | AsyncIterable[Json], checker: SchemaValidator | None
-    ) -> None:
-        """Admit streamed inputs a chunk at a time, as fast as items begin."""
-        count = 0
-        try:
-            async for chunk in _in_chunks(inputs):
-                self._admit(live, count, chunk, checker)
-                count += len(chunk)
-                self._executor.mark_dirty(live)
-                while live.state.admitted - live.state.opened >= FEED_BELOW and not live.state.status.is_terminal:
-                    live.hungry = anyio.Event()
-                    await live.hungry.wait()
-                if live.state.status.is_terminal:
-                    return
-            live.is_fed = False
-            live.apply(InputsClosed(count))
-            self._executor.begin_again(live)
-        except Exception as error:
-            logger.warning("run %s: its inputs ended with %s: %s", live.id, type(error).__name__, error)
-            live.lost = error
-            message = f"the inputs ended with {type(error).__name__}: {error}"
-            self._executor.end(live, RunStatus.FAILED, Failed(ErrorCode.CANCELLED, message))
-
-    def _admit(self, live: LiveRun, first: int, chunk: Sequence[Json], checker: SchemaValidator | None) -> None:
-        plain: list[Json] = []
-        refused: list[ItemEnded] = []
-        at = live.elapsed_ms(self._clock.now())
-        for offset, input in enumerate(chunk):
-            problem: Problem | str | None = None
-            try:
-                value = normalise(input)
-                problem = None if checker is None else input_problem(first + offset, value, checker)
-            except NotJsonError as error:
-                value, problem = None, f"item {first + offset}: {error}"
-            plain.append(value)
-            if problem is not None:
-                text = problem.message if isinstance(problem, Problem) else problem
-                refused.append(ItemEnded(first + offset, Failed(ErrorCode.INVALID_INPUT, text), at))
-        live.apply(ItemsAdmitted(first, plain))
-        for ended in refused:
-            live.apply_end(ended)
 
     async def _failed_step(self, run: Run, failed: Failed) -> str | None:
         """The step that a failure came from, as the journal tells."""
@@ -612,7 +434,7 @@ class Engine:
         return step
 
 
-def _check_concurrency(value: int | None) -> None:
+def _check_concurrency(value: object) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f"max_concurrency is a whole number from 1 on, not {value!r}")
 
@@ -620,37 +442,11 @@ def _check_concurrency(value: int | None) -> None:
 def _plain(values: Mapping[str, Json], what: str) -> dict[str, Json]:
     """A copy that nobody else changes, of plain JSON."""
     try:
-        plain: dict[str, Json] = normalise(dict(values))
+        plain = normalise(dict(values))
     except NotJsonError as error:
         raise InputInvalidError([Problem(message=f"{what}: {error}")]) from None
+    assert isinstance(plain, dict)
     return plain
-
-
-def _whole(inputs: Sequence[Json], checker: SchemaValidator | None, mode: str) -> list[Json]:
-    plain: list[Json] = []
-    wrong: list[Problem] = []
-    for index, input in enumerate(inputs):
-        try:
-            plain.append(normalise(input))
-        except NotJsonError as error:
-            wrong.append(Problem(message=f"item {index}: {error}"))
-    found = () if checker is None else input_problems(plain, checker)
-    if wrong or (found and mode == "strict"):
-        raise InputInvalidError([*wrong, *found])
-    for problem in found:
-        logger.warning("%s", problem)
-    return plain
-
-
-async def _in_chunks(inputs: Iterable[Json] | AsyncIterable[Json]) -> AsyncIterator[Sequence[Json]]:
-    if isinstance(inputs, AsyncIterable):
-        async for input in inputs:
-            yield [input]
-        return
-    source = iter(inputs)
-    while chunk := list(islice(source, min(CHUNK, 2 * FEED_BELOW))):
-        yield chunk
-        await anyio.lowlevel.checkpoint()
 
 
 def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -34,7 +34,7 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
-    def timeout(self, seconds: float, *, shield: bool = False) -> "AbstractContextManager[Deadline]":
+    def timeout(self, seconds: float, *, shield: bool = False) -> "AbstractContextManager[Deadline, bool]":
         """A scope that is cancelled when the time is over, without raising."""
         ...
 
@@ -79,7 +79,8 @@ class Store(Protocol):
     def read(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[Entries]:
         """Every packed row with an entry beyond position `after`, oldest first, then stop.
 
-        The first row may begin at or before `after`; older entries that a checkpoint replaced may be gone.
+        The first row may begin at or before `after`. Rows that a checkpoint replaced may be gone; the first row of a
+        run and rows that hold inputs of unfinished items never are.
         """
         ...
 
@@ -115,6 +116,10 @@ class Runs(Protocol):
 
     def results(self, run_id: RunId, *, after: int = -1) -> AsyncIterator[ItemResult]:
         """The results stored so far of items beyond `after`, in item order."""
+        ...
+
+    def completed(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[tuple[int, ItemResult]]:
+        """The results stored so far in the order they came, each with its place in that order, from 1 on."""
         ...
 
     async def forget_results(self, run_id: RunId, *, through: int) -> None:

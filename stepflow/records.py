@@ -44,13 +44,13 @@ COMPONENT_CODES = frozenset({ErrorCode.COMPONENT_FAILED, ErrorCode.RESOURCE_UNAV
 """Failures of the component itself: retried where the step asks for it."""
 
 
-class Succeeded(msgspec.Struct, frozen=True):
+class Succeeded(msgspec.Struct, frozen=True, tag_field="outcome", tag="success"):
     """The component answered."""
 
     output: Json
 
 
-class Failed(msgspec.Struct, frozen=True):
+class Failed(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="outcome", tag="failed"):
     """The component answered that it could not. A fact to record, not an error to raise."""
 
     code: ErrorCode
@@ -84,7 +84,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     step_id: str
     component: str  # the path as the flow writes it
     target: str  # what the route handed on: the component's id, or its path below the prefix
-    input: Json  # the receiver's own copy
+    input: Json  # shared: copied before user code may change it
     attempt: int = 1  # counts every dispatch of this step, from 1
     path_params: Mapping[str, str] = {}
     params: Mapping[str, Json] = {}  # of the route, such as queueName
@@ -105,6 +105,7 @@ class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None = None
     input_schema: Json = None
     output_schema: Json = None
+    is_alias: bool = False  # another path of a component that is listed before: it can be called, lists leave it out
 
 
 class RunStatus(StrEnum):
@@ -216,7 +217,8 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     min_item: int = -1  # the items that the entries speak of; -1: none
     max_item: int = -1
-    checkpoint: bool = False  # the first entry is a checkpoint: recovery needs nothing older but open inputs
+    is_checkpoint: bool = False  # replaces all before it but the first row and rows with inputs of items >= min_item
+    has_inputs: bool = False  # admits the items min_item … max_item: needed until all of them have ended
     results: Sequence[ItemResult] = ()
     new: RunRecord | None = None  # set in a run's first write
     change: RunChange | None = None

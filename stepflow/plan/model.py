@@ -28,7 +28,7 @@ Evaluate: TypeAlias = Callable[[Outputs, Json, Mapping[str, Json]], Json]
 """(outputs, the item's input, variables) → value. Raises EvaluationFailedError."""
 
 Needs: TypeAlias = Callable[[Outputs, Json, Mapping[str, Json]], tuple[int, ...]]
-"""The unfinished steps without which the expression can't go on, in the order they are met; empty: it can be evaluated."""
+"""The unfinished steps without which the expression can't go on, in the order they are met; empty: it can be."""
 
 
 class PlannedExpression(msgspec.Struct, frozen=True):

@@ -115,6 +115,8 @@ class Dispatcher:
             if name in self._open:
                 raise
             logger.exception("plugin %r can't be opened", name)
-            self._broken[name] = PluginUnavailableError(f"plugin {name!r} can't be opened: {type(error).__name__}: {error}")
+            self._broken[name] = PluginUnavailableError(
+                f"plugin {name!r} can't be opened: {type(error).__name__}: {error}"
+            )
         finally:
             self._opening[name].set()

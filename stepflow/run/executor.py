@@ -362,9 +362,8 @@ class Executor:
         try:
             if task.timeout_s is None:
                 return await way.plugin.perform(task, self.host)
-            with self._clock.timeout(task.timeout_s) as deadline:
+            with self._clock.timeout(task.timeout_s):
                 return await way.plugin.perform(task, self.host)
-            assert deadline.cancelled_caught
             return Failed(ErrorCode.TIMEOUT, f"no answer within {task.timeout_s:g} s")
         except Exception as error:
             logger.exception("plugin failed at %s of run %s, item %d", task.component, task.run_id, task.item)
@@ -382,9 +381,7 @@ class Executor:
             self._record_failure(run, item, step, attempt, run.redacted(outcome, item.input), at)
         self._settle(run)
 
-    def _record_failure(
-        self, run: LiveRun, item: OpenItem, step: int, attempt: int, failed: Failed, at: int
-    ) -> None:
+    def _record_failure(self, run: LiveRun, item: OpenItem, step: int, attempt: int, failed: Failed, at: int) -> None:
         transport, component = item.retries.get(step, (0, 0))
         policy = run.policies[step]
         judgement = judge(failed, policy, transport=transport, component=component, draw=self._chance.random)

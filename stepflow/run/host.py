@@ -197,9 +197,7 @@ class EngineHost:
         )
         child.redactor = prepared.redactor
         begin_with(child, inputs)
-        parent.apply_item(
-            SubRunLinked(link.item, link.step, child.id, link.key, parent.elapsed_ms(now)), link.item
-        )
+        parent.apply_item(SubRunLinked(link.item, link.step, child.id, link.key, parent.elapsed_ms(now)), link.item)
         self._executor.mark_dirty(parent)
         self._executor.begin(child)
         return child
@@ -225,4 +223,3 @@ def begin_with(run: LiveRun, inputs: Sequence[Json]) -> None:
     for first, chunk in chunks(inputs):
         run.apply(ItemsAdmitted(first, chunk))
     run.apply(InputsClosed(len(inputs)))
-

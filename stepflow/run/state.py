@@ -29,7 +29,18 @@ from stepflow.run.events import (
 class OpenItem:
     """An item on its way: what its steps came to, and who waits for whom."""
 
-    __slots__ = ("attempts", "dependents", "index", "input", "needed", "open", "outputs", "output_is_ready", "retries", "unmet")
+    __slots__ = (
+        "attempts",
+        "dependents",
+        "index",
+        "input",
+        "needed",
+        "open",
+        "output_is_ready",
+        "outputs",
+        "retries",
+        "unmet",
+    )
 
     def __init__(self, index: int, input: Json, steps: int) -> None:
         self.index = index
@@ -284,9 +295,7 @@ def _snapshot(item: OpenItem) -> OpenItemSnapshot:
     return OpenItemSnapshot(
         index=item.index,
         outputs=[
-            (step, type(value) is not Failed, value)
-            for step, value in enumerate(item.outputs)
-            if value is not PENDING
+            (step, type(value) is not Failed, value) for step, value in enumerate(item.outputs) if value is not PENDING
         ],
         attempts=[(step, attempt) for step, attempt in enumerate(item.attempts) if attempt],
         retries=[(step, *counts) for step, counts in sorted(item.retries.items())],

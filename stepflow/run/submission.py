@@ -151,5 +151,3 @@ def passed_down(flow: Flow, given: Mapping[str, Json], parent: Mapping[str, Json
     """The variables of a sub-run: what it was given, and of its parent's what it declares."""
     inherited = {info.name: parent[info.name] for info in declared(flow) if info.name in parent}
     return {**inherited, **given}
-
-

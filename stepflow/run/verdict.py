@@ -26,7 +26,7 @@ class BackoffPolicy(msgspec.Struct, frozen=True, kw_only=True):
             return self.delay_ms / 1_000
         if self.type == "exponential":
             exponent = min(retry - 1, 1_000 / max(1.0, self.factor))
-            return min(self.min_delay_ms * self.factor**exponent, self.max_delay_ms) / 1_000
+            return min(self.min_delay_ms * float(self.factor**exponent), self.max_delay_ms) / 1_000
         return min(self.min_delay_ms * _fibonacci(retry, self.max_delay_ms), self.max_delay_ms) / 1_000
 
 

@@ -1,0 +1,124 @@
+"""Inputs on their way into a run: a list is admitted whole, anything else a chunk at a time."""
+
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from itertools import islice
+
+import anyio
+import anyio.lowlevel
+
+from stepflow.errors import InputInvalidError, Problem
+from stepflow.flow.schema import SchemaValidator
+from stepflow.protocols import Clock
+from stepflow.records import ErrorCode, Failed, Json, RunStatus
+from stepflow.run.events import InputsClosed, ItemEnded, ItemsAdmitted
+from stepflow.run.executor import FEED_BELOW, Executor
+from stepflow.run.live import LiveRun
+from stepflow.run.submission import input_problem, input_problems
+
+logger = logging.getLogger("stepflow.run")
+
+
+def whole_inputs(
+    inputs: Sequence[Json], plain: Callable[[Json], Json], checker: SchemaValidator | None, *, is_strict: bool
+) -> list[Json]:
+    """A list's inputs as plain JSON that nobody else changes.
+
+    Args:
+        plain: copies one input, and raises ValueError where it is no JSON.
+
+    Raises:
+        InputInvalidError: an input is no JSON, or (`is_strict`) does not fit the schema. Every one is named.
+    """
+    found: list[Json] = []
+    wrong: list[Problem] = []
+    for index, input in enumerate(inputs):
+        try:
+            found.append(plain(input))
+        except ValueError as error:
+            wrong.append(Problem(message=f"item {index}: {error}"))
+    misfits = () if checker is None else input_problems(found, checker)
+    if wrong or (misfits and is_strict):
+        raise InputInvalidError([*wrong, *misfits])
+    for problem in misfits:
+        logger.warning("%s", problem)
+    return found
+
+
+class Feeder:
+    """Admits streamed inputs as fast as items begin. An input that does not fit is a failed item."""
+
+    def __init__(
+        self,
+        run: LiveRun,
+        *,
+        executor: Executor,
+        clock: Clock,
+        plain: Callable[[Json], Json],
+        checker: SchemaValidator | None,
+    ) -> None:
+        self._run = run
+        self._executor = executor
+        self._clock = clock
+        self._plain = plain
+        self._checker = checker
+        self._count = 0
+
+    async def feed(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
+        run = self._run
+        try:
+            async for chunk in _in_chunks(inputs):
+                self._admit(chunk)
+                if not await self._has_room():
+                    return
+            run.is_fed = False
+            run.apply(InputsClosed(self._count))
+            self._executor.begin_again(run)
+        except Exception as error:
+            logger.exception("run %s: its inputs broke off after %d", run.id, self._count)
+            run.lost = error
+            message = f"the inputs broke off with {type(error).__name__}: {error}"
+            self._executor.end(run, RunStatus.FAILED, Failed(ErrorCode.CANCELLED, message))
+
+    async def _has_room(self) -> bool:
+        """Wait until few inputs are left to begin. False: the run has ended meanwhile."""
+        run, state = self._run, self._run.state
+        while state.admitted - state.opened >= FEED_BELOW and not state.status.is_terminal:
+            run.hungry = anyio.Event()
+            await run.hungry.wait()
+        return not state.status.is_terminal
+
+    def _admit(self, chunk: Sequence[Json]) -> None:
+        run, first = self._run, self._count
+        plain: list[Json] = []
+        refused: list[ItemEnded] = []
+        at = run.elapsed_ms(self._clock.now())
+        for offset, input in enumerate(chunk):
+            value, wrong = self._checked(first + offset, input)
+            plain.append(value)
+            if wrong is not None:
+                refused.append(ItemEnded(first + offset, Failed(ErrorCode.INVALID_INPUT, wrong), at))
+        run.apply(ItemsAdmitted(first, plain))
+        for ended in refused:
+            run.apply_end(ended)
+        self._count += len(chunk)
+        self._executor.mark_dirty(run)
+
+    def _checked(self, index: int, input: Json) -> tuple[Json, str | None]:
+        try:
+            value = self._plain(input)
+        except ValueError as error:
+            return None, f"item {index}: {error}"
+        problem = None if self._checker is None else input_problem(index, value, self._checker)
+        return value, None if problem is None else problem.message
+
+
+async def _in_chunks(inputs: Iterable[Json] | AsyncIterable[Json]) -> AsyncIterator[Sequence[Json]]:
+    if isinstance(inputs, AsyncIterable):
+        async for input in inputs:
+            yield [input]
+        return
+    source = iter(inputs)
+    while chunk := list(islice(source, 2 * FEED_BELOW)):
+        yield chunk
+        await anyio.lowlevel.checkpoint()
