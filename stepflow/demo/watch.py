@@ -1,0 +1,92 @@
+"""When each step ran, as the engine's events tell it."""
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from statistics import median
+
+import msgspec
+
+from stepflow.protocols import Observer
+from stepflow.records import Failed, RunId, Task
+from stepflow.run.events import (
+    ItemEnded,
+    RunStarted,
+    StepDefaulted,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+)
+
+
+class Span(msgspec.Struct, frozen=True):
+    """One step of one item, in milliseconds since the run started."""
+
+    item: int
+    step: int
+    start: int
+    end: int
+    failure: Failed | None = None
+
+
+class Watch(Observer):
+    """Remembers the runs of one engine, by the names of their flows. The counts are those of the first run."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, list[Span]] = {}
+        self.done = 0
+        self.failed = 0
+        self.tolerated = 0  # failures for which a step's default stood in
+        self._names: dict[RunId, str] = {}
+        self._starts: dict[tuple[RunId, int, int], int] = {}
+
+    def on_event(self, run_id: RunId, event: object) -> None:
+        match event:
+            case RunStarted():
+                self._names[run_id] = event.flow_name or run_id
+                self.spans[self._names[run_id]] = []
+            case StepStarted():
+                self._starts[run_id, event.item, event.step] = event.at
+            case StepSucceeded():
+                self._ended(run_id, event, None)
+            case StepFailed():
+                self._ended(run_id, event, event.error)
+            case StepDefaulted():
+                self._ended(run_id, event, event.error)
+                self.tolerated += 1
+            case ItemEnded() if len(self._names) == 1:
+                self.done += 1
+                self.failed += isinstance(event.outcome, Failed)
+
+    def on_progress(self, task: Task, progress: object) -> None:
+        """The audit's components report none."""
+
+    def _ended(self, run_id: RunId, event: StepSucceeded | StepFailed | StepDefaulted, failure: Failed | None) -> None:
+        start = self._starts.pop((run_id, event.item, event.step), event.at)
+        self.spans[self._names[run_id]].append(Span(event.item, event.step, start, event.at, failure))
+
+
+def in_slots(spans: Iterable[Span]) -> list[tuple[int, Span]]:
+    """Each span with the lowest slot that was free when it started, in the order of the starts."""
+    placed = []
+    free: list[int] = []
+    taken: list[tuple[int, int]] = []  # (end, slot)
+    for span in sorted(spans, key=lambda span: (span.start, span.end, span.item, span.step)):
+        while taken and taken[0][0] <= span.start:
+            heappush(free, heappop(taken)[1])
+        slot = heappop(free) if free else len(taken)
+        heappush(taken, (span.end, slot))
+        placed.append((slot, span))
+    return placed
+
+
+def step_notes(spans: Iterable[Span], step_ids: Sequence[str]) -> dict[str, str]:
+    """A line for each step that ran: how often, its median time, its failures."""
+    notes = {}
+    for number, step_id in enumerate(step_ids):
+        own = [span for span in spans if span.step == number]
+        if not own:
+            continue
+        failures = sum(span.failure is not None for span in own)
+        middle = median(span.end - span.start for span in own)
+        notes[step_id] = f"{len(own):,} × p50 {middle:,.0f} ms" + (f" · {failures:,} failed" if failures else "")
+    return notes
