@@ -1,0 +1,54 @@
+"""Plain functions, called in worker threads."""
+
+import threading
+from collections.abc import Callable
+from math import inf
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from stepflow.plugins.held import HeldCall
+from stepflow.protocols import Clock
+
+T = TypeVar("T")
+
+
+class Threads:
+    """Calls work in threads. Who is cancelled leaves at once; the thread goes on holding its places until it ends."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._unlimited = anyio.CapacityLimiter(inf)  # calls hold places under limits of their own
+
+    async def run(self, call: HeldCall, work: Callable[[], T], clock: Clock) -> T:
+        """Do the work of a call that holds its places, and give these back."""
+        entered = threading.Lock()  # taken once: by the thread that begins, or by who leaves before it began
+        ended = threading.Event()
+
+        def body() -> T:
+            if not entered.acquire(blocking=False):
+                raise RuntimeError("cancelled before it began")
+            try:
+                return work()
+            finally:
+                ended.set()
+
+        try:
+            with clock.busy():
+                answer = await anyio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=self._unlimited)
+        except BaseException:
+            call.is_cancelled = True
+            if entered.acquire(blocking=False) or ended.is_set():
+                call.give_back()
+            else:
+                self._tasks.start_soon(self._give_back_later, call, ended, clock)
+            raise
+        call.give_back()
+        return answer
+
+    async def _give_back_later(self, call: HeldCall, ended: threading.Event, clock: Clock) -> None:
+        with clock.busy():
+            await anyio.to_thread.run_sync(ended.wait, abandon_on_cancel=True, limiter=self._unlimited)
+        call.give_back()
