@@ -1,0 +1,76 @@
+"""A configuration, read and checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from stepflow.errors import Problem
+from stepflow.records import Json
+from stepflow.run.verdict import RetrySettings
+
+
+class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One plugin of a configuration. It is made when a step first needs it."""
+
+    name: str
+    type: str
+    options: Mapping[str, Json] = {}  # every key but `type`, checked for the types that are known
+
+    def __repr__(self) -> str:  # options may hold secrets
+        return f"PluginSettings(name={self.name!r}, type={self.type!r})"
+
+
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
+    type: str = "inMemory"
+    database_url: str | None = None
+    max_connections: int = 10
+    auto_migrate: bool = True
+    directory: str | None = None
+
+    def __repr__(self) -> str:  # the URL may hold a password
+        return f"StoreSettings(type={self.type!r})"
+
+
+class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where runs are kept; the journal always stands beside the metadata."""
+
+    metadata: StoreSettings = StoreSettings()
+    blobs: StoreSettings = StoreSettings()
+
+    @property
+    def url(self) -> str | None:
+        """What `Engine(store=…)` takes; None is memory."""
+        return self.metadata.database_url
+
+
+class RecoverySettings(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: bool = True
+    check_interval_s: int = 1
+    lease_ttl_s: int = 6
+    max_startup_recovery: int = 100
+    max_claims_per_check: int = 10
+    checkpoint_interval: int = 10_000  # journal entries; 0: never
+
+
+class BlobSettings(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: bool = True
+    url: str | None = None
+    threshold: int = 1_048_576  # bytes
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a configuration says."""
+
+    source: str | None = None  # the file; None: a mapping, or the built-in default
+    working_directory: Path
+    plugins: Mapping[str, PluginSettings]
+    routes: Mapping[str, Json]
+    storage: StorageSettings = StorageSettings()
+    recovery: RecoverySettings = RecoverySettings()
+    blobs: BlobSettings = BlobSettings()
+    retry: RetrySettings = RetrySettings()
+    warnings: tuple[Problem, ...] = ()
+
+    def __repr__(self) -> str:  # routes may hold secrets
+        return f"Config(source={self.source!r}, plugins={list(self.plugins)!r}, routes={list(self.routes)!r})"
