@@ -127,10 +127,8 @@ class TurnedClock:
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 
-    @contextmanager
-    def timeout(self, seconds: float, *, shield: bool = False) -> Iterator[anyio.CancelScope]:
-        with anyio.move_on_after(seconds, shield=shield) as scope:
-            yield scope
+    def timeout(self, seconds: float, *, shield: bool = False) -> anyio.CancelScope:
+        return anyio.move_on_after(seconds, shield=shield)
 
     def busy(self) -> AbstractContextManager[None]:
         return self._turning.working()
