@@ -29,7 +29,7 @@ class _Page(Template):
 def audit_page(audit: Audit) -> str:
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     ranking, copies = audit.report.ranking, audit.report.copies
-    each_file = audit.spans[audit.flows[0].name or ""]
+    each_file = audit.spans.get(audit.flows[0].name or "", ())
     return _Page(template).substitute(
         title=escape(audit.subject),
         pace=escape(audit.pace),

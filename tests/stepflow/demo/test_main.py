@@ -1,0 +1,99 @@
+"""The whole demo, on a folder of real files."""
+
+import ast
+import io
+import json
+import sysconfig
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from stepflow.demo import main
+from stepflow.demo.inventory import Inventory, Source, take_inventory
+
+FILES = 30
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real files, one of newer grammar, one that is no Python and one that is no text."""
+    folder = tmp_path_factory.mktemp("sources")
+    library = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(library.glob("[a-d]*.py"))[: FILES - 3]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "newer.py").write_text("if (n := 3):\n    print(n)\n")
+    (folder / "broken.py").write_text("def f(:\n")
+    (folder / "binary.py").write_bytes(b"x = '\xff'\n")
+    return folder
+
+
+@pytest.fixture
+def inventory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Inventory:
+    inventory = take_inventory([folder])
+    monkeypatch.setattr(main, "take_inventory", lambda *, quick: inventory)
+    return inventory
+
+
+def run(folder: Path) -> tuple[int, str, list[dict[str, object]]]:
+    shown = io.StringIO()
+    output, html = folder / "out.jsonl", folder / "audit.html"
+    code = main.run_demo(quick=False, output=output, html=html, console=Console(file=shown, width=100))
+    return code, shown.getvalue(), [json.loads(line) for line in output.read_text().splitlines()]
+
+
+def test_the_totals_are_those_of_an_independent_count(folder: Path, inventory: Inventory, tmp_path: Path) -> None:
+    parsed, newer = 0, 0
+    functions = 0
+    for path in folder.glob("*.py"):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except SyntaxError:
+            continue
+        parsed += 1
+        functions += sum(isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) for node in ast.walk(tree))
+        try:
+            ast.parse(path.read_bytes(), feature_version=(3, 7))
+        except SyntaxError:
+            newer += 1
+
+    code, shown, lines = run(tmp_path)
+
+    assert code == 0
+    assert len(lines) == FILES == parsed + 2
+    assert sum(line["result"]["measures"]["functions"] for line in lines) == functions  # type: ignore[index]
+    assert f"{FILES} files" in shown.splitlines()[0]
+    tolerated = newer + 2
+    assert shown.splitlines()[1] == (
+        f"  need Python 3.8 or newer {newer}   tolerated failures {tolerated}   failed 0   not Python here 2"
+    )
+    assert shown.splitlines()[-1] == f"  report: {tmp_path / 'audit.html'}"
+
+
+def test_output_lines_stand_in_the_order_of_the_files_and_repeat(
+    folder: Path, inventory: Inventory, tmp_path: Path
+) -> None:
+    *_, first = run(tmp_path)
+    *_, second = run(tmp_path)
+
+    assert [line["result"]["file"] for line in first] == sorted(path.name for path in folder.glob("*.py"))  # type: ignore[index]
+    assert first == second
+
+
+def test_the_report_names_every_file_and_fetches_nothing(folder: Path, inventory: Inventory, tmp_path: Path) -> None:
+    run(tmp_path)
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+
+    assert "://" not in page
+    assert all(path.name in page for path in folder.glob("*.py"))
+    assert page.count(f"{FILES} × p50") == 4
+
+
+def test_a_file_that_vanishes_fails_alone(folder: Path, inventory: Inventory, tmp_path: Path) -> None:
+    sources = [*inventory.sources[:2], Source(str(tmp_path / "gone.py"), "gone.py", "gone")]
+
+    audit = main.audit_sources(Inventory(tuple(sources), "3"), output=None, console=Console(file=io.StringIO()))
+
+    assert audit.failed == 1
+    assert [result.ok for result in audit.results] == [True, True, False]
+    assert audit.report.ranking.files == 2
