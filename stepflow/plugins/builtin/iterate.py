@@ -16,7 +16,7 @@ from stepflow.plugins.builtin.subflow import (
     only_outcome,
 )
 from stepflow.protocols import Host
-from stepflow.records import Failed, Json, Outcome, Succeeded, Task
+from stepflow.records import TRANSPORT_CODES, Failed, Json, Outcome, Succeeded, Task
 
 
 class IterateInput(msgspec.Struct, frozen=True):
@@ -29,9 +29,9 @@ class IterateInput(msgspec.Struct, frozen=True):
 
 
 async def perform(task: Task, host: Host) -> Outcome:
-    """One sub-run a turn, its key the turn's number, so that a repeated attempt finds the turns it has done.
+    """One sub-run a turn, its key the turn's number, so that a repeated attempt goes on at the turn that failed.
 
-    For the same reason a failed turn would be found failed again: its failure is inherited and not retried here.
+    A failure of transport class is inherited: the inner step has used up its retries, and no more are made here.
     """
     given = read_input(IterateInput, task.input, integers=("max_iterations",))
     flow = chosen_flow("flow", given.flow, given.flow_id)
@@ -42,7 +42,8 @@ async def perform(task: Task, host: Host) -> Outcome:
         )
         outcome = only_outcome(sub_run)
         if isinstance(outcome, Failed):
-            return msgspec.structs.replace(outcome, may_retry=False)
+            may_retry = outcome.may_retry and outcome.code not in TRANSPORT_CODES
+            return msgspec.structs.replace(outcome, may_retry=may_retry)
         output = outcome.output
         if isinstance(output, dict) and "result" in output:
             return Succeeded({"result": output["result"], "iterations": turn + 1, "terminated": False})

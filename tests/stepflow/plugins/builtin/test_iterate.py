@@ -80,9 +80,10 @@ async def test_an_output_with_neither_is_invalid_input(host, task, output):
 
 
 @pytest.mark.anyio
-async def test_an_inner_failure_is_the_same_failure_and_is_not_retried(host, task):
-    host.answer = lambda input: Failed(ErrorCode.TIMEOUT, "too slow", {"at": 3})
+@pytest.mark.parametrize(("code", "may_retry"), [(ErrorCode.COMPONENT_FAILED, True), (ErrorCode.TIMEOUT, False)])
+async def test_an_inner_failure_is_the_same_failure_without_more_transport_retries(host, task, code, may_retry):
+    host.answer = lambda input: Failed(code, "too slow", {"at": 3})
 
     outcome = await BuiltinPlugin().perform(task("/iterate", {"flow": FLOW, "initial_input": 0}), host)
 
-    assert outcome == Failed(ErrorCode.TIMEOUT, "too slow", {"at": 3}, may_retry=False)
+    assert outcome == Failed(code, "too slow", {"at": 3}, may_retry=may_retry)
