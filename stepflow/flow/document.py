@@ -19,6 +19,7 @@ MAX_YAML_BYTES = 1024 * 1024
 """YAML beyond this is refused unless the caller allows more: reading it takes seconds a megabyte."""
 
 _FORMATS = {".yml": "yaml", ".yaml": "yaml", ".json": "json", ".jsonl": "json"}
+_MOST = 100  # faults that are told
 _SHOWN = 200  # characters of a line that a problem quotes
 
 
@@ -29,6 +30,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     origin: Origin
     problems: tuple[Problem, ...] = ()
     repeated: tuple[Path, ...] = ()  # keys written more than once; the last one counts
+    root: Marked | None = None  # the value with its places, where the reading gave them
 
 
 def load_document(
@@ -98,14 +100,19 @@ def open_text(
     if format == "json":
         try:
             return Document(value=decode_json(origin.text or ""), origin=origin)
-        except ValueError:
+        except Unreadable:
             pass  # read again below, to say what is wrong and where
     try:
         reading = _read(origin)
     except Unreadable as cause:
         return Document(value=None, origin=origin, problems=(_fault(cause.fault, origin),))
-    problems = tuple(_fault(fault, origin) for fault in reading.faults)
-    return Document(value=plain(reading.root), origin=origin, problems=problems, repeated=tuple(reading.repeated))
+    return Document(
+        value=plain(reading.root),
+        origin=origin,
+        problems=tuple(_fault(fault, origin) for fault in reading.faults[:_MOST]),
+        repeated=tuple(reading.repeated),
+        root=reading.root,
+    )
 
 
 def _unreadable(name: str | None, problem: Problem) -> Document:
@@ -172,11 +179,13 @@ def place(origin: Origin, path: Path, *, of_key: bool = False) -> tuple[int, int
     return line, column, _quoted(text, column)
 
 
-def located(problems: Sequence[Problem], origin: Origin, *, of_key: bool = False) -> tuple[Problem, ...]:
-    """The same problems, with file, line, column and text where they have none yet."""
+def located(
+    problems: Sequence[Problem], origin: Origin, *, root: Marked | None = None, of_key: bool = False
+) -> tuple[Problem, ...]:
+    """The same problems, with file, line, column and text where they have none yet. `root` saves reading it again."""
     if not problems or origin.text is None:
         return tuple(msgspec.structs.replace(p, source=p.source or origin.name) for p in problems)
-    root = _root(origin)
+    root = root or _root(origin)
     return tuple(problem if problem.line else _located(problem, origin, root, of_key) for problem in problems)
 
 

@@ -11,7 +11,7 @@ from stepflow.records import Json
 
 _DECODER = msgspec.json.Decoder()
 _BLANK = re.compile(r"[ \t\n\r]*")
-_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
+_STRING = re.compile(r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS: dict[str, Json] = {"null": None, "true": True, "false": False}
@@ -21,14 +21,14 @@ def decode_json(text: str) -> Json:
     """Read the text fast.
 
     Raises:
-        ValueError: it is not JSON that we accept; `read_json` tells what is wrong and where.
+        Unreadable: it needs `read_json`, which tells what is wrong and where.
     """
     try:
         value: Json = _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
+        raise Unreadable(Fault(0, str(error))) from None
     if _too_deep(value) or _repeats(text):
-        raise ValueError
+        raise Unreadable(Fault(0, "nested too deeply, or a key is repeated"))
     return value
 
 

@@ -21,6 +21,7 @@ class _Copier:
     def __init__(self, findings: Findings) -> None:
         self.findings = findings
         self.left = _MAX_VALUES
+        self.around: list[object] = []  # the collections that hold the one being copied
 
     def copy(self, value: object, at: Path) -> Json:
         match value:
@@ -38,18 +39,23 @@ class _Copier:
                 return self._refuse(at, f"a value of type {type(value).__name__} is not JSON")
 
     def _collection(self, value: "list[object] | tuple[object, ...] | Mapping[object, object]", at: Path) -> Json:
+        if any(value is outer for outer in self.around):
+            return self._refuse(at, "the value holds itself")
         if len(at) >= MAX_DEPTH:
             return self._refuse(at, f"nested deeper than {MAX_DEPTH} levels")
-        self.left -= len(value)
-        if self.left < 0:
-            return (
+        if len(value) > self.left:
+            if self.left >= 0:
                 self._refuse((), f"the document has more than {_MAX_VALUES:,} values")
-                if self.left + len(value) >= 0
-                else None
-            )
-        if not isinstance(value, Mapping):
-            return [self.copy(item, (*at, index)) for index, item in enumerate(value)]
-        return {self._key(name, at): self.copy(item, (*at, str(name))) for name, item in value.items()}
+            self.left = -1
+            return None
+        self.left -= len(value)
+        self.around.append(value)
+        try:
+            if not isinstance(value, Mapping):
+                return [self.copy(item, (*at, index)) for index, item in enumerate(value)]
+            return {(key := self._key(name, at)): self.copy(item, (*at, key)) for name, item in value.items()}
+        finally:
+            self.around.pop()
 
     def _key(self, name: object, at: Path) -> str:
         if not isinstance(name, str):

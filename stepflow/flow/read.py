@@ -23,6 +23,7 @@ _BUNDLE_KEYS = ("type", "$defs", "properties")
 _SCHEMA_KEYS = ("input", "output", "variables", "steps")
 _EXAMPLE_KEYS = ("name", "description", "input")
 
+_MOST = 100  # problems, or warnings, that are told one by one
 _NOWHERE = Origin()
 _FLOW_ADVICE = {
     **dict.fromkeys(("inputSchema", "input_schema"), "the schema of the input is `schemas.properties.input`"),
@@ -90,13 +91,22 @@ def _read(value: object, document: Document) -> Flow:
     elif not document.problems and not findings.problems:
         found = "empty" if value is None else kind(value)
         findings.refuse((), f"a flow is an object, and this is {found}", "a flow has `steps` and `output`")
-    origin = document.origin
-    twice = _repeated(document.repeated, findings)
-    problems = [*document.problems, *located(twice, origin, of_key=True), *located(findings.problems, origin)]
+    problems = [*document.problems, *_located(_repeated(document.repeated, findings), document, of_key=True)]
+    problems.extend(_located(findings.problems, document))
     if problems:
         raise FlowInvalidError(sorted(problems, key=_place))
-    warnings = located(findings.warnings, origin, of_key=True)
-    return msgspec.structs.replace(flow, origin=origin, warnings=tuple(sorted(warnings, key=_place)))
+    warnings = sorted(_located(findings.warnings, document, of_key=True), key=_place)
+    return msgspec.structs.replace(flow, origin=document.origin, warnings=tuple(warnings))
+
+
+def _located(problems: list[Problem], document: Document, *, of_key: bool = False) -> list[Problem]:
+    """The first of the problems with their places, and how many more there are."""
+    shown = list(located(problems[:_MOST], document.origin, root=document.root, of_key=of_key))
+    if len(problems) > _MOST:
+        more = f"{len(problems) - _MOST:,} more like these"
+        last = shown[-1]
+        shown.append(Problem(message=more, level=last.level, source=last.source, line=last.line, column=last.column))
+    return shown
 
 
 def _place(problem: Problem) -> tuple[int, int]:

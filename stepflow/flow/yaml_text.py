@@ -8,7 +8,7 @@ from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unrea
 from stepflow.flow.model import Path
 from stepflow.records import Json
 
-MAX_EXPANDED = 16 * 1024 * 1024
+MAX_EXPANDED = 4 * 1024 * 1024
 """How many characters a document may have once its aliases are written out."""
 
 _WORDS: dict[str, Json] = {
@@ -115,16 +115,22 @@ class _Composer:
 
     def _untagged(self, event: Any, name: str, offset: int, path: Path) -> Marked:
         if name == "ScalarEvent":
-            value = self._scalar(event.value, offset) if event.implicit[0] and not event.style else event.value
-            if halves(event.value):
-                self.faults.append(half_pair(offset))
-                value = ""
+            plainly = event.implicit[0] and not event.style
+            value = self._scalar(event.value, offset) if plainly else self._string(event.value, offset)
             return Marked(offset, value, size=len(event.value) + 1)
         if len(path) >= MAX_DEPTH:
             raise Unreadable(Fault(offset, f"nested deeper than {MAX_DEPTH} levels"))
         if name == "SequenceStartEvent":
             return self._sequence(offset, path)
         return self._mapping(offset, path)
+
+    def _string(self, text: str, offset: int) -> str:
+        if not halves(text):
+            return text
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # joins escapes that are a pair
+        if "\ufffd" in text:
+            self.faults.append(half_pair(offset))
+        return text
 
     def _scalar(self, text: str, offset: int) -> Json:
         try:
