@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command `stepflow`: one file a command. Commands print; what they print comes from elsewhere."""

@@ -1,0 +1,96 @@
+"""How a command ends: its exit codes, and what is said about an error."""
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterable
+from typing import NoReturn
+
+import click
+import msgspec
+
+from stepflow.errors import Problem, ProblemsError, StepflowError
+
+COULD_NOT_RUN = 1
+USAGE = 2
+ITEM_FAILED = 3
+INTERRUPTED = 130
+
+
+class CommandError(Exception):
+    """The command cannot do what it was asked; the text says why and, where it can, what to do."""
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, without waiting for threads that still run a component nobody waits for any more."""
+    own = (threading.current_thread(), threading.main_thread())
+    if any(not thread.daemon and thread not in own for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def exit_code(error: BaseException) -> int:
+    return error.exit_code if isinstance(error, click.ClickException) else COULD_NOT_RUN
+
+
+def explain(error: Exception, *, debug: bool) -> None:
+    """Say on stderr what went wrong, without a traceback unless one was asked for."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    match error:
+        case ProblemsError():
+            for line in problem_lines(error.problems):
+                say(line)
+        case click.ClickException():
+            say(f"error: {error.format_message()}")
+        case CommandError() | StepflowError():
+            say(f"error: {error}")
+        case OSError():
+            say(f"error: {os_error_text(error)}")
+        case ImportError():
+            say(f"error: {error}")
+        case _:
+            hint = "" if debug else "; `stepflow --debug …` shows where it arose"
+            say(f"error: unexpected {type(error).__name__}: {error}{hint}")
+
+
+def explain_usage(error: click.UsageError) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":  # shows the help; not in every click that we accept
+        error.show()
+        return
+    say(f"error: {error.format_message()}")
+    if error.ctx is not None:
+        say(f"see: {error.ctx.command_path} --help")
+
+
+def say(line: str) -> None:
+    """A line on stderr, whatever characters the terminal can show."""
+    click.echo(line.encode(errors="replace").decode(), err=True)
+
+
+def os_error_text(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}"
+
+
+def problem_lines(problems: Iterable[Problem], *, as_warnings: bool = False) -> list[str]:
+    """One line a problem, and below it the line of the file with a mark under the place."""
+    lines = []
+    for problem in problems:
+        level = "warning" if as_warnings else problem.level.replace("fatal", "error")
+        shown = msgspec.structs.replace(problem, level=level)
+        lines.append(" ".join(str(shown).splitlines()))
+        if problem.text is not None and problem.line:
+            lines += quoted(problem)
+    return lines
+
+
+def quoted(problem: Problem) -> list[str]:
+    """The line as it stands in the file, and a mark below the column; long lines are cut around it."""
+    text, column = problem.text or "", max(problem.column, 1)
+    start = max(0, column - 60)
+    shown = "".join(c if c.isprintable() else " " for c in text[start : start + 100])
+    return [f"    {shown}", f"    {' ' * (column - 1 - start)}^"]

@@ -1,0 +1,69 @@
+"""Where logs go, and how a line looks."""
+
+import logging
+import sys
+import time
+from typing import TextIO
+
+import msgspec
+
+from stepflow.cli.failure import CommandError, os_error_text
+
+LEVELS = {
+    "off": logging.CRITICAL + 10,
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": logging.DEBUG - 5,
+}
+FORMATS = ("text", "json")
+_KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line; whatever a caller passed as `extra` stands beside the text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        shown.update((key, value) for key, value in vars(record).items() if key not in _KNOWN)
+        if record.exc_info:
+            shown["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(shown, enc_hook=str).decode()
+
+
+class CurrentStderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at the moment: a progress bar takes its place for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def set_up_logs(level: str, other_level: str, format: str, file: str | None) -> None:
+    """Send the logs of stepflow and of everything else to stderr, or to the file."""
+    handler = _handler(file)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(JsonLines() if format.lower() == "json" else text)
+    root, own = logging.getLogger(), logging.getLogger("stepflow")
+    for old in root.handlers[:]:
+        if getattr(old, "of_stepflow", False):
+            root.removeHandler(old)
+    handler.of_stepflow = True  # type: ignore[attr-defined]  # so that a second call replaces it
+    root.addHandler(handler)
+    root.setLevel(LEVELS[other_level.lower()])
+    own.setLevel(LEVELS[level.lower()])
+
+
+def _handler(file: str | None) -> logging.Handler:
+    if file is None:
+        return CurrentStderr(sys.stderr)
+    try:
+        return logging.FileHandler(file, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"logs cannot be written to {os_error_text(error)}") from None

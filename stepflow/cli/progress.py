@@ -1,0 +1,83 @@
+"""How far a run is: counted from its events, shown on a terminal's stderr."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Task as Row
+from rich.text import Text
+
+from stepflow.records import Failed, Json, RunId, Task
+from stepflow.run.events import InputsClosed, ItemEnded, RunStarted
+
+
+class Tally:
+    """Watches one root run, the first that starts: its id, and how many of its items ended and failed."""
+
+    def __init__(self, *, on_start: Callable[[RunId], object] | None = None) -> None:
+        self.run_id: RunId | None = None
+        self.total: int | None = None
+        self.succeeded = 0
+        self.failed = 0
+        self._on_start = on_start
+
+    @property
+    def ended(self) -> int:
+        return self.succeeded + self.failed
+
+    def on_event(self, run_id: RunId, event: object) -> None:
+        if self.run_id is None and isinstance(event, RunStarted):
+            self.run_id = run_id
+            if self._on_start is not None:
+                self._on_start(run_id)
+        if run_id != self.run_id:
+            return
+        if isinstance(event, ItemEnded):
+            is_failed = isinstance(event.outcome, Failed)
+            self.failed += is_failed
+            self.succeeded += not is_failed
+        elif isinstance(event, InputsClosed):
+            self.total = event.count
+
+    def on_progress(self, task: Task, progress: Json) -> None:
+        pass
+
+
+@contextmanager
+def bar(tally: Tally, *, shown: bool) -> Iterator[None]:
+    """A bar with done, failures, rate and time to go, while inside; nothing where `shown` is false."""
+    if not shown:
+        yield
+        return
+    with _Following(tally):
+        yield
+
+
+def is_wanted(*, results_on_stdout: bool) -> bool:
+    """A bar is for a person: stderr is a terminal, and results don't run over the same one."""
+    return sys.stderr.isatty() and not (results_on_stdout and sys.stdout.isatty())
+
+
+class _Following(Progress):
+    """Reads the tally whenever it is painted, so that an event costs the run nothing."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        failures = TextColumn("[red]{task.fields[failed]}")
+        columns = (BarColumn(), MofNCompleteColumn(), failures, _Rate(), TimeRemainingColumn())
+        super().__init__(*columns, console=Console(stderr=True), transient=True)
+        self._row = self.add_task("", total=tally.total, failed="")
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        if hasattr(self, "_row"):  # painted once before there is a row
+            failed = f"{self._tally.failed:,} failed" if self._tally.failed else ""
+            self.update(self._row, completed=self._tally.ended, total=self._tally.total, failed=failed)
+        yield from super().get_renderables()
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Row) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "", style="progress.data.speed")

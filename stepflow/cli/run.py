@@ -1,0 +1,91 @@
+"""`stepflow run FLOW`: one input or many, in this process."""
+
+from typing import Any
+
+import anyio
+import click
+
+from stepflow.cli.execution import Execution, Job
+from stepflow.cli.failure import problem_lines, say
+from stepflow.cli.lines import InputFile
+from stepflow.cli.opening import engine_for
+from stepflow.cli.options import (
+    at_most_one,
+    chosen_flow,
+    concurrency_option,
+    duration,
+    engine_options,
+    flow_options,
+    input_options,
+    override_options,
+    variable_options,
+)
+from stepflow.cli.progress import Tally, is_wanted
+from stepflow.cli.results import open_results
+from stepflow.cli.values import environment_variables, given_overrides, given_variables, single_input
+from stepflow.flow.model import Flow
+from stepflow.flow.read import read_flow
+from stepflow.plan.checks import check, located
+
+
+@click.command("run")
+@flow_options
+@input_options
+@engine_options
+@variable_options
+@override_options
+@concurrency_option
+@click.option(
+    "--validation", type=click.Choice(("strict", "warn", "off")), help="Whether inputs and variables must fit."
+)
+@click.option("--timeout", callback=duration, metavar="TIME", help="End the run after so many seconds (or 5m, 2h).")
+@click.option("--output", metavar="FILE", help="Write results here; the file gets its name when it is complete.")
+@click.pass_context
+def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
+    """Run a flow on one input or on many.
+
+    The result goes to stdout as JSON, or as JSON Lines for --inputs; everything else goes to stderr.
+    """
+    at_most_one(**{name: given[name] for name in ("input", "input_json", "input_yaml", "inputs")})
+    path = chosen_flow(given["flow"], given["flow_option"])
+    flow = read_flow(path)
+    warn_of(flow)
+    tally = Tally(on_start=lambda run_id: say(f"run_id: {run_id}"))
+    engine = engine_for(given["config"], path, given["apps"], observers=[tally])
+    job = _job(flow, given)
+    job.shows_progress = job.is_batch and is_wanted(results_on_stdout=output is None)
+    with open_results(output, batch=job.is_batch) as results:
+        code = anyio.run(Execution(job, engine, tally, results).run)
+    ctx.exit(code)
+
+
+def warn_of(flow: Flow) -> None:
+    """Say what in the flow looks mistaken but does not keep it from running."""
+    doubtful = [problem for problem in located(check(flow), flow) if problem.level == "error"]
+    for line in problem_lines([*flow.warnings, *doubtful], as_warnings=True):
+        say(line)
+
+
+def _job(flow: Flow, given: dict[str, Any]) -> Job:
+    options = {
+        "variables": _variables(flow, given),
+        "overrides": given_overrides(**{name: given[name] for name in _named("overrides")}),
+        "max_concurrency": given["max_concurrency"],
+        "deadline_s": given["timeout"],
+        "validation": given["validation"],
+    }
+    if given["inputs"] is not None:
+        file = InputFile(given["inputs"])
+        return Job(flow=flow, inputs=file.values(), is_batch=True, options=options, count=file.count)
+    names = ("input", "input_json", "input_yaml", "stdin_format")
+    value = single_input(**{name: given[name] for name in names})
+    return Job(flow=flow, inputs=[value], is_batch=False, options=options)
+
+
+def _variables(flow: Flow, given: dict[str, Any]) -> dict[str, Any]:
+    variables = given_variables(**{name: given[name] for name in _named("variables")})
+    return environment_variables(flow, variables) if given["env_variables"] else variables
+
+
+def _named(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_json", f"{name}_yaml"

@@ -1,0 +1,93 @@
+"""`stepflow validate FLOW…`: everything that is wrong or doubtful, with its place."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import click
+import msgspec
+
+from stepflow.cli.failure import COULD_NOT_RUN, problem_lines
+from stepflow.cli.findings import config_findings, flow_findings
+from stepflow.cli.knowledge import by_path, listed_components
+from stepflow.cli.opening import chosen_config
+from stepflow.cli.options import engine_options
+from stepflow.errors import Problem
+
+
+@click.command("validate")
+@click.argument("flows", metavar="FLOW...", nargs=-1)
+@click.option("--flow", "more", metavar="FLOW", multiple=True, help="A flow's file, as FLOW.")
+@engine_options
+@click.option("--type-check", is_flag=True, help="Check the types of inputs and outputs too, as far as they are known.")
+@click.option("--strict", is_flag=True, help="With --type-check: what cannot be decided is an error.")
+@click.option("--all", "everything", is_flag=True, help="Show experimental diagnostics too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for programs.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    flows: tuple[str, ...],
+    more: tuple[str, ...],
+    config: str | None,
+    apps: tuple[str, ...],
+    type_check: bool,
+    strict: bool,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Check flows and the configuration that would run them.
+
+    Exit code 0 when nothing keeps them from running; warnings do not.
+    """
+    names = [*flows, *more]
+    if not names:
+        raise click.UsageError("name the flow's file: FLOW or --flow FLOW", ctx)
+    if strict and not type_check:
+        raise click.UsageError("--strict needs --type-check", ctx)
+    found: list[Problem] = []
+    for file in dict.fromkeys(chosen_config(config, name) for name in names):
+        found += config_findings(file)
+    for name in names:
+        found += flow_findings(name, experimental=everything)
+        if type_check and not _has_errors(found):
+            found += _types(name, config, apps, strict=strict)
+    show(found, len(names), as_json=as_json)
+    ctx.exit(COULD_NOT_RUN if _has_errors(found) else 0)
+
+
+def show(found: Sequence[Problem], files: int, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(report(found)).decode())
+        return
+    for line in problem_lines(found):
+        click.echo(line)
+    click.echo(summary(found, files))
+
+
+def report(found: Sequence[Problem]) -> dict[str, Any]:
+    """The findings for programs; a place that is not known is left out."""
+    shown = [
+        {name: value for name, value in msgspec.structs.asdict(problem).items() if value not in (None, 0)}
+        for problem in found
+    ]
+    levels = Counter(problem.level for problem in found)
+    return {"fatal": levels["fatal"], "errors": levels["error"], "warnings": levels["warning"], "diagnostics": shown}
+
+
+def summary(found: Sequence[Problem], files: int) -> str:
+    errors = sum(problem.level != "warning" for problem in found)
+    counts = [(errors, "error"), (len(found) - errors, "warning")]
+    said = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts if count)
+    return f"{files} {'flow' if files == 1 else 'flows'} checked: {said or 'nothing is wrong'}"
+
+
+def _types(name: str, config: str | None, apps: Sequence[str], *, strict: bool) -> tuple[Problem, ...]:
+    from stepflow.cli.type_findings import type_findings
+
+    listed = anyio.run(listed_components, config, name, apps)
+    return type_findings(name, by_path(listed), strict=strict)
+
+
+def _has_errors(found: Sequence[Problem]) -> bool:
+    return any(problem.level != "warning" for problem in found)
