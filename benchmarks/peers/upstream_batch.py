@@ -28,18 +28,23 @@ def config() -> StepflowConfig:
     )
 
 
-async def measure(sizes: list[int], steps: int, slots: int, singles: int) -> list[dict[str, Any]]:
-    """A server of its own for each size: it slows down with what it remembers."""
-    found = []
-    for items in sizes:
+async def measure(items: int, steps: int, slots: int, singles: int, rounds: int) -> dict[str, Any]:
+    """Medians of rounds with a server of its own each: it slows down with what it remembers."""
+    rates, latencies = [], []
+    for _ in range(rounds):
         async with StepflowClient.local(config(), log_level="error") as client:
             flow_id = (await client.store_flow(chain(steps, "/builtin/noop"))).flow_id
             await client.run(flow_id, [{"n": n} for n in range(100)], max_concurrency=slots)
-            p50 = await single_ms(client, flow_id, singles)
-            rate = await batch(client, flow_id, items, slots) * steps
-        peer = {"peer": "upstream server, builtin noop", "version": version("stepflow-orchestrator")}
-        found.append({**peer, "items": items, "steps": steps, "steps_per_s": round(rate), "p50_ms": round(p50, 3)})
-    return found
+            latencies.append(await single_ms(client, flow_id, singles))
+            rates.append(await batch(client, flow_id, items, slots) * steps)
+    return {
+        "peer": "upstream server, builtin noop",
+        "version": version("stepflow-orchestrator"),
+        "items": items,
+        "steps": steps,
+        "steps_per_s": round(statistics.median(rates)),
+        "p50_ms": round(statistics.median(latencies), 3),
+    }
 
 
 async def batch(client: StepflowClient, flow_id: str, items: int, slots: int) -> float:
@@ -67,8 +72,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--max-concurrency", type=int, required=True)
     parser.add_argument("--singles", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    for found in asyncio.run(measure(given.items, given.steps, given.max_concurrency, given.singles)):
+    for items in given.items:
+        found = asyncio.run(measure(items, given.steps, given.max_concurrency, given.singles, given.rounds))
         print(json.dumps(found))
 
 
