@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import TypeAlias, TypedDict, Unpack
 
@@ -31,7 +31,6 @@ from stepflow.records import (
     BlobId,
     BlobType,
     ComponentInfo,
-    ErrorCode,
     Failed,
     ItemResult,
     Json,
@@ -258,18 +257,15 @@ class Engine:
         """
         run = await self.submit(flow, [input], **options)
         try:
-            record = await run.wait()
+            await run.wait()
         except anyio.get_cancelled_exc_class():
             run.cancel_now()
             raise
-        async for result in run.results():
-            if isinstance(result.outcome, Succeeded):
-                return result.outcome.output
-            failed = result.outcome
-            raise RunFailedError(
-                failed.code, failed.message, step=await self._failed_step(run, failed), run_id=run.id, data=failed.data
-            )
-        raise RunFailedError(ErrorCode.CANCELLED, f"the run is {record.status.value}", step=None, run_id=run.id)
+        outcome = (await run.result(0)).outcome
+        if isinstance(outcome, Succeeded):
+            return outcome.output
+        step = await self._failed_step(run, outcome)
+        raise RunFailedError(outcome.code, outcome.message, step=step, run_id=run.id, data=outcome.data)
 
     async def run_batch(
         self,
@@ -285,8 +281,9 @@ class Engine:
         options["keep_results"] = False
         run = await self.submit(flow, inputs, **options)
         try:
-            async for result in run.results():
-                yield result
+            async with aclosing(run.results()) as results:
+                async for result in results:
+                    yield result
         finally:
             run.cancel_now()
 
@@ -320,8 +317,9 @@ class Engine:
 
     async def events(self, run_id: RunId) -> AsyncGenerator[Event, None]:
         """Every event the store still has, then new ones as they come, until the run's end."""
-        async for event in (await self.get_run(run_id)).events():
-            yield event
+        async with aclosing((await self.get_run(run_id)).events()) as events:
+            async for event in events:
+                yield event
 
     async def put_blob(self, content: bytes, type: BlobType = BlobType.DATA) -> BlobId:
         return await self._backend().blobs.put(content, type)
@@ -423,10 +421,11 @@ class Engine:
     async def _failed_step(self, run: Run, failed: Failed) -> str | None:
         """The step that a failure came from, as the journal tells."""
         found: int | None = None
-        async for event in run.events():
-            if isinstance(event, StepFailed) and event.error == failed:
-                found = event.step
-                break
+        async with aclosing(run.events()) as events:
+            async for event in events:
+                if isinstance(event, StepFailed) and event.error == failed:
+                    found = event.step
+                    break
         blob = await self.backend.blobs.get(run.flow_id) if found is not None else None
         if blob is None or found is None:
             return None

@@ -1,6 +1,6 @@
 """Who stands at each seam. Whoever writes a backend reads this, `records` and `errors`, and nothing else."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Protocol
 
@@ -24,6 +24,9 @@ from stepflow.records import (
     Write,
 )
 
+PAGE = 1_000
+"""Rows that a question is answered with at most, unless it says otherwise."""
+
 
 class Clock(Protocol):
     """Time. Core code reads it and waits for it only here, so that a test can turn it."""
@@ -39,7 +42,7 @@ class Clock(Protocol):
         ...
 
     def busy(self) -> AbstractContextManager[None]:
-        """While inside, work goes on that the clock cannot see (a thread, a process, a socket): a turned clock waits."""
+        """While inside, work goes on that the clock can't see (a thread, a process, a socket): a turned clock waits."""
         ...
 
 
@@ -76,8 +79,8 @@ class Store(Protocol):
         """
         ...
 
-    def read(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[Entries]:
-        """Every packed row with an entry beyond position `after`, oldest first, then stop.
+    async def read(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
+        """The packed rows with an entry beyond position `after`, oldest first, at most `limit`; empty: no more.
 
         The first row may begin at or before `after`. Rows that a checkpoint replaced may be gone; the first row of a
         run and rows that hold inputs of unfinished items never are.
@@ -114,12 +117,15 @@ class Runs(Protocol):
         """Newest first, at most `limit`; `before` is the last id of the page before this one."""
         ...
 
-    def results(self, run_id: RunId, *, after: int = -1) -> AsyncIterator[ItemResult]:
-        """The results stored so far of items beyond `after`, in item order."""
+    async def results(self, run_id: RunId, *, after: int = -1, limit: int = PAGE) -> Sequence[ItemResult]:
+        """The results stored so far of items beyond `after`, in item order, at most `limit`; empty: no more."""
         ...
 
-    def completed(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[tuple[int, ItemResult]]:
-        """The results stored so far in the order they came, each with its place in that order, from 1 on."""
+    async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
+        """The results stored so far in the order they came, each with its place in that order, from 1 on.
+
+        Those beyond place `after`, at most `limit`; empty: no more.
+        """
         ...
 
     async def forget_results(self, run_id: RunId, *, through: int) -> None:

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 
 import anyio
+import anyio.lowlevel
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -16,6 +17,9 @@ from stepflow.routing.router import Resolved, Router, Unroutable
 from stepflow.routing.table import RouteTable
 
 logger = logging.getLogger("stepflow.run")
+
+QUICK_ROUNDS = 5
+"""Rounds of the loop that a step keeps its slot while its plugin opens; most need one or two."""
 
 PluginSource: TypeAlias = Plugin | Callable[[], Plugin]
 
@@ -99,8 +103,13 @@ class Dispatcher:
         if name not in self._opening:
             self._opening[name] = anyio.Event()
             self._tasks.start_soon(self._keep_open, name, self.plugin(name), name=f"plugin {name}")
-        async with waiting(f"plugin {name!r} is being opened"):
-            await self._opening[name].wait()
+        opening = self._opening[name]
+        for _ in range(QUICK_ROUNDS):
+            if not opening.is_set():
+                await anyio.lowlevel.checkpoint()
+        if not opening.is_set():
+            async with waiting(f"plugin {name!r} is being opened"):
+                await opening.wait()
         if name in self._broken:
             raise self._broken[name]
         return self._open[name]

@@ -1,6 +1,7 @@
 """Run: the handle on a run that was submitted."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from stepflow.errors import RunNotFoundError
 from stepflow.protocols import Backend
@@ -65,11 +66,12 @@ class Run:
         live, position = self._live, 0
         while True:
             is_over = live is None or live.ended.is_set()
-            async for entries in self._backend.journal.read(self.id, after=position):
-                for offset, event in enumerate(decode_events(entries.payload)):
-                    if entries.first + offset > position:
-                        position = entries.first + offset
-                        yield event
+            while rows := await self._backend.journal.read(self.id, after=position):
+                for entries in rows:
+                    for offset, event in enumerate(decode_events(entries.payload)):
+                        if entries.first + offset > position:
+                            position = entries.first + offset
+                            yield event
             if is_over or live is None:
                 return
             if not live.ended.is_set():
@@ -81,9 +83,14 @@ class Run:
         Args:
             order: `item`, or `completion` for the order in which the items end.
         """
-        async for batch in self.result_batches(order=order):
-            for result in batch:
-                yield result
+        async with aclosing(self.result_batches(order=order)) as batches:
+            async for batch in batches:
+                for result in batch:
+                    yield result
+
+    async def result(self, index: int) -> ItemResult:
+        """One item's result, once the run has ended."""
+        return (await self._slice(index, index + 1))[0]
 
     def result_batches(self, *, order: str = "item") -> AsyncGenerator[Sequence[ItemResult], None]:
         """The same in lists of what is there at the time, none of them empty."""
@@ -109,13 +116,11 @@ class Run:
 
     async def _slice(self, first: int, end: int) -> list[ItemResult]:
         batch: list[ItemResult] = []
-        async for result in self._backend.runs.results(self.id, after=first - 1):
+        for result in await self._backend.runs.results(self.id, after=first - 1, limit=end - first):
             if result.index >= end:
                 break
             batch += [await self._missing(index) for index in range(first + len(batch), result.index)]
             batch.append(result)
-            if len(batch) == end - first:
-                break
         return batch + [await self._missing(index) for index in range(first + len(batch), end)]
 
     async def _known(self, live: LiveRun | None) -> int:
@@ -130,17 +135,18 @@ class Run:
         while True:
             is_over = live is None or live.ended.is_set()
             batch: list[ItemResult] = []
-            async for position, result in self._backend.runs.completed(self.id, after=place):
+            for position, result in await self._backend.runs.completed(self.id, after=place):
                 place = position
                 seen.extend(bytes(max(0, result.index + 1 - len(seen))))
                 seen[result.index] = 1
                 batch.append(result)
             if batch:
                 yield batch
+                continue
             if is_over or live is None:
                 self._raise_if_lost()
                 break
-            if not live.ended.is_set() and not batch:
+            if not live.ended.is_set():
                 await live.wait_changed()
         total = await self._known(live)
         rest = [await self._missing(index) for index in range(total) if index >= len(seen) or not seen[index]]

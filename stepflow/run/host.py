@@ -205,9 +205,12 @@ class EngineHost:
     async def _finished(self, record: RunRecord) -> SubRun:
         outcomes: list[Outcome] = []
         missing = record.error or Failed(ErrorCode.CANCELLED, "the sub-run was cancelled")
-        async for result in self._runs.results(record.id):
-            outcomes.extend([missing] * (result.index - len(outcomes)))
-            outcomes.append(result.outcome)
+        after = -1
+        while page := await self._runs.results(record.id, after=after):
+            for result in page:
+                outcomes.extend([missing] * (result.index - len(outcomes)))
+                outcomes.append(result.outcome)
+            after = page[-1].index
         outcomes.extend([missing] * ((record.total or 0) - len(outcomes)))
         return SubRun(record.id, record.status, tuple(outcomes))
 

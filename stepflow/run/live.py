@@ -105,10 +105,15 @@ class LiveRun:
         return int((now - self.started.started_at) * 1_000)
 
     def may_open(self) -> bool:
+        """Whether another item may begin.
+
+        While results wait to be committed, which may make steps of open items ready, only as many are open as have
+        slots; so an item that can go on is pushed forward before another begins.
+        """
         state = self.state
         return (
             state.opened < state.admitted
-            and len(state.items) < self.window
+            and len(state.items) < (self.tree.limit if self.is_dirty else self.window)
             and (self.gate is None or state.opened < self.gate)
             and not state.status.is_terminal
         )

@@ -1,11 +1,13 @@
 """Runs kept in this process. Everything a durable store does, but for outliving the process."""
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 
 from msgspec.structs import replace
 
+from stepflow.protocols import PAGE
 from stepflow.records import (
     Blob,
     BlobId,
@@ -128,11 +130,11 @@ class MemoryBackend:
         }
         run.record = replace(run.record, **new)
 
-    async def read(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[Entries]:
+    async def read(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
         run = self._runs.get(run_id)
-        for row in list(run.rows) if run is not None else ():
-            if row.entries.first + row.entries.count - 1 > after:
-                yield row.entries
+        rows = run.rows if run is not None else []
+        begin = bisect_right(rows, after, key=lambda row: row.entries.first + row.entries.count - 1)
+        return [row.entries for row in rows[begin : begin + limit]]
 
     async def get(self, run_id: RunId) -> RunRecord | None:
         run = self._runs.get(run_id)
@@ -174,25 +176,27 @@ class MemoryBackend:
         ]
         return sorted(found, key=lambda record: record.id, reverse=True)[:limit]
 
-    async def results(self, run_id: RunId, *, after: int = -1) -> AsyncIterator[ItemResult]:
+    async def results(self, run_id: RunId, *, after: int = -1, limit: int = PAGE) -> Sequence[ItemResult]:
         run = self._runs.get(run_id)
         if run is None:
-            return
+            return []
+        found: list[ItemResult] = []
         index = after + 1
-        while (result := run.results.get(index)) is not None:
-            yield result
+        while len(found) < limit and (result := run.results.get(index)) is not None:
+            found.append(result)
             index += 1
-        for place in sorted(place for place in run.results if place > index):
-            yield run.results[place]
+        if len(found) < limit and len(run.results) > len(found):
+            beyond = sorted(place for place in run.results if place > index)
+            found += [run.results[place] for place in beyond[: limit - len(found)]]
+        return found
 
-    async def completed(self, run_id: RunId, *, after: int = 0) -> AsyncIterator[tuple[int, ItemResult]]:
+    async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
         run = self._runs.get(run_id)
-        place = after
-        while run is not None and place - run.forgotten < len(run.order):
-            index = run.order[max(0, place - run.forgotten)]
-            place = max(place, run.forgotten) + 1
-            if index in run.results:
-                yield place, run.results[index]
+        if run is None:
+            return []
+        begin = max(0, after - run.forgotten)
+        items = list(islice(run.order, begin, begin + limit))
+        return [(run.forgotten + begin + place, run.results[item]) for place, item in enumerate(items, 1)]
 
     async def forget_results(self, run_id: RunId, *, through: int) -> None:
         run = self._runs.get(run_id)
@@ -200,9 +204,9 @@ class MemoryBackend:
             return
         for index in [index for index in run.results if index <= through]:
             del run.results[index]
-        while run.order and run.order[0] <= through:
-            run.order.popleft()
-            run.forgotten += 1
+        kept = [index for index in run.order if index > through]
+        run.forgotten += len(run.order) - len(kept)
+        run.order = deque(kept)
 
 
 class _MemoryBlobs:

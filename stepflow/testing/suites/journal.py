@@ -5,7 +5,7 @@ import pytest
 
 from stepflow.protocols import Backend
 from stepflow.records import Committed, Entries, Json, Lease, LeaseLost, RunChange, RunId, RunStatus
-from stepflow.testing.suites.writes import FIRST, SECOND, Ids, begin, collect, entries, record, result, write
+from stepflow.testing.suites.writes import FIRST, SECOND, Ids, begin, entries, record, result, write
 
 
 class JournalSuite:
@@ -23,13 +23,13 @@ class JournalSuite:
 
         await store.journal.commit([write(run, 2, ["a", "b"])])
 
-        assert await collect(store.journal.read(run)) == [
+        assert list(await store.journal.read(run)) == [
             Entries(1, 1, b'["begun"]'),
             Entries(2, 2, b'["a","b"]'),
         ]
 
     async def test_a_run_that_nobody_wrote_reads_as_nothing(self, store: Backend, ids: Ids) -> None:
-        assert await collect(store.journal.read(ids.draw())) == []
+        assert list(await store.journal.read(ids.draw())) == []
 
     async def test_reading_after_a_position_gives_every_row_with_an_entry_beyond_it(
         self, store: Backend, ids: Ids
@@ -37,7 +37,7 @@ class JournalSuite:
         run = await begin(store, record(ids.draw()))
         await store.journal.commit([write(run, 2, ["a", "b"]), write(run, 4, ["c"])])
 
-        rows = [await collect(store.journal.read(run, after=after)) for after in (1, 2, 3, 4)]
+        rows = [list(await store.journal.read(run, after=after)) for after in (1, 2, 3, 4)]
 
         assert [[row.first for row in read] for read in rows] == [[2, 4], [2, 4], [4], []]
 
@@ -52,8 +52,8 @@ class JournalSuite:
 
         assert list(verdicts) == [Committed(), Committed()]
         assert await entries(store, run) == [(1, "begun"), (2, "a")]
-        assert await collect(store.runs.results(run)) == [result(0, "first"), result(1, "second")]
-        assert [place for place, _ in await collect(store.runs.completed(run))] == [1, 2]
+        assert list(await store.runs.results(run)) == [result(0, "first"), result(1, "second")]
+        assert [place for place, _ in list(await store.runs.completed(run))] == [1, 2]
 
     async def test_the_first_write_at_a_position_stays(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
@@ -93,7 +93,7 @@ class JournalSuite:
         stored = await store.runs.get(run)
         assert list(verdicts) == [LeaseLost(current=2)]
         assert await entries(store, run) == [(1, "begun"), (2, "new owner")]
-        assert await collect(store.runs.results(run)) == []
+        assert list(await store.runs.results(run)) == []
         assert stored is not None
         assert (stored.status, stored.failed) == (RunStatus.RUNNING, 0)
 
@@ -164,7 +164,7 @@ class JournalSuite:
         seen = 0
 
         with anyio.fail_after(10):
-            async for row in store.journal.read(run):
+            for row in await store.journal.read(run):
                 seen += row.count
                 if seen < 50:
                     await store.journal.commit([write(run, seen + 1, ["more"])])

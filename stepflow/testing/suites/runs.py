@@ -4,7 +4,7 @@ import pytest
 
 from stepflow.protocols import Backend
 from stepflow.records import ErrorCode, Failed, ItemResult, ParentLink, RunChange, RunId, RunStatus, Succeeded
-from stepflow.testing.suites.writes import Ids, begin, collect, record, result, write
+from stepflow.testing.suites.writes import Ids, begin, record, result, write
 
 
 async def _end(store: Backend, run: RunId, status: RunStatus) -> None:
@@ -132,8 +132,8 @@ class RunsSuite:
         await store.journal.commit([write(run, 2, ["a"], results=[result(2, "c"), result(0, "a")])])
         await store.journal.commit([write(run, 3, ["b"], results=[result(1, "b")])])
 
-        by_item = await collect(store.runs.results(run))
-        by_end = await collect(store.runs.completed(run))
+        by_item = list(await store.runs.results(run))
+        by_end = list(await store.runs.completed(run))
 
         assert by_item == [result(0, "a"), result(1, "b"), result(2, "c")]
         assert by_end == [(1, result(2, "c")), (2, result(0, "a")), (3, result(1, "b"))]
@@ -142,16 +142,16 @@ class RunsSuite:
         run = await begin(store, record(ids.draw()))
         await store.journal.commit([write(run, 2, ["a"], results=[result(index) for index in (3, 0, 1)])])
 
-        assert [one.index for one in await collect(store.runs.results(run, after=0))] == [1, 3]
-        assert [place for place, _ in await collect(store.runs.completed(run, after=2))] == [3]
-        assert await collect(store.runs.results(run, after=3)) == []
+        assert [one.index for one in list(await store.runs.results(run, after=0))] == [1, 3]
+        assert [place for place, _ in list(await store.runs.completed(run, after=2))] == [3]
+        assert list(await store.runs.results(run, after=3)) == []
 
     async def test_results_of_a_run_without_any_are_none(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
 
-        assert await collect(store.runs.results(run)) == []
-        assert await collect(store.runs.completed(run)) == []
-        assert await collect(store.runs.results(ids.draw())) == []
+        assert list(await store.runs.results(run)) == []
+        assert list(await store.runs.completed(run)) == []
+        assert list(await store.runs.results(ids.draw())) == []
 
     @pytest.mark.parametrize(
         "outcome",
@@ -167,7 +167,7 @@ class RunsSuite:
 
         await store.journal.commit([write(run, 2, ["a"], results=[ItemResult(0, outcome)])])
 
-        assert await collect(store.runs.results(run)) == [ItemResult(0, outcome)]
+        assert list(await store.runs.results(run)) == [ItemResult(0, outcome)]
 
     async def test_forgetting_results_keeps_those_beyond(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
@@ -175,4 +175,4 @@ class RunsSuite:
 
         await store.runs.forget_results(run, through=2)
 
-        assert [one.index for one in await collect(store.runs.results(run, after=2))] == [3, 4]
+        assert [one.index for one in list(await store.runs.results(run, after=2))] == [3, 4]

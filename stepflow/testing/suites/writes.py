@@ -1,6 +1,6 @@
 """Writes as an engine makes them, for the suites."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -97,13 +97,9 @@ async def begin(store: Backend, new: RunRecord, *, lease: Lease = FIRST) -> RunI
     return new.id
 
 
-async def collect(answers: AsyncIterator[T]) -> list[T]:
-    return [answer async for answer in answers]
-
-
 async def entries(store: Backend, run_id: RunId, *, after: int = 0) -> list[tuple[int, Json]]:
     """Every (position, entry) of the rows that a read gives."""
-    rows: list[Entries] = await collect(store.journal.read(run_id, after=after))
+    rows: list[Entries] = list(await store.journal.read(run_id, after=after))
     return [
         (row.first + offset, entry) for row in rows for offset, entry in enumerate(msgspec.json.decode(row.payload))
     ]
