@@ -78,7 +78,7 @@ def discover(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"Missing file: {path}")
-        found |= dict.fromkeys(filter(_is_meant, _yaml_files(path)) if path.is_dir() else [path])
+        found |= dict.fromkeys(filter(is_flow, _yaml_files(path)) if path.is_dir() else [path])
     return sorted(found)
 
 
@@ -86,7 +86,8 @@ def _yaml_files(directory: Path) -> Iterator[Path]:
     return (path for path in directory.rglob("*.y*ml") if path.suffix in (".yaml", ".yml") and path.is_file())
 
 
-def _is_meant(path: Path) -> bool:
+def is_flow(path: Path) -> bool:
+    """Whether a file in a directory is meant to be a flow, however broken it is."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -12,19 +12,24 @@ _NIL = "00000000-0000-0000-0000-000000000000"
 def normalise(value: Json) -> Json:
     """The value without what differs from run to run: `run_id` strings become the nil UUID, `backtrace` keys go.
 
-    Keys are sorted, so that two equal values print alike.
+    So does the traceback in the data of a component's failure. Keys are sorted, so that two equal values print alike.
     """
     match value:
         case dict():
+            dropped = ("backtrace", "traceback") if "exception_type" in value else ("backtrace",)
             return {
-                key: _NIL if key == "run_id" and isinstance(item, str) else normalise(item)
-                for key, item in sorted(value.items())
-                if key != "backtrace"
+                key: _NIL if key == "run_id" and isinstance(value[key], str) else normalise(value[key])
+                for key in sorted(value, key=_place)
+                if key not in dropped
             }
         case list():
             return [normalise(item) for item in value]
         case _:
             return value
+
+
+def _place(key: str) -> tuple[bool, str]:
+    return key != "outcome", key  # a result object begins with it
 
 
 def expected_json(expected: Expected) -> dict[str, Json]:

@@ -1,6 +1,7 @@
 """The pytest plugin: it loads nothing of the engine until a fixture is asked for."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "stepflow_flows", "folders of flows whose test cases are collected, relative to the ini file", type="paths"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where `testpaths` says what to collect, the folders of flows are collected too."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        config.args.extend(str(folder) for folder in config.getini("stepflow_flows"))
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if file_path.suffix not in (".yaml", ".yml"):
+        return None
+    if not any(file_path.is_relative_to(folder) for folder in parent.config.getini("stepflow_flows")):
+        return None
+    from stepflow.testing.items import FlowFile
+
+    return FlowFile.from_parent(parent, path=file_path)
 
 
 @pytest.fixture(scope="session")
