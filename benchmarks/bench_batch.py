@@ -138,7 +138,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--max-concurrency", type=int, default=100)
     parser.add_argument("--singles", type=int, default=300, help="runs of one item whose median is p50_ms")
-    parser.add_argument("--repeat", type=int, default=3, help="rounds of which the medians are given")
+    parser.add_argument("--repeat", type=int, default=5, help="rounds of which the medians are given")
     parser.add_argument("--compare", action="store_true", help="run the peers too, each in an environment of its own")
     parser.add_argument("--json", action="store_true", help="only the JSON line, no table")
     return parser.parse_args()

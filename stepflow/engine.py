@@ -338,6 +338,7 @@ class Engine:
             ListedComponent(name, info, self._table.caller_paths(name, info))
             for name in self._sources
             for info in self._dispatcher.components(name, {}) or ()
+            if not info.is_alias
         ]
 
     def _backend(self) -> Backend:

@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+import stepflow
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.records import ErrorCode, Failed, Succeeded
 from stepflow.routing.router import Resolved, Router
@@ -88,3 +89,11 @@ def test_every_form_of_route_leads_to_a_component(routes):
 
     assert isinstance(resolved, Resolved)
     assert resolved.target == "/eval"
+
+
+@pytest.mark.anyio
+async def test_an_engine_lists_each_component_once_with_the_path_that_flows_write():
+    async with stepflow.Engine() as engine:
+        listed = await engine.list_components()
+
+    assert [component.routes for component in listed] == [(f"/builtin/{name}",) for name in NAMES]
