@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from stepflow.components import Components
+from stepflow.config.model import Config
 from stepflow.config.open import plugin_factories
-from stepflow.config.read import ConfigSource, load_config
+from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.protocols import Plugin
+from stepflow.records import Json
 from stepflow.routing.table import RouteTable, parse_routes
 from stepflow.run.verdict import RetrySettings
 
@@ -19,24 +21,26 @@ class Application(msgspec.Struct, frozen=True):
 
     table: RouteTable
     sources: Mapping[str, Callable[[], Plugin]]
-    retry: RetrySettings
+    retry: RetrySettings = RetrySettings()
 
 
 def read_application(
-    components: Components | Mapping[str, Components] | None = None, config: ConfigSource = None
+    components: Components | Mapping[str, Components] | None = None, config: Config | None = None
 ) -> Application:
     """Registries mounted beside the routes of a configuration; without one, beside the builtins.
 
     Raises:
-        ConfigError: the configuration is refused, or a mounted registry meets one of its routes.
+        ConfigError: a mounted registry meets one of the routes.
     """
     registries = {"/": components} if isinstance(components, Components) else dict(components or {})
-    read = load_config(config, environ=os.environ)
-    sources = plugin_factories(read, os.environ)
     mounts = {prefix: f"components at {prefix}" for prefix in registries}
-    sources |= {name: _Registry(registries[prefix]) for prefix, name in mounts.items()}
-    routes = {} if config is None and "/builtin" in mounts else read.routes
-    return Application(parse_routes(routes, tuple(sources), mounts=mounts), sources, read.retry)
+    sources: dict[str, Callable[[], Plugin]] = {name: _Registry(registries[at]) for at, name in mounts.items()}
+    if config is None:
+        sources["builtin"] = BuiltinPlugin
+        routes: Json = {} if "/builtin" in mounts else {"/builtin": [{"plugin": "builtin"}]}
+        return Application(parse_routes(routes, tuple(sources), mounts=mounts), sources)
+    sources |= plugin_factories(config, os.environ)
+    return Application(parse_routes(config.routes, tuple(sources), mounts=mounts), sources, config.retry)
 
 
 class _Registry:

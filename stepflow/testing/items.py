@@ -9,7 +9,7 @@ from stepflow.errors import StepflowError
 from stepflow.flow.document import place
 from stepflow.flow.read import read_flow
 from stepflow.testing.flowtests import CaseReport, FileReport, case_names, is_flow, run_file
-from stepflow.testing.settings import components_of, config_of
+from stepflow.testing.settings import components_of, config_file_of
 from stepflow.testing.yaml_block import yaml_block
 
 
@@ -32,7 +32,7 @@ class FlowFile(pytest.File):
         if self._report is None:
             wanted = [item.name for item in self.session.items if item.parent is self]
             self._report = run_file(
-                self.path, config=config_of(self.config), components=components_of(self.config), case_names=wanted
+                self.path, config=config_file_of(self.config), components=components_of(self.config), case_names=wanted
             )
         return self._report
 

@@ -1,5 +1,6 @@
 """What the ini file of pytest says about flows."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,13 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.config.app import load_registry
+from stepflow.config.model import Config
+from stepflow.config.read import load_config
 from stepflow.errors import PluginUnavailableError
 from stepflow.testing.application import read_application
 from stepflow.testing.engine import ScriptedEngine
+
+_READ = pytest.StashKey[Config]()
 
 
 def components_of(config: pytest.Config) -> dict[str, Components]:
@@ -24,15 +29,25 @@ def components_of(config: pytest.Config) -> dict[str, Components]:
     return found
 
 
-def config_of(config: pytest.Config) -> Path | None:
+def config_file_of(config: pytest.Config) -> Path | None:
     """The configuration file of `stepflow_config`."""
     name = config.getini("stepflow_config")
     return _folder(config) / name if name else None
 
 
 def scripted_engine(request: pytest.FixtureRequest, components: Any) -> ScriptedEngine:
-    application = read_application(components, config_of(request.config))
+    application = read_application(components, _config_of(request.config))
     return ScriptedEngine(application, folder=request.path.parent)
+
+
+def _config_of(config: pytest.Config) -> Config | None:
+    """The configuration of `stepflow_config`, read once a session."""
+    file = config_file_of(config)
+    if file is None:
+        return None
+    if _READ not in config.stash:
+        config.stash[_READ] = load_config(file, environ=os.environ)
+    return config.stash[_READ]
 
 
 def _folder(config: pytest.Config) -> Path:
