@@ -1,7 +1,8 @@
 """Inputs on their way into a run: a list is admitted whole, anything else a chunk at a time."""
 
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from contextlib import aclosing
 from itertools import islice
 
 import anyio
@@ -67,10 +68,11 @@ class Feeder:
     async def feed(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
         run = self._run
         try:
-            async for chunk in _in_chunks(inputs):
-                self._admit(chunk)
-                if not await self._has_room():
-                    return
+            async with aclosing(_in_chunks(inputs)) as chunks:
+                async for chunk in chunks:
+                    self._admit(chunk)
+                    if not await self._has_room():
+                        return
             run.is_fed = False
             run.apply(InputsClosed(self._count))
             self._executor.begin_again(run)
@@ -113,7 +115,7 @@ class Feeder:
         return value, None if problem is None else problem.message
 
 
-async def _in_chunks(inputs: Iterable[Json] | AsyncIterable[Json]) -> AsyncIterator[Sequence[Json]]:
+async def _in_chunks(inputs: Iterable[Json] | AsyncIterable[Json]) -> AsyncGenerator[Sequence[Json], None]:
     if isinstance(inputs, AsyncIterable):
         async for input in inputs:
             yield [input]
