@@ -66,6 +66,9 @@ class ProblemsError(StepflowError):
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
 
+    def __reduce__(self) -> "tuple[type[Self], tuple[tuple[Problem, ...]]]":
+        return type(self), (self.problems,)
+
 
 class FlowInvalidError(ProblemsError):
     """The flow cannot be run."""
@@ -106,6 +109,9 @@ class BlobNotFoundError(StepflowError):
     def __init__(self, blob_id: str) -> None:
         super().__init__(f"no blob has the id {blob_id}")
         self.blob_id = blob_id
+
+    def __reduce__(self) -> "tuple[type[Self], tuple[str]]":
+        return type(self), (self.blob_id,)
 
 
 class EngineClosedError(StepflowError):

@@ -29,6 +29,7 @@ class Parameters(msgspec.Struct, frozen=True):
 
     input: str
     context: str | None = None
+    others: frozenset[str] | None = frozenset()  # what path parameters may be passed by name; None: any
 
 
 def read_parameters(function: Callable[..., Any], path_names: Sequence[str], context: type) -> Parameters:
@@ -54,7 +55,16 @@ def read_parameters(function: Callable[..., Any], path_names: Sequence[str], con
                 f"nothing would be passed for its parameter {parameter.name!r}",
                 "give it a default, or make it a field of the input",
             )
-    return Parameters(rest[0].name, contexts[0].name if contexts else None)
+    by_name = [
+        parameter.name
+        for parameter in named
+        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and parameter is not rest[0]
+        and parameter not in contexts
+    ]
+    return Parameters(
+        rest[0].name, contexts[0].name if contexts else None, None if takes_any_name else frozenset(by_name)
+    )
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

@@ -2,14 +2,13 @@
 
 import sys
 import traceback
-from pathlib import Path
 from types import TracebackType
 
 from stepflow.errors import BlobNotFoundError, ComponentError, RetryAfter, StoreUnavailableError
 from stepflow.plugins.normal import NotJsonError, normalise
 from stepflow.records import ErrorCode, Failed, Json
 
-_HERE = str(Path(__file__).parent)
+_OURS = ("stepflow.plugins", "anyio", "trio", "outcome", "asyncio", "concurrent")
 _MAX_FRAMES = 20
 _MAX_TRACEBACK = 4_000
 _MAX_MESSAGE = 10_000
@@ -28,7 +27,9 @@ def failed_by(error: BaseException) -> Failed:
         if error.data is not None:
             data["details"] = _details(error.data)
     else:
-        data["traceback"] = _traceback(error)
+        trace = _traceback(error)
+        if trace:
+            data["traceback"] = trace
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         data["cause"] = {"exception_type": type(cause).__name__, "message": _message(cause)}
@@ -102,7 +103,11 @@ def _traceback(error: BaseException) -> str:
 
 
 def _users(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without the frames of this folder at its top."""
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_HERE):
+    """The traceback without our own frames at its top."""
+    while trace is not None and _is_ours(trace.tb_frame.f_globals.get("__name__", "")):
         trace = trace.tb_next
     return trace
+
+
+def _is_ours(module: str) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in _OURS)

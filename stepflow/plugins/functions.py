@@ -1,46 +1,24 @@
 """The plugin that calls registered functions. Workers run exactly this."""
 
-import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from contextvars import copy_context
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
-import anyio.from_thread
 import msgspec
 from anyio.abc import TaskGroup
 
 from stepflow.components import Component, Components
-from stepflow.context import Context
-from stepflow.errors import InvalidInputError
-from stepflow.plugins.failure import failed_by, is_cancellation
-from stepflow.plugins.held import HeldCall, Limit
+from stepflow.plugins.batching import Collector
+from stepflow.plugins.calling import Means, Perform, batch_performer, performer
 from stepflow.plugins.lifespan import entered
-from stepflow.plugins.normal import NotJsonError, normalise
-from stepflow.plugins.stepping import go_on, step
-from stepflow.plugins.threads import Threads
+from stepflow.plugins.processes import ProcessPool, process_batch_performer, process_performer
 from stepflow.protocols import Host
-from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded, Task
+from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Task
 from stepflow.routing.trie import PathTrie
-from stepflow.signature import converter
 
 THREADS = 40
 """How many plain functions run at a time unless told otherwise."""
-
-Perform: TypeAlias = Callable[[Task, Host], Coroutine[Any, Any, Outcome]]
-Convert: TypeAlias = Callable[[Json], Any]
-
-
-class _Opened:
-    """What a plugin has while it is open."""
-
-    __slots__ = ("state", "thread_limit", "threads")
-
-    def __init__(self, state: Any, tasks: TaskGroup, threads: int) -> None:
-        self.state = state
-        self.threads = Threads(tasks)
-        self.thread_limit = Limit(anyio.CapacityLimiter(threads), "a thread")
 
 
 class FunctionsPlugin:
@@ -49,6 +27,9 @@ class FunctionsPlugin:
     `async def` runs on the event loop, each call in a copy of the context; `def` in a worker thread; what was
     registered with `process=True` in a spawned process. A place under a component's `max_concurrency`, a thread or a
     process is waited for without a slot of the engine.
+
+    A cancelled coroutine may clean up for five seconds; a cancelled thread keeps its place until it ends, and its
+    answer is dropped; a cancelled process is killed.
     """
 
     def __init__(self, registry: Components, *, threads: int | None = None, processes: int | None = None) -> None:
@@ -68,14 +49,17 @@ class FunctionsPlugin:
     async def open(self) -> AsyncIterator[None]:
         if self._opened is not None:
             raise RuntimeError("this FunctionsPlugin is open already; make one for each engine")
-        async with entered(self._registry) as state, anyio.create_task_group() as tasks:
-            self._opened = _Opened(state, tasks, self._threads)
+        registry = self._registry
+        runs_here = not registry.all() or any(not component.process for component in registry.all())
+        async with entered(registry if runs_here else Components()) as state, anyio.create_task_group() as tasks:
+            opened = self._opened = _Opened(registry, Means(state, tasks, self._threads), tasks, self._processes)
             try:
                 yield
             finally:
                 self._opened = None
                 self._performs.clear()
                 tasks.cancel_scope.cancel()
+                await opened.close()
 
     def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo]:
         return self._registry.infos()
@@ -88,26 +72,58 @@ class FunctionsPlugin:
         return self._perform_first(task, host) if perform is None else perform(task, host)
 
     async def _perform_first(self, task: Task, host: Host) -> Outcome:
-        """Find a component that was not called before, or that was called by a path with parameters."""
+        """Find a component that was not called before, or that is called by its path."""
         if self._opened is None:
             raise RuntimeError("this FunctionsPlugin is not open")
-        target = task.target
-        if self._registry.get(target) is None:
+        component = self._registry.get(task.target)
+        if component is None:
             infos = self._registry.infos()
             if infos is not self._paths[0]:
                 self._paths = infos, _trie(infos)
-            match = self._paths[1].match(target)
+            match = self._paths[1].match(task.target)
             if match is None:
                 known = ", ".join(info.path for info in infos) or "none"
-                return Failed(ErrorCode.COMPONENT_NOT_FOUND, f"there is no component {target!r}; there are: {known}")
-            target = match.value
-            task = msgspec.structs.replace(task, path_params={**match.params, **task.path_params})
-        perform = self._performs.get(target)
-        if perform is None:
-            component = self._registry.get(target)
+                return Failed(
+                    ErrorCode.COMPONENT_NOT_FOUND, f"there is no component {task.target!r}; there are: {known}"
+                )
+            component = self._registry.get(match.value)
             assert component is not None
-            perform = self._performs[target] = _perform_of(component, self._opened)
+            task = msgspec.structs.replace(task, path_params={**match.params, **task.path_params})
+        perform = self._performs.get(component.id)
+        if perform is None:
+            perform = self._performs[component.id] = self._opened.perform_of(component)
         return await perform(task, host)
+
+
+class _Opened:
+    """What a plugin has while it is open."""
+
+    def __init__(self, registry: Components, means: Means, tasks: TaskGroup, processes: int | None) -> None:
+        self._registry = registry
+        self._means = means
+        self._tasks = tasks
+        self._processes = processes
+        self._pool: ProcessPool | None = None
+
+    def perform_of(self, component: Component) -> Perform:
+        if component.batch is None:
+            if component.process:
+                return process_performer(component, self._used_pool())
+            return performer(component, self._means)
+        if component.process:
+            perform_all = process_batch_performer(component, self._used_pool())
+        else:
+            perform_all = batch_performer(component, self._means)
+        return Collector(component.batch, perform_all, self._tasks).perform
+
+    def _used_pool(self) -> ProcessPool:
+        if self._pool is None:
+            self._pool = ProcessPool(self._registry, self._processes)
+        return self._pool
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
 
 
 def _trie(infos: Sequence[ComponentInfo]) -> PathTrie[str]:
@@ -115,140 +131,3 @@ def _trie(infos: Sequence[ComponentInfo]) -> PathTrie[str]:
     for info in infos:
         trie.add(info.path, info.id)
     return trie
-
-
-def _perform_of(component: Component, opened: _Opened) -> Perform:
-    limits: tuple[Limit, ...] = ()
-    if component.max_concurrency is not None:
-        limiter = anyio.CapacityLimiter(component.max_concurrency)
-        limits = (Limit(limiter, f"max_concurrency of {component.path}"),)
-    convert = _convert_of(component)
-    if not component.is_async:
-        return _in_thread(component, convert, opened, (*limits, opened.thread_limit))
-    if limits or component.parameters.context is not None:
-        return _on_loop_held(component, convert, opened, limits)
-    return _on_loop(component, convert)
-
-
-def _convert_of(component: Component) -> Convert:
-    """From the input, which is shared, to a value that the function may change."""
-    typed = converter(component.hints.input)
-    encode = msgspec.json.encode
-    decode = msgspec.json.decode
-
-    def own(value: Json) -> Any:
-        return decode(encode(value)) if isinstance(value, (dict, list)) else value
-
-    def convert(value: Json) -> Any:
-        assert typed is not None
-        try:
-            return typed(encode(value))
-        except ValueError as error:
-            raise InvalidInputError(_text_of(error)) from None
-
-    return own if typed is None else convert
-
-
-def _text_of(error: ValueError) -> str:
-    """What is wrong with an input, and where."""
-    text = str(error)
-    if not isinstance(error, msgspec.ValidationError):
-        return text
-    return text if " - at `" in text else f"{text} - at `$`"
-
-
-def _on_loop(component: Component, convert: Convert) -> Perform:
-    """The short way: a coroutine function that takes no context and has no limit."""
-    function = component.function
-    has_path = "{" in component.path
-
-    async def perform(task: Task, host: Host) -> Outcome:
-        try:
-            value = convert(task.input)
-            coro = function(value, **task.path_params) if has_path else function(value)
-            context = copy_context()
-            try:
-                trap = context.run(coro.send, None)
-            except StopIteration as stop:
-                answer = stop.value
-            else:
-                answer = await go_on(coro, context, trap, host.clock)
-            return Succeeded(normalise(answer))
-        except Exception as error:  # noqa: BLE001 - becomes the step's failure
-            return _failed(error)
-        except BaseException as error:
-            if is_cancellation(error):
-                raise
-            return failed_by(error)
-
-    return perform
-
-
-def _on_loop_held(component: Component, convert: Convert, opened: _Opened, limits: Sequence[Limit]) -> Perform:
-    function = component.function
-    arguments = _arguments_of(component)
-
-    async def perform(task: Task, host: Host) -> Outcome:
-        call = HeldCall(task, host, opened.state, limits)
-        try:
-            await call.take()
-            coro = function(convert(task.input), **arguments(task, host, call))
-            return Succeeded(normalise(await step(coro, host.clock)))
-        except Exception as error:  # noqa: BLE001 - becomes the step's failure
-            return _failed(error)
-        except BaseException as error:
-            if is_cancellation(error):
-                call.is_cancelled = True
-                raise
-            return failed_by(error)
-        finally:
-            call.give_back()
-
-    return perform
-
-
-def _in_thread(component: Component, convert: Convert, opened: _Opened, limits: Sequence[Limit]) -> Perform:
-    function = component.function
-    arguments = _arguments_of(component)
-
-    async def perform(task: Task, host: Host) -> Outcome:
-        call = HeldCall(task, host, opened.state, limits, is_in_thread=True)
-
-        def work() -> Outcome:
-            try:
-                answer = function(convert(task.input), **arguments(task, host, call))
-                if inspect.iscoroutine(answer):  # a plain function around an async one
-                    coro = answer
-                    answer = anyio.from_thread.run(lambda: step(coro, host.clock))
-                return Succeeded(normalise(answer))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # noqa: BLE001 - becomes the step's failure
-                return _failed(error)
-
-        try:
-            await call.take()
-        except BaseException:
-            call.give_back()
-            raise
-        return await opened.threads.run(call, work, host.clock)
-
-    return perform
-
-
-def _arguments_of(component: Component) -> Callable[[Task, Host, HeldCall], dict[str, Any]]:
-    name = component.parameters.context
-
-    def arguments(task: Task, host: Host, call: HeldCall) -> dict[str, Any]:
-        given: dict[str, Any] = dict(task.path_params) if task.path_params else {}
-        if name is not None:
-            given[name] = Context(task, host, call)
-        return given
-
-    return arguments
-
-
-def _failed(error: BaseException) -> Failed:
-    if isinstance(error, NotJsonError):
-        return Failed(ErrorCode.COMPONENT_FAILED, f"the output is not JSON: {error}")
-    return failed_by(error)

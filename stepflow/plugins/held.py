@@ -1,7 +1,7 @@
 """One call of a component, and what it holds while it runs."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -23,38 +23,78 @@ class Limit(msgspec.Struct, frozen=True):
 class HeldCall:
     """A call that holds a place under each of its limits, always taken in the same order.
 
-    Whoever waits for a place, or for a sub-run, holds no slot of the engine meanwhile.
+    Whoever waits for a place, or for a sub-run, holds no slot of the engine meanwhile. A call that works where the
+    clock cannot see it makes it busy, but not while it waits for a sub-run.
     """
 
-    __slots__ = ("_held", "_host", "_limits", "_task", "_waits", "is_cancelled", "is_in_thread", "state", "why_alone")
+    __slots__ = (
+        "_busy",
+        "_held",
+        "_host",
+        "_is_unseen",
+        "_limits",
+        "_task",
+        "_waits",
+        "is_cancelled",
+        "is_in_batch",
+        "is_in_thread",
+        "state",
+    )
 
     def __init__(
-        self, task: Task, host: Host, state: Any, limits: Sequence[Limit] = (), *, is_in_thread: bool = False
+        self,
+        task: Task,
+        host: Host,
+        state: Any,
+        limits: Sequence[Limit] = (),
+        *,
+        is_in_thread: bool = False,
+        is_in_batch: bool = False,
     ) -> None:
         self.state = state
         self.is_cancelled = False
         self.is_in_thread = is_in_thread
-        self.why_alone: str | None = None  # why it cannot have sub-runs
+        self.is_in_batch = is_in_batch
         self._task = task
         self._host = host
         self._limits = limits
         self._held: list[Limit] = []
         self._waits = 0
+        self._busy: AbstractContextManager[None] | None = None
+        self._is_unseen = False
 
     async def take(self) -> None:
         for limit in self._limits:
             try:
                 limit.limiter.acquire_on_behalf_of_nowait(self)
-            except anyio.WouldBlock:
-                async with self._host.waiting(self._task, limit.name):
-                    await limit.limiter.acquire_on_behalf_of(self)
-                    self._held.append(limit)
-            else:
                 self._held.append(limit)
+            except anyio.WouldBlock:
+                await self._take_later(limit)
+
+    async def _take_later(self, limit: Limit) -> None:
+        if self.is_in_batch:  # a batch runs beside the slots; its calls wait for it without one
+            await limit.limiter.acquire_on_behalf_of(self)
+            self._held.append(limit)
+            return
+        async with self._host.waiting(self._task, limit.name):
+            await limit.limiter.acquire_on_behalf_of(self)
+            self._held.append(limit)
 
     def give_back(self) -> None:
+        self.rest()
         while self._held:
             self._held.pop().limiter.release_on_behalf_of(self)
+
+    def work(self) -> None:
+        """From now on, until `rest` or `give_back`, the clock cannot see what is done."""
+        self._is_unseen = True
+        self._busy = self._host.clock.busy()
+        self._busy.__enter__()
+
+    def rest(self) -> None:
+        busy, self._busy = self._busy, None
+        if busy is not None:
+            busy.__exit__(None, None, None)
 
     @asynccontextmanager
     async def released(self) -> AsyncIterator[None]:
@@ -67,10 +107,12 @@ class HeldCall:
             self._waits -= 1
             if not self._waits:
                 await self.take()
+                if self._is_unseen:
+                    self.work()
 
     def check_sub_runs(self) -> None:
-        if self.why_alone is not None:
-            raise ComponentError(self.why_alone)
+        if self.is_in_batch:
+            raise ComponentError("a call that is one of a batch cannot have sub-runs; register the component unbatched")
 
     def to_json(self, value: Any) -> Json:
         return normalise(value)

@@ -10,7 +10,6 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from stepflow.plugins.held import HeldCall
-from stepflow.protocols import Clock
 
 T = TypeVar("T")
 
@@ -22,7 +21,7 @@ class Threads:
         self._tasks = tasks
         self._unlimited = anyio.CapacityLimiter(inf)  # calls hold places under limits of their own
 
-    async def run(self, call: HeldCall, work: Callable[[], T], clock: Clock) -> T:
+    async def run(self, call: HeldCall, work: Callable[[], T]) -> T:
         """Do the work of a call that holds its places, and give these back."""
         entered = threading.Lock()  # taken once: by the thread that begins, or by who leaves before it began
         ended = threading.Event()
@@ -35,20 +34,20 @@ class Threads:
             finally:
                 ended.set()
 
+        call.work()
         try:
-            with clock.busy():
-                answer = await anyio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=self._unlimited)
+            return await anyio.to_thread.run_sync(body, abandon_on_cancel=True, limiter=self._unlimited)
         except BaseException:
             call.is_cancelled = True
-            if entered.acquire(blocking=False) or ended.is_set():
+            raise
+        finally:
+            if ended.is_set() or entered.acquire(blocking=False):
                 call.give_back()
             else:
-                self._tasks.start_soon(self._give_back_later, call, ended, clock)
-            raise
-        call.give_back()
-        return answer
+                self._tasks.start_soon(self._give_back_later, call, ended)
 
-    async def _give_back_later(self, call: HeldCall, ended: threading.Event, clock: Clock) -> None:
-        with clock.busy():
+    async def _give_back_later(self, call: HeldCall, ended: threading.Event) -> None:
+        try:
             await anyio.to_thread.run_sync(ended.wait, abandon_on_cancel=True, limiter=self._unlimited)
-        call.give_back()
+        finally:
+            call.give_back()
