@@ -1,0 +1,36 @@
+PYTHON ?= python
+
+.PHONY: help fmt lint types layers check test test-all docs bench
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+fmt:  ## format the code and mend what can be mended without thought
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+lint:  ## ruff, on format and on rules
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+types:  ## mypy, strict
+	$(PYTHON) -m mypy
+
+layers:  ## who may import whom
+	lint-imports
+
+check: lint types layers docs  ## all that needs no test run
+
+test:  ## the fast tier, as the README runs it
+	$(PYTHON) -m pytest
+
+test-all:  ## every tier
+	$(PYTHON) -m pytest --all-tiers
+
+docs:  ## build the documentation; a warning is an error
+	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+bench:  ## the benchmarks, one after the other
+	$(PYTHON) benchmarks/bench_import.py
+	$(PYTHON) benchmarks/bench_batch.py --store memory --items 20000 --steps 3
+	$(PYTHON) benchmarks/bench_growth.py --max-items 100000
