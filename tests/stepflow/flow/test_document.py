@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepflow.errors import ConfigError, FlowInvalidError, Problem
@@ -191,6 +191,7 @@ TREES = st.recursive(
 ).filter(lambda value: not isinstance(value, str))
 
 
+@settings(deadline=None)
 @given(TREES, st.sampled_from(["json", "indented", "flow", "block"]))
 def test_every_value_is_found_on_its_line(value: Any, style: str) -> None:
     text = block(value) if style == "block" else json.dumps(value, indent=3 if style == "indented" else None)

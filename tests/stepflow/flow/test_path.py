@@ -1,7 +1,7 @@
 """The path language."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stepflow.flow.path import PathError, PathNotFound, format_path, parse_path, resolve
@@ -103,6 +103,7 @@ def test_a_path_has_one_text(path: tuple[str | int, ...], text: str) -> None:
     assert format_path(path) == text
 
 
+@settings(deadline=None)
 @given(st.lists(st.text() | st.integers(0, 2**63 - 1)))
 @example(["a]", '."', "\\"])
 @example(["\\]", ".\\", "\x85"])
@@ -112,6 +113,7 @@ def test_a_written_path_is_read_back(parts: list[str | int]) -> None:
     assert parse_path(format_path(path)) == path
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="$.[]'\"\\ab01+- ") | st.text())
 def test_any_text_is_a_path_or_is_refused(text: str) -> None:
     try:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepflow.flow.marked import Unreadable, plain
@@ -181,6 +181,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON, st.sampled_from([None, 2]))
 def test_json_read_as_yaml_is_the_same_value(value: Any, indent: int | None) -> None:
     text = json.dumps(value, ensure_ascii=indent is None, indent=indent)
