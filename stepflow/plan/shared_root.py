@@ -37,10 +37,13 @@ class SharedRoot:
         self.documents: dict[str, Json] = {}
 
     def adopt(self, name: str, document: Json) -> Json:
-        """Add a document and give its schema: plain JSON Schema 2020-12 with references through this root."""
+        """Add a document, once a name, and give its schema: JSON Schema 2020-12 with references through this root."""
         if name not in self.documents:
             old = isinstance(document, dict) and "draft-0" in str(document.get("$schema"))
-            self.documents[name] = _rebased(document, f"#/{name}", old=old)
+            try:
+                self.documents[name] = _rebased(document, f"#/{name}", old=old)
+            except RecursionError:
+                self.documents[name] = True  # too deep to be looked at: says nothing
         return {"$ref": f"#/{name}"}
 
     def violations(self, schema: Json, value: Json) -> list[Violation] | None:
@@ -225,6 +228,10 @@ def declared_fields(case: Case) -> list[str]:
 
 def required_fields(case: Case) -> frozenset[str]:
     return frozenset(name for part in case for name in part.get("required") or () if isinstance(name, str))
+
+
+def is_typed(case: Case) -> bool:
+    return any("type" in part or finite_values(part) is not None for part in case)
 
 
 def is_closed(case: Case) -> bool:

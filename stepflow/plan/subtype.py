@@ -18,6 +18,7 @@ from stepflow.plan.shared_root import (
     is_closed,
     is_pattern,
     is_same,
+    is_typed,
     item_schema,
     kinds_of,
     kinds_of_case,
@@ -129,8 +130,9 @@ class _Relation:
             return every(self._value(value, expected, at) for value in values)
         kinds = [only] if only is not None else kinds_of_case(case)
         answer = every(self._kind(case, kind, expected, at) for kind in kinds)
-        is_typed = only is not None or any("type" in part for part in case)
-        return answer if is_typed or answer.holds is not False else Answer(None, answer.reasons)
+        return (
+            answer if only is not None or is_typed(case) or answer.holds is not False else Answer(None, answer.reasons)
+        )
 
     def _values(self, case: Case) -> list[Json] | None:
         """The values of a case that lists them."""
