@@ -7,9 +7,11 @@ A store passes by giving one fixture:
         def backend(self, tmp_path):
             return MyBackend(tmp_path / "runs")
 
-The tests are async and run through AnyIO's pytest plugin, on every backend that the `anyio_backend` fixture names.
+A plugin gives one too, and names calls that succeed and calls that fail; see `PluginSuite`. The tests are async and
+run through AnyIO's pytest plugin, on every backend that the `anyio_backend` fixture names.
 """
 
+from stepflow.testing.suites.plugin import PluginSuite
 from stepflow.testing.suites.store import StoreSuite
 
-__all__ = ["StoreSuite"]
+__all__ = ["PluginSuite", "StoreSuite"]
