@@ -1,4 +1,4 @@
-"""The same engine for code that blocks. Its loop runs in a thread of its own, so it works in any thread and notebook."""
+"""The same engine for code that blocks. Its loop runs in a thread of its own: it works in any thread and notebook."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 import msgspec
 
 if TYPE_CHECKING:
-    Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+    Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 else:
     Json: TypeAlias = Any  # msgspec builds no decoder for a recursive alias
 
