@@ -16,7 +16,9 @@ from stepflow.flow.path import format_path
 from stepflow.plugins.builtin.openai import OpenAISettings
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
+from stepflow.plugins.mock import MockPlugin
 from stepflow.protocols import Plugin
+from stepflow.records import Json
 
 
 def open_engine(
@@ -86,9 +88,7 @@ class _Factory:
             case "python":
                 return _functions(settings, directory)
             case "mock":
-                from stepflow.plugins.mock import MockPlugin
-
-                return MockPlugin(settings.options.get("components") or {})
+                return MockPlugin(_components(settings))
             case _:
                 return _installed(settings, self._config)
 
@@ -96,6 +96,12 @@ class _Factory:
 def _functions(settings: PluginSettings, directory: Path) -> Plugin:
     limits: dict[str, Any] = {key: settings.options.get(key) for key in ("threads", "processes")}
     return FunctionsPlugin(load_registry(str(settings.options["app"]), directory), **limits)
+
+
+def _components(settings: PluginSettings) -> dict[str, Mapping[str, Json]]:
+    written = settings.options.get("components")
+    components = written if isinstance(written, Mapping) else {}
+    return {path: mocked if isinstance(mocked, Mapping) else {} for path, mocked in components.items()}
 
 
 def _installed(settings: PluginSettings, config: Config) -> Plugin:

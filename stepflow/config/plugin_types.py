@@ -5,7 +5,9 @@ from importlib.metadata import EntryPoint, entry_points
 
 from stepflow.config.model import PluginSettings
 from stepflow.config.section import Section
+from stepflow.errors import ConfigError
 from stepflow.plan.suggest import did_you_mean
+from stepflow.plugins.mock import MockPlugin
 
 ENTRY_POINTS = "stepflow.plugins"
 
@@ -53,7 +55,27 @@ def _check_builtin(section: Section) -> None:
 
 
 def _check_mock(section: Section) -> None:
-    section.get("components")
+    components = section.section("components")
+    if components is not None:
+        for path in components.keys:
+            _check_mocked(components, path)
+
+
+def _check_mocked(components: Section, path: str) -> None:
+    mocked = components.section(path)
+    if mocked is None:
+        return
+    for key in ("input_schema", "output_schema"):
+        mocked.get(key)
+    behaviors = mocked.section("behaviors")
+    mocked.warn_unknown()
+    if behaviors is None:
+        return
+    try:
+        MockPlugin({path: {"behaviors": behaviors.without()}})
+    except ConfigError as error:
+        for problem in error.problems:
+            behaviors.problems.add(behaviors.path, problem.message, problem.remedy)
 
 
 def _check_python(section: Section) -> None:

@@ -189,6 +189,23 @@ async def test_options_of_the_caller_win_over_the_configuration(tmp_path: Path) 
         assert await engine.run(_flow("/noop")) == [{"x": 1}]
 
 
+@pytest.mark.anyio
+async def test_a_mock_answers_as_it_is_told() -> None:
+    components: dict[str, Json] = {
+        "/f": {"behaviors": {'{"x": 1}': {"outcome": "success", "result": "one"}}},
+        "/g": None,
+    }
+    config: dict[str, Json] = {
+        "plugins": {"m": {"type": "mock", "components": components}},
+        "routes": {"/m": [{"plugin": "m"}]},
+    }
+
+    async with open_engine(config, environ={}) as engine:
+        assert await engine.run(_flow("/m/f")) == ["one"]
+        with pytest.raises(RunFailedError, match="UNREACHABLE"):
+            await engine.run(_flow("/m/g"))
+
+
 class Echo:
     """A plugin of another package."""
 

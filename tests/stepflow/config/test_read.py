@@ -165,6 +165,12 @@ def test_null_is_refused_where_the_reference_refuses_it(sections: dict[str, Any]
         ({"plugins": {"a": {"type": "mcp", "args": "x"}}}, ["$.plugins.a", "$.plugins.a.args"]),
         ({"plugins": {"a": {"type": "mcp", "command": "x", "env": {"P": 1}}}}, ["$.plugins.a.env.P"]),
         ({"plugins": {"a": {"type": "python", "app": "nonsense"}}}, ["$.plugins.a.app"]),
+        ({"plugins": {"a": {"type": "mock", "components": []}}}, ["$.plugins.a.components"]),
+        ({"plugins": {"a": {"type": "mock", "components": {"/f": 1}}}}, ["$.plugins.a.components./f"]),
+        (
+            {"plugins": {"a": {"type": "mock", "components": {"/f": {"behaviors": {"x": 1, "y": {"error": "no"}}}}}}},
+            ["$.plugins.a.components./f.behaviors"],
+        ),
         ({"plugins": {"a": {"type": "nats"}}}, ["$.plugins.a", "$.plugins.a"]),
         ({"routes": {"/a": [{"plugin": "x"}]}}, ['$.routes["/a"][0].plugin']),
         ({"storageConfig": {}}, ["$.storageConfig"]),
