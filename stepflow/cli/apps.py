@@ -33,6 +33,9 @@ def load_apps(given: Sequence[str]) -> Components | Mapping[str, Components] | N
 
 def load_app(place: str) -> Components:
     """The registry at `module:name`; the current directory can be imported from."""
+    if ":" not in place:
+        message = f"--app {place}: write the module and the registry in it, such as {place or 'components'}:app"
+        raise click.UsageError(message, click.get_current_context())
     try:
         return load_registry(place, Path.cwd())
     except PluginUnavailableError as error:

@@ -17,6 +17,8 @@ USAGE = 2
 ITEM_FAILED = 3
 INTERRUPTED = 130
 
+_PATIENCE_S = 0.2  # idle worker threads need a moment to end
+
 
 class CommandError(Exception):
     """The command cannot do what it was asked; the text says why and, where it can, what to do."""
@@ -25,7 +27,10 @@ class CommandError(Exception):
 def leave(code: int) -> NoReturn:
     """End the process, without waiting for threads that still run a component nobody waits for any more."""
     own = (threading.current_thread(), threading.main_thread())
-    if any(not thread.daemon and thread not in own for thread in threading.enumerate()):
+    others = [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
+    for thread in others:
+        thread.join(_PATIENCE_S / len(others))
+    if any(thread.is_alive() for thread in others):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

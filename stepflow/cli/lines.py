@@ -31,6 +31,13 @@ class InputFile:
         self.name = "stdin" if name == STDIN else name
         self._file: BinaryIO = sys.stdin.buffer if name == STDIN else Path(name).open("rb")  # noqa: SIM115  # open as long as the run reads
 
+    def __enter__(self) -> "InputFile":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not sys.stdin.buffer:
+            self._file.close()
+
     @property
     def is_regular(self) -> bool:
         """Whether reading it never waits for anybody."""

@@ -37,6 +37,21 @@ class JsonLines(logging.Formatter):
         return msgspec.json.encode(shown, enc_hook=str).decode()
 
 
+class TextLines(logging.Formatter):
+    """One line a record: an exception by its name and text, with all that led to it only where that was asked for."""
+
+    def __init__(self, *, traces: bool) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._traces = traces
+
+    def format(self, record: logging.LogRecord) -> str:
+        if self._traces or not record.exc_info:
+            return super().format(record)
+        kind, error, _ = record.exc_info
+        plain = logging.makeLogRecord({**vars(record), "exc_info": None, "exc_text": None})
+        return f"{super().format(plain)}: {kind.__name__ if kind else ''}: {error}"
+
+
 class CurrentStderr(logging.StreamHandler[TextIO]):
     """Writes to what stderr is at the moment: a progress bar takes its place for a while."""
 
@@ -48,7 +63,7 @@ class CurrentStderr(logging.StreamHandler[TextIO]):
 def set_up_logs(level: str, other_level: str, format: str, file: str | None) -> None:
     """Send the logs of stepflow and of everything else to stderr, or to the file."""
     handler = _handler(file)
-    text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    text = TextLines(traces=LEVELS[level.lower()] <= logging.DEBUG)
     handler.setFormatter(JsonLines() if format.lower() == "json" else text)
     root, own = logging.getLogger(), logging.getLogger("stepflow")
     for old in root.handlers[:]:

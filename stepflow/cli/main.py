@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 import click
 
@@ -32,6 +33,10 @@ _GROUP = "stepflow.commands"
 _CODE = {"list-components": "list_components"}
 
 
+class ReaderGoneError(Exception):
+    """Nobody reads stdout any more."""
+
+
 class Commands(click.Group):
     """Loads only the command that runs."""
 
@@ -52,6 +57,12 @@ class Commands(click.Group):
         if name not in COMMANDS and name not in _others():
             raise click.UsageError(_unknown(name, self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:  # click would end with 1, and on Python's terms
+            raise ReaderGoneError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         others = {name: f"From {found.value.split(':')[0]}." for name, found in _others().items()}
@@ -130,14 +141,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = cli.main(args=given, prog_name="stepflow", standalone_mode=False)
         sys.stdout.flush()
-        leave(code if isinstance(code, int) else 0)
+        code = code if isinstance(code, int) else 0
+        if arguments is None:  # otherwise there is a caller, whose threads are not ours to drop
+            leave(code)
+        sys.exit(code)
     except click.UsageError as error:
         explain_usage(error)
         sys.exit(USAGE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
+    except ReaderGoneError:
         silence_stdout()
         sys.exit(128 + 13)  # as if the signal had ended it
     except Exception as error:  # noqa: BLE001  # every failure becomes a line; with --debug also the traceback

@@ -1,5 +1,6 @@
 """`stepflow run FLOW`: one input or many, in this process."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import anyio
@@ -52,9 +53,10 @@ def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
     warn_of(flow)
     tally = Tally(on_start=lambda run_id: say(f"run_id: {run_id}"))
     engine = engine_for(given["config"], path, given["apps"], observers=[tally])
-    job = _job(flow, given)
-    job.shows_progress = job.is_batch and is_wanted(results_on_stdout=output is None)
-    with open_results(output, batch=job.is_batch) as results:
+    with ExitStack() as held:
+        job = _job(flow, given, held)
+        job.shows_progress = job.is_batch and is_wanted(results_on_stdout=output is None)
+        results = held.enter_context(open_results(output, batch=job.is_batch))
         code = anyio.run(Execution(job, engine, tally, results).run)
     ctx.exit(code)
 
@@ -66,7 +68,7 @@ def warn_of(flow: Flow) -> None:
         say(line)
 
 
-def _job(flow: Flow, given: dict[str, Any]) -> Job:
+def _job(flow: Flow, given: dict[str, Any], held: ExitStack) -> Job:
     options = {
         "variables": _variables(flow, given),
         "overrides": given_overrides(**{name: given[name] for name in _named("overrides")}),
@@ -75,7 +77,7 @@ def _job(flow: Flow, given: dict[str, Any]) -> Job:
         "validation": given["validation"],
     }
     if given["inputs"] is not None:
-        file = InputFile(given["inputs"])
+        file = held.enter_context(InputFile(given["inputs"]))
         return Job(flow=flow, inputs=file.values(), is_batch=True, options=options, count=file.count)
     names = ("input", "input_json", "input_yaml", "stdin_format")
     value = single_input(**{name: given[name] for name in names})

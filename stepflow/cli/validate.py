@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from stepflow.cli.failure import COULD_NOT_RUN, problem_lines
-from stepflow.cli.findings import config_findings, flow_findings
+from stepflow.cli.findings import config_findings, flow_findings, type_findings
 from stepflow.cli.knowledge import by_path, listed_components
 from stepflow.cli.opening import chosen_config
 from stepflow.cli.options import engine_options
@@ -48,10 +48,13 @@ def command(
     found: list[Problem] = []
     for file in dict.fromkeys(chosen_config(config, name) for name in names):
         found += config_findings(file)
+    config_is_sound = not _has_errors(found)
     for name in names:
-        found += flow_findings(name, experimental=everything)
-        if type_check and not _has_errors(found):
-            found += _types(name, config, apps, strict=strict)
+        of_flow = flow_findings(name, experimental=everything)
+        found += of_flow
+        if type_check and config_is_sound and not _has_errors(of_flow):
+            listed = anyio.run(listed_components, config, name, apps)
+            found += type_findings(name, by_path(listed), strict=strict)
     show(found, len(names), as_json=as_json)
     ctx.exit(COULD_NOT_RUN if _has_errors(found) else 0)
 
@@ -80,13 +83,6 @@ def summary(found: Sequence[Problem], files: int) -> str:
     counts = [(errors, "error"), (len(found) - errors, "warning")]
     said = ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for count, name in counts if count)
     return f"{files} {'flow' if files == 1 else 'flows'} checked: {said or 'nothing is wrong'}"
-
-
-def _types(name: str, config: str | None, apps: Sequence[str], *, strict: bool) -> tuple[Problem, ...]:
-    from stepflow.cli.type_findings import type_findings
-
-    listed = anyio.run(listed_components, config, name, apps)
-    return type_findings(name, by_path(listed), strict=strict)
 
 
 def _has_errors(found: Sequence[Problem]) -> bool:
