@@ -91,6 +91,8 @@ def open_text(
     text: str, name: str | None = None, format: str = "yaml", *, max_yaml_bytes: int = MAX_YAML_BYTES
 ) -> Document:
     """As `read_text`, but what is wrong is in the answer."""
+    if format not in ("yaml", "json"):
+        raise ValueError(f"a document is yaml or json, not {format!r}")
     origin = Origin(name=name, text=text.removeprefix("\ufeff"), format=format)
     size = _size(text) if format == "yaml" else 0
     if size > max_yaml_bytes:

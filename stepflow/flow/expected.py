@@ -15,7 +15,7 @@ def read_test_section(flow: Fields) -> TestSection | None:
     if value is None:
         return None
     fields = Fields(value, (*flow.at, "test"), flow.findings)
-    fields.warn_unknown((*_TEST_KEYS, "stepflow_config"), {"stepflowConfig": "did you mean `config`?"})
+    fields.warn_unknown(_TEST_KEYS, {"stepflowConfig": "did you mean `config`?"}, silent=("stepflow_config",))
     if fields.value.get("config") is not None and fields.value.get("stepflow_config") is not None:
         fields.refuse("stepflow_config", "`stepflow_config` is another name of `config`, and both are there")
     return TestSection(

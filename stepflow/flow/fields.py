@@ -77,10 +77,10 @@ class Fields:
     def refuse(self, name: str | None, message: str, remedy: str | None = None) -> None:
         self.findings.refuse(self.at if name is None else (*self.at, name), message, remedy)
 
-    def warn_unknown(self, known: Sequence[str], advice: Mapping[str, str]) -> None:
-        """Note every key that nothing reads. `advice` says of some keys what to write instead."""
+    def warn_unknown(self, known: Sequence[str], advice: Mapping[str, str], silent: Sequence[str] = ()) -> None:
+        """Note every key that nothing reads but the `silent` ones. `advice` says of some what to write instead."""
         for name, value in self.value.items():
-            if name in known or value is None:
+            if name in known or name in silent or value is None:
                 continue
             self.findings.warn(
                 (*self.at, name), f"the key `{shorten(name)}` is unknown and ignored", _advice(name, known, advice)

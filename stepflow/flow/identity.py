@@ -1,7 +1,7 @@
 """The canonical text of values and flows, and the content ids made of it."""
 
-import json
 from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import TypeAlias
 
 from stepflow.flow.expression import expression_to_json
@@ -116,11 +116,11 @@ def _text(value: Json) -> str:
         case float():
             return _double_text(value)
         case str():
-            return json.dumps(value, ensure_ascii=False)
+            return encode_basestring(value)
         case list():
             return "[" + ",".join(map(_text, value)) + "]"
         case _:
-            return "{" + ",".join(f"{_text(name)}:{_text(item)}" for name, item in value.items()) + "}"
+            return "{" + ",".join(f"{encode_basestring(name)}:{_text(item)}" for name, item in value.items()) + "}"
 
 
 def _double_text(number: float) -> str:
