@@ -24,6 +24,7 @@ def load_registry(app: str, directory: Path) -> Components:
         found: object = import_module(module_name)
     except Exception as error:
         raise PluginUnavailableError(_import_failed(app, module_name, place, error)) from error
+    _refuse_namesake(app, module_name.partition(".")[0], directory)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise PluginUnavailableError(f'the registry "{app}" is not there: {found!r} has no {name}')
@@ -31,6 +32,17 @@ def load_registry(app: str, directory: Path) -> Components:
     if not isinstance(found, Components):
         raise PluginUnavailableError(f'"{app}" is a {type(found).__name__}, and has to be a stepflow.Components')
     return found
+
+
+def _refuse_namesake(app: str, name: str, directory: Path) -> None:
+    """A module of the same name that was imported before, from elsewhere, is not the one that is meant."""
+    own = next((path for path in (directory / f"{name}.py", directory / name / "__init__.py") if path.is_file()), None)
+    taken = getattr(sys.modules[name], "__file__", None)
+    if own is not None and taken is not None and own.resolve() != Path(taken).resolve():
+        raise PluginUnavailableError(
+            f'the registry "{app}" is in {own}, but another module "{name}" is imported already, from {taken}; '
+            "give one of them another name"
+        )
 
 
 def _import_failed(app: str, module: str, directory: str, error: Exception) -> str:

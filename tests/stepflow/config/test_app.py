@@ -46,3 +46,14 @@ def test_what_is_no_registry_says_why(tmp_path: Path, app: str, message: str) ->
         load_registry(app, tmp_path)
 
     assert message in str(raised.value)
+
+
+def test_a_module_of_the_same_name_from_elsewhere_is_not_taken_for_it(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "registry_here.py").write_text(REGISTRY)
+    load_registry("registry_here:app", tmp_path / "one")
+
+    with pytest.raises(PluginUnavailableError, match="give one of them another name"):
+        load_registry("registry_here:app", tmp_path / "two")
+    assert load_registry("registry_here:app", tmp_path / "one")
