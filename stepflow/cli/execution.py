@@ -94,7 +94,7 @@ class Execution:
                 if self._is_interrupted:
                     os._exit(INTERRUPTED)
                 self._is_interrupted = True
-                say("interrupted: the run is cancelled; once more stops at once")
+                say("interrupted: the run is being cancelled; interrupt once more to stop at once")
                 tasks.start_soon(self._cancel, tasks)
 
     async def _cancel(self, tasks: anyio.abc.TaskGroup) -> None:

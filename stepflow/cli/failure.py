@@ -72,8 +72,9 @@ def explain_usage(error: click.UsageError) -> None:
 
 
 def say(line: str) -> None:
-    """A line on stderr, whatever characters the terminal can show."""
-    click.echo(line.encode(errors="replace").decode(), err=True)
+    """A line on what stderr is at the moment: a progress bar puts it above itself."""
+    sys.stderr.write(line.encode(errors="replace").decode() + "\n")
+    sys.stderr.flush()
 
 
 def os_error_text(error: OSError) -> str:

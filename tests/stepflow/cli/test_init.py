@@ -60,7 +60,7 @@ def test_the_flow_runs_on_one_input_and_on_many(cli, hello: Path) -> None:
 
 
 def test_nothing_is_wrong_with_it(cli, hello: Path) -> None:
-    checked = cli("validate", "flow.yaml", "--app", "components:app", "--type-check", "--config", "config.dev.yml")
+    checked = cli("validate", "flow.yaml", "--config", "config.dev.yml", "--type-check", "--strict")
 
     assert checked.out == "1 flow checked: nothing is wrong\n"
 
