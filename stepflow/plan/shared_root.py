@@ -1,7 +1,7 @@
 """Schemas of several documents under one root, so that they can be compared and combined."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from stepflow.flow.schema import SchemaError, SchemaValidator, Violation, resolve_ref
@@ -16,7 +16,15 @@ Part: TypeAlias = dict[str, Any]
 Case: TypeAlias = tuple[Part, ...]
 """Parts that hold together; none: any value."""
 
-_DATA = frozenset({"const", "enum", "default", "examples"})
+_NAMED_INSIDE = frozenset(
+    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
+)  # objects of schemas
+_INSIDE = frozenset(
+    {
+        "additionalItems", "additionalProperties", "allOf", "anyOf", "contains", "else", "if", "items", "not", "oneOf",
+        "prefixItems", "propertyNames", "then", "unevaluatedItems", "unevaluatedProperties",
+    }
+)  # fmt: skip  # schemas or arrays of them
 _ASSERTIONS = frozenset(
     {
         "$dynamicRef", "$recursiveRef", "additionalProperties", "anyOf", "const", "contains", "dependencies",
@@ -113,17 +121,13 @@ class SharedRoot:
 
 def _rebased(schema: Json, prefix: str, *, old: bool) -> Json:
     """A copy in which references lead through the root, and older drafts' words are those of 2020-12."""
-    if isinstance(schema, list):
-        return [_rebased(each, prefix, old=old) for each in schema]
     if not isinstance(schema, dict):
         return schema
     if old and isinstance(schema.get("$ref"), str):
         schema = {key: part for key, part in schema.items() if key in ("$ref", "$defs", "definitions")}
-    copy = {
-        key: part if key in _DATA else _rebased(part, prefix, old=old)
-        for key, part in schema.items()
-        if key not in ("$schema", "$id")
-    }
+    copy = with_inner(
+        {key: part for key, part in schema.items() if key not in ("$schema", "$id")}, _rebase(prefix, old)
+    )
     ref = copy.get("$ref")
     if isinstance(ref, str):
         copy["$ref"] = prefix + ref[1:] if ref.startswith("#") else f"#/nowhere/{ref}"
@@ -131,6 +135,27 @@ def _rebased(schema: Json, prefix: str, *, old: bool) -> Json:
         copy["prefixItems"] = copy.pop("items")
         if "additionalItems" in copy:
             copy["items"] = copy.pop("additionalItems")
+    return copy
+
+
+def _rebase(prefix: str, old: bool) -> Callable[[Json], Json]:
+    return lambda schema: _rebased(schema, prefix, old=old)
+
+
+def with_inner(schema: dict[str, Json], change: Callable[[Json], Json]) -> dict[str, Json]:
+    """A copy with every schema directly inside this one changed; values that are data stay."""
+    copy: dict[str, Json] = {}
+    for key, part in schema.items():
+        if key in _NAMED_INSIDE and isinstance(part, dict):
+            copy[key] = {name: each if isinstance(each, list) else change(each) for name, each in part.items()}
+        elif key in _INSIDE and isinstance(part, list):
+            copy[key] = [change(each) for each in part]
+        elif key in _INSIDE:
+            copy[key] = change(part)
+        elif key == "schemas" and isinstance(part, dict):
+            copy[key] = with_inner({"$defs": part.get("$defs")}, change)
+        else:
+            copy[key] = part
     return copy
 
 
