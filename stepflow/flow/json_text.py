@@ -103,22 +103,27 @@ class _Reader:
         assert node.fields is not None
         self._check_depth(at, path)
         position = self.blank(at + 1)
-        while not (position == self.blank(at + 1) and self._is("}", position)):
-            if not self._is('"', position):
-                raise self._expected(position, "a key in double quotes")
-            key, end = self._string(position)
-            colon = self.blank(end)
-            if not self._is(":", colon):
-                raise self._expected(colon, "a colon after the key")
-            value, end = self.value(self.blank(colon + 1), (*path, key))
+        if self._is("}", position):
+            return node, position + 1
+        while True:
+            key, value, end = self._member(position, path)
             if key in node.fields:
                 self.repeated.append((*path, key))
             node.fields[key] = Field(position, value)
             position = self.blank(end)
             if self._is("}", position):
-                break
+                return node, position + 1
             position = self._comma(position, "}")
-        return node, position + 1
+
+    def _member(self, at: int, path: Path) -> tuple[str, Marked, int]:
+        if not self._is('"', at):
+            raise self._expected(at, "a key in double quotes")
+        key, end = self._string(at)
+        colon = self.blank(end)
+        if not self._is(":", colon):
+            raise self._expected(colon, "a colon after the key")
+        value, end = self.value(self.blank(colon + 1), (*path, key))
+        return key, value, end
 
     def _array(self, at: int, path: Path) -> tuple[Marked, int]:
         node = Marked(at, items=[])

@@ -49,7 +49,7 @@ def _events(text: str) -> Iterator[Any]:
 
     offset = 0
     try:
-        for event in YAML(typ="safe").parse(text):  # in C where that library is installed
+        for event in YAML(typ="safe", pure=True).parse(text):  # the C parser refuses some valid YAML
             offset = event.start_mark.index
             yield event
     except MarkedYAMLError as error:

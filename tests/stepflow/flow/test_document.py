@@ -162,6 +162,15 @@ def test_problems_get_their_places() -> None:
     assert (second.line, second.column) == (2, 1)
 
 
+def test_a_text_that_is_none_any_more_places_everything_at_its_start() -> None:
+    assert place(Origin(text="a: [", format="yaml"), ("a",)) == (1, 1, "a: [")
+
+
+def test_a_document_is_yaml_or_json() -> None:
+    with pytest.raises(ValueError, match="not 'toml'"):
+        read_text("a: 1", format="toml")
+
+
 def leaves(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[tuple[str | int, ...], str]]:
     if isinstance(value, str):
         return [(path, value)]

@@ -90,3 +90,12 @@ def test_deep_nesting_is_refused() -> None:
         value = [value]
 
     assert [problem.split(" ", 1)[1] for problem in refused(value)] == ["nested deeper than 100 levels"]
+
+
+def test_the_same_objects_over_and_over_are_refused_at_some_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepflow.flow.plain._MAX_VALUES", 10_000)
+    value: Any = [1]
+    for _ in range(50):
+        value = [value, value]
+
+    assert refused(value) == ["$ the document has more than 10,000 values"]
