@@ -14,7 +14,10 @@ _SUFFIX = ".template"  # keeps Python that is data from being taken for ours
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 def command(directory: Path, force: bool) -> None:
-    """Write a small project to start from: a flow, its components, inputs, tests and configurations."""
+    """Write a small project to start from.
+
+    It has a flow, its components, inputs, tests, and configurations for development and production.
+    """
     found = templates()
     taken = sorted(name for name in found if (directory / name).exists())
     if taken and not force:

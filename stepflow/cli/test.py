@@ -32,9 +32,9 @@ from stepflow.testing.flowtests import (
 @concurrency_option
 @click.pass_context
 def command(ctx: click.Context, /, paths: tuple[str, ...], cases: tuple[str, ...], **options: Any) -> None:
-    """Run the test cases written in flows: files, or directories with all flows below them.
+    """Run the test cases written in flows.
 
-    Exit code 0 when every case passed.
+    A PATH is a flow's file, or a directory with all flows below it. Exit code 0 when every case passed.
     """
     files = discover(paths)
     if not files:

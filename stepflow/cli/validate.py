@@ -36,8 +36,9 @@ def command(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Check flows and the configuration that would run them.
+    """Check flows and the configuration.
 
+    Everything that is wrong or doubtful is shown where it stands, the configuration that would be used included.
     Exit code 0 when nothing keeps them from running; warnings do not.
     """
     names = [*flows, *more]
