@@ -7,17 +7,15 @@ from pathlib import Path
 
 import msgspec
 
-from stepflow.demo.components import FileFacts, Report, data, ml, python
+from stepflow.demo.components import READERS, FileFacts, Report, data, ml, python
 from stepflow.demo.inventory import Source
-from stepflow.demo.watch import Span, Watch
+from stepflow.demo.watch import Pool, Span, Watch
 from stepflow.engine import Engine
 from stepflow.flow.model import Flow
 from stepflow.flow.read import read_flow
 from stepflow.records import ItemResult
 
 REGISTRIES = {"/data": data, "/python": python, "/ml": ml}
-SLOTS_PER_PROCESS = 3
-"""One to work, the others to have the next call ready."""
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +28,8 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     facts: Sequence[FileFacts]  # of the items that succeeded
     report: Report
     flows: tuple[Flow, Flow]
-    spans: Mapping[str, Sequence[Span]]  # by the flow's name
+    work: Sequence[tuple[str, Span]]  # of the first flow: who did which step of which file when
+    spans: Mapping[str, Sequence[Span]]  # of both, by the flow's name
     tolerated: int
     failed: int
 
@@ -46,6 +45,14 @@ def processes() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def pools(flow: Flow) -> list[Pool]:
+    """Who works on the steps of a flow: each registry has threads or processes of its own."""
+    steps: dict[str, list[int]] = {}
+    for number, step in enumerate(flow.steps):
+        steps.setdefault(step.component.split("/")[1], []).append(number)
+    return [Pool(name, READERS if name == "data" else processes(), tuple(own)) for name, own in steps.items()]
+
+
 async def run_audit(
     sources: Sequence[Source], *, watch: Watch, takers: Sequence[Callable[[ItemResult], None]] = ()
 ) -> tuple[list[ItemResult], Report]:
@@ -53,7 +60,7 @@ async def run_audit(
     each_file, together = read_flows()
     results = []
     inputs = (msgspec.to_builtins(source) for source in sources)
-    async with Engine(REGISTRIES, observers=[watch], max_concurrency=SLOTS_PER_PROCESS * processes()) as engine:
+    async with Engine(REGISTRIES, observers=[watch]) as engine:
         async with aclosing(engine.run_batch(each_file, inputs)) as ended:
             async for result in ended:
                 for take in takers:

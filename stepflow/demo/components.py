@@ -24,6 +24,7 @@ OLDEST = (3, 7)
 SHORTEST_SHAPE = 12  # lines: what is shorter looks alike by chance
 SHORTEST_CODE = 100  # bytes of byte code
 TOP = 20
+READERS = 2  # threads: files are read much faster than they are analysed
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What the parser raises for text that is not Python: NUL characters are a ValueError, deep nesting the last two."""
 
@@ -89,7 +90,7 @@ class Grammar(msgspec.Struct, frozen=True):
     parses: bool
 
 
-@data.component("/read")
+@data.component("/read", max_concurrency=READERS)
 def read(input: Place) -> SourceText:
     """The text of a source file, decoded as Python would."""
     content = Path(input.path).read_bytes()
@@ -122,7 +123,7 @@ def measure(input: Text) -> Measures:
 @python.component("/oldest", process=True)
 def oldest(input: Text) -> Grammar:
     """Succeeds where Python 3.7 could read the file, and raises SyntaxError where it could not."""
-    _parse(input.text, feature_version=OLDEST)
+    _parse(input.text, filename="source", feature_version=OLDEST)
     return Grammar(parses=True)
 
 

@@ -12,13 +12,13 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stepflow.demo.audit import Audit, processes, read_flows, run_audit
+from stepflow.demo.audit import Audit, pools, processes, read_flows, run_audit
 from stepflow.demo.closing import closing_lines
 from stepflow.demo.components import FileFacts
 from stepflow.demo.figures import pace, subject
 from stepflow.demo.inventory import Inventory, take_inventory
 from stepflow.demo.page import audit_page
-from stepflow.demo.watch import Watch
+from stepflow.demo.watch import Watch, at_work
 from stepflow.records import ItemResult, outcome_to_json
 
 SUCCEEDED = 0
@@ -60,6 +60,7 @@ def audit_sources(inventory: Inventory, *, output: Path | None, console: Console
         run = partial(run_audit, inventory.sources, watch=watch, takers=takers)
         results, report = anyio.run(run)
         elapsed_s = time.perf_counter() - began
+    flows = read_flows()
     return Audit(
         subject=subject(inventory.python, inventory.packages),
         pace=pace(len(results), elapsed_s, processes()),
@@ -67,7 +68,8 @@ def audit_sources(inventory: Inventory, *, output: Path | None, console: Console
         results=results,
         facts=msgspec.convert([result.output for result in results if result.ok], list[FileFacts]),
         report=report,
-        flows=read_flows(),
+        flows=flows,
+        work=at_work(watch.spans.get(flows[0].name or "", ()), pools(flows[0])),
         spans=watch.spans,
         tolerated=watch.tolerated,
         failed=sum(not result.ok for result in results),

@@ -11,7 +11,7 @@ import msgspec
 from stepflow.demo.audit import Audit
 from stepflow.demo.components import Copy, Package, RankedFunction
 from stepflow.demo.figures import amount
-from stepflow.demo.watch import Span, in_slots, step_notes
+from stepflow.demo.watch import Span, step_notes
 from stepflow.drawing import draw_svg
 from stepflow.flow.model import Flow
 
@@ -29,7 +29,7 @@ class _Page(Template):
 def audit_page(audit: Audit) -> str:
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     ranking, copies = audit.report.ranking, audit.report.copies
-    each_file = audit.spans.get(audit.flows[0].name or "", ())
+    each_file = [span for _, span in audit.work]
     return _Page(template).substitute(
         title=escape(audit.subject),
         pace=escape(audit.pace),
@@ -41,12 +41,13 @@ def audit_page(audit: Audit) -> str:
             ("package", "files", "lines", "functions", "documented", "needs 3.8+"),
             map(_package_row, audit.report.packages),
         ),
-        flows="".join(_drawn(flow, audit.spans) for flow in audit.flows),
-        slowest=_table(("file", "ms"), _slowest_rows(each_file, audit.files)),
-        failures=_table(("file", "why"), _failure_rows(each_file, audit)),
+        flows=_drawn(audit.flows[0], each_file)
+        + _drawn(audit.flows[1], audit.spans.get(audit.flows[1].name or "", ())),
+        slowest=_table(("file", "ms"), _slowest_rows(audit)),
+        failures=_table(("file", "why"), _failure_rows(audit)),
         failure_note=f"{audit.tolerated:,} tolerated: a default stood in. {audit.failed:,} files failed.",
         footer="Written by <code>stepflow demo</code>. One file; nothing is fetched.",
-        data=_data(audit, each_file),
+        data=_data(audit),
     )
 
 
@@ -107,38 +108,43 @@ def _package_row(package: Package) -> Sequence[str]:
     return escape(package.package), *numbers, "–" if share is None else f"{share:.0%}", f"{package.newer:,}"
 
 
-def _drawn(flow: Flow, spans: Mapping[str, Sequence[Span]]) -> str:
-    notes = step_notes(spans.get(flow.name or "", ()), [step.id for step in flow.steps])
+def _drawn(flow: Flow, spans: Iterable[Span]) -> str:
+    notes = step_notes(spans, [step.id for step in flow.steps])
     drawing = draw_svg(flow, notes=notes)
     return drawing.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)  # not needed inside HTML
 
 
-def _slowest_rows(spans: Iterable[Span], files: Sequence[str]) -> Iterable[Sequence[str]]:
+def _slowest_rows(audit: Audit) -> Iterable[Sequence[str]]:
+    """Without the first call of each process, which waited for the process to start."""
+    begun: dict[str, int] = {}
     spent: Counter[int] = Counter()
-    for span in spans:
-        spent[span.item] += span.end - span.start
-    return [(escape(files[item]), f"{spent_ms:,}") for item, spent_ms in spent.most_common(SHOWN)]
+    for place, span in audit.work:
+        if begun.setdefault(place, span.item) != span.item:
+            spent[span.item] += span.end - span.start
+    return [(escape(audit.files[item]), f"{spent_ms:,}") for item, spent_ms in spent.most_common(SHOWN)]
 
 
-def _failure_rows(spans: Iterable[Span], audit: Audit) -> Iterable[Sequence[str]]:
+def _failure_rows(audit: Audit) -> Iterable[Sequence[str]]:
     """Files that failed first, then failures for which a default stood in."""
     steps = audit.flows[0].steps
     lost = [(result.index, "the file failed", result.error.message) for result in audit.results if result.error]
-    tolerated = sorted((span.item, steps[span.step].id, span.failure.message) for span in spans if span.failure)
+    tolerated = sorted((span.item, steps[span.step].id, span.failure.message) for _, span in audit.work if span.failure)
     for item, step, message in [*lost, *tolerated][:SHOWN_FAILURES]:
         yield escape(audit.files[item]), f"{escape(message)} <small>{escape(step)}</small>"
 
 
-def _data(audit: Audit, spans: Iterable[Span]) -> str:
+def _data(audit: Audit) -> str:
     """What the page's script draws, as JSON in which no character can end the script element."""
     largest = [package.package for package in audit.report.packages[: len(COLORS)]]
+    rows = {place: row for row, place in enumerate(sorted({place for place, _ in audit.work}))}
     values = {
+        "rows": list(rows),
         "groups": [*zip(largest, COLORS, strict=False), OTHERS],
         "points": list(_points(audit, {name: group for group, name in enumerate(largest)})),
         "steps": [(step.id, color) for step, color in zip(audit.flows[0].steps, STEP_COLORS, strict=False)],
         "spans": [
-            (slot, span.step, span.start, span.end - span.start, span.item, int(span.failure is not None))
-            for slot, span in in_slots(spans)
+            (rows[place], span.step, span.start, span.end - span.start, span.item, int(span.failure is not None))
+            for place, span in audit.work
         ],
         "items": audit.files,
     }

@@ -65,18 +65,31 @@ class Watch(Observer):
         self.spans[self._names[run_id]].append(Span(event.item, event.step, start, event.at, failure))
 
 
-def in_slots(spans: Iterable[Span]) -> list[tuple[int, Span]]:
-    """Each span with the lowest slot that was free when it started, in the order of the starts."""
-    placed = []
-    free: list[int] = []
-    taken: list[tuple[int, int]] = []  # (end, slot)
-    for span in sorted(spans, key=lambda span: (span.start, span.end, span.item, span.step)):
-        while taken and taken[0][0] <= span.start:
-            heappush(free, heappop(taken)[1])
-        slot = heappop(free) if free else len(taken)
-        heappush(taken, (span.end, slot))
-        placed.append((slot, span))
-    return placed
+class Pool(msgspec.Struct, frozen=True):
+    """Workers that take calls of some steps, in the order in which the calls were started."""
+
+    name: str
+    places: int
+    steps: tuple[int, ...]
+
+
+def at_work(spans: Iterable[Span], pools: Sequence[Pool]) -> list[tuple[str, Span]]:
+    """Each span without its wait for a place in its pool, and the name of the place, in the order of the starts.
+
+    The engine tells when a call was started and when it ended. It began when it was started, or when the first place
+    became free, whichever was later.
+    """
+    waiting = sorted(spans, key=lambda span: (span.start, span.item, span.step))
+    found = []
+    for pool in pools:
+        free = [(0, place) for place in range(1, pool.places + 1)]
+        for span in waiting:
+            if span.step in pool.steps:
+                since, place = heappop(free)
+                heappush(free, (span.end, place))
+                begun = min(max(span.start, since), span.end)
+                found.append((f"{pool.name} {place}", msgspec.structs.replace(span, start=begun)))
+    return sorted(found, key=lambda placed: (placed[1].start, placed[1].item, placed[1].step))
 
 
 def step_notes(spans: Iterable[Span], step_ids: Sequence[str]) -> dict[str, str]:

@@ -44,10 +44,13 @@ def audit() -> Audit:
         facts=facts,
         report=report,
         flows=read_flows(),
-        spans={
-            "module": [Span(0, 0, 0, 1), Span(0, 2, 1, 3, WRONG), Span(1, 0, 0, 2)],
-            "rank": [Span(0, 0, 0, 4)],
-        },
+        work=[
+            ("data 1", Span(0, 0, 0, 1)),
+            ("data 2", Span(1, 0, 0, 2)),
+            ("python 1", Span(0, 2, 1, 3, WRONG)),
+            ("python 1", Span(1, 1, 3, 9)),
+        ],
+        spans={"rank": [Span(0, 0, 0, 4)]},
         tolerated=1,
         failed=1,
     )
@@ -80,7 +83,8 @@ def test_every_file_is_a_dot_and_every_span_a_bar(audit: Audit) -> None:
     data = data_of(audit_page(audit))
 
     assert data["points"] == [[50, 0.5, 0, EVIL, "p<q", 3, 2], [5, 0.5, 0, "b.py", "p<q", 3, 2]]
-    assert data["spans"] == [[0, 0, 0, 1, 0, 0], [1, 0, 0, 2, 1, 0], [0, 2, 1, 2, 0, 1]]
+    assert data["rows"] == ["data 1", "data 2", "python 1"]
+    assert data["spans"] == [[0, 0, 0, 1, 0, 0], [1, 0, 0, 2, 1, 0], [2, 2, 1, 2, 0, 1], [2, 1, 3, 6, 1, 0]]
     assert [name for name, _ in data["steps"]] == ["read", "measure", "oldest", "signature"]
 
 
@@ -90,6 +94,13 @@ def test_both_flows_are_drawn_with_counts(audit: Audit) -> None:
     assert page.count("<svg ") == 2
     assert "2 × p50 2 ms" in page
     assert "1 × p50 2 ms · 1 failed" in page
+
+
+def test_starting_a_process_makes_no_file_slow(audit: Audit) -> None:
+    slowest = audit_page(audit).split("<h2>Slowest files</h2>")[1].split("</table>")[0]
+
+    assert '<td>b.py</td><td class="n">6</td>' in slowest
+    assert "lost.py" not in slowest
 
 
 def test_failed_files_stand_before_tolerated_failures(audit: Audit) -> None:
@@ -107,6 +118,7 @@ def test_an_audit_of_nothing_has_a_page_too(audit: Audit) -> None:
         facts=[],
         report=Report(Ranking(0, 0, 0, 0, 0, []), Copies(0, []), []),
         flows=read_flows(),
+        work=[],
         spans={},
         tolerated=0,
         failed=0,

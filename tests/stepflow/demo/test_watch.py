@@ -1,4 +1,4 @@
-from stepflow.demo.watch import Span, Watch, in_slots, step_notes
+from stepflow.demo.watch import Pool, Span, Watch, at_work, step_notes
 from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
 from stepflow.run.events import (
     ItemEnded,
@@ -49,15 +49,17 @@ def test_items_of_the_second_run_are_not_counted() -> None:
     assert list(watch.spans) == ["first", "second"]
 
 
-def test_each_span_takes_the_lowest_free_slot() -> None:
-    spans = [Span(0, 0, 0, 10), Span(1, 0, 0, 4), Span(1, 1, 4, 6), Span(2, 0, 5, 9), Span(3, 0, 10, 11)]
+def test_a_call_begins_when_a_place_of_its_pool_is_free() -> None:
+    spans = [Span(0, 0, 0, 10), Span(1, 0, 0, 4), Span(2, 0, 1, 6), Span(0, 1, 10, 12), Span(1, 1, 4, 11)]
 
-    assert [(slot, span.start, span.end) for slot, span in in_slots(spans)] == [
-        (0, 0, 4),
-        (1, 0, 10),
-        (0, 4, 6),
-        (2, 5, 9),
-        (0, 10, 11),
+    found = at_work(spans, [Pool("readers", 2, (0,)), Pool("parsers", 1, (1,))])
+
+    assert found == [
+        ("readers 1", Span(0, 0, 0, 10)),
+        ("readers 2", Span(1, 0, 0, 4)),
+        ("parsers 1", Span(1, 1, 4, 11)),
+        ("readers 2", Span(2, 0, 4, 6)),
+        ("parsers 1", Span(0, 1, 11, 12)),
     ]
 
 
