@@ -79,7 +79,8 @@ def open_document(path: str | os.PathLike[str], *, max_yaml_bytes: int = MAX_YAM
     try:
         content = FilePath(name).read_bytes()
     except (OSError, ValueError) as cause:
-        return _unreadable(name, Problem(message=_unreadable_file(cause), source=name))
+        remedy = "check the path and its permissions"
+        return _unreadable(name, Problem(message=_unreadable_file(cause), source=name, remedy=remedy))
     try:
         text = content.decode()
     except UnicodeDecodeError as cause:

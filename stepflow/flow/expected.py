@@ -17,7 +17,8 @@ def read_test_section(flow: Fields) -> TestSection | None:
     fields = Fields(value, (*flow.at, "test"), flow.findings)
     fields.warn_unknown(_TEST_KEYS, {"stepflowConfig": "did you mean `config`?"}, silent=("stepflow_config",))
     if fields.value.get("config") is not None and fields.value.get("stepflow_config") is not None:
-        fields.refuse("stepflow_config", "`stepflow_config` is another name of `config`, and both are there")
+        message = "`stepflow_config` is another name of `config`, and both are there"
+        fields.refuse("stepflow_config", message, "keep `config`")
     return TestSection(
         config_file=fields.string("configFile"),
         config=_config(fields),

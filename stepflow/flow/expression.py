@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from stepflow.errors import FlowInvalidError, Problem
-from stepflow.flow.marked import MAX_DEPTH
+from stepflow.flow.marked import FLATTER, MAX_DEPTH
 from stepflow.flow.model import (
     ArrayOf,
     Coalesce,
@@ -76,7 +76,7 @@ class _Reader:
         if not isinstance(value, list | dict):
             return Literal(value)
         if depth >= MAX_DEPTH:
-            return self._refuse(at, f"nested deeper than {MAX_DEPTH} levels")
+            return self._refuse(at, f"nested deeper than {MAX_DEPTH} levels", FLATTER)
         if isinstance(value, list):
             return ArrayOf(tuple(self.read(item, (*at, i), depth + 1) for i, item in enumerate(value)))
         return self._object(value, at, depth + 1)
@@ -135,7 +135,9 @@ class _Reader:
         step = value["$step"]
         path = self._path(value.get("path"), (*at, "path"))
         if not isinstance(step, str):
-            return self._refuse((*at, "$step"), f"$step takes the id of a step, not {kind(step)}")
+            return self._refuse(
+                (*at, "$step"), f"$step takes the id of a step, not {kind(step)}", "put the id in quotes"
+            )
         return _NOTHING if path is None else StepRef(step, path)
 
     def _variable(self, value: dict[str, Json], at: Path, depth: int) -> Expression:
@@ -157,7 +159,7 @@ class _Reader:
         try:
             return parse_path(value)
         except PathError as error:
-            self._refuse(at, str(error))
+            self._refuse(at, str(error), 'write it as in $.name[0] or $["a.b"]')
             return None
 
     def _refuse(self, at: Path, message: str, remedy: str | None = None) -> Expression:

@@ -12,6 +12,13 @@ from stepflow.records import Json
 
 T = TypeVar("T")
 
+_WRITE = {
+    str: "write a string",
+    bool: "write true or false, without quotes",
+    list: "write an array, as in [a, b]",
+    dict: "write an object, as in {key: value}",
+}
+
 
 class Findings:
     """What a reading found: problems, which refuse the document, and warnings about keys, which don't."""
@@ -53,7 +60,7 @@ class Fields:
 
     def require(self, name: str, *, nullable: bool = False) -> None:
         if name not in self.value or (self.value[name] is None and not nullable):
-            self.refuse(None, f"`{name}` is missing")
+            self.refuse(None, f"`{name}` is missing", f"add `{name}: …`")
 
     def objects(self, name: str) -> list[tuple[dict[str, Json], Path]]:
         """The objects of an array with their paths; other items are refused."""
@@ -63,14 +70,15 @@ class Fields:
             if isinstance(item, dict):
                 found.append((item, path))
             else:
-                self.findings.refuse(path, f"an object is wanted here, not {kind(item)}")
+                self.findings.refuse(path, f"an object is wanted here, not {kind(item)}", _WRITE[dict])
         return found
 
     def _take(self, name: str, wanted: type[T], described: str) -> T | None:
         value = self.value.get(name)
         if value is None or isinstance(value, wanted):
             return value
-        remedy = "put it in quotes" if wanted is str and not isinstance(value, list | dict) else None
+        quotable = wanted is str and not isinstance(value, list | dict)
+        remedy = "put it in quotes" if quotable else _WRITE[wanted]
         self.refuse(name, f"`{name}` is {described}, not {kind(value)}", remedy)
         return None
 

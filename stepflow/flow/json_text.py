@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable, half_pair, halves
+from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable, half_pair, halves, too_deep
 from stepflow.flow.model import Path
 from stepflow.records import Json
 
@@ -67,10 +67,11 @@ def read_json(text: str) -> Reading:
     reader = _Reader(text)
     start = reader.blank(0)
     if start == len(text):
-        raise Unreadable(Fault(0, "the text is empty"))
+        raise Unreadable(Fault(0, "the text is empty", "write null for an empty document"))
     root, end = reader.value(start, ())
     if (rest := reader.blank(end)) < len(text):
-        raise Unreadable(Fault(rest, f"not JSON: {_shown(text, rest)} after the end of the value"))
+        message = f"not JSON: {_shown(text, rest)} after the end of the value"
+        raise Unreadable(Fault(rest, message, "keep one value, and check its brackets"))
     return Reading(root, reader.faults, reader.repeated)
 
 
@@ -153,7 +154,7 @@ class _Reader:
 
     def _check_depth(self, at: int, path: Path) -> None:
         if len(path) >= MAX_DEPTH:
-            raise Unreadable(Fault(at, f"nested deeper than {MAX_DEPTH} levels"))
+            raise Unreadable(too_deep(at))
 
     def _string(self, at: int) -> tuple[str, int]:
         found = _STRING.match(self.text, at)
@@ -191,7 +192,8 @@ class _Reader:
 
     def _expected(self, at: int, wanted: str) -> Unreadable:
         found = _shown(self.text, at)
-        remedy = "JSON has no NaN or infinity" if found.lstrip("'-")[:3].lower() in ("nan", "inf") else None
+        endless = found.lstrip("'-")[:3].lower() in ("nan", "inf")
+        remedy = "JSON has no NaN or infinity" if endless else "check commas, quotes and brackets"
         return Unreadable(Fault(at, f"not JSON: expected {wanted}, found {found}", remedy))
 
 

@@ -10,6 +10,8 @@ from stepflow.records import Json
 MAX_DEPTH = 100
 """How deeply objects and arrays of a document may be nested."""
 
+FLATTER = "nest less; data goes into the input of a run, not into a document"
+
 
 class Marked(msgspec.Struct):
     """A value and the offset of its first character. Of `items` and `fields` a collection has the one that fits."""
@@ -85,6 +87,10 @@ def _child(node: Marked, part: str | int) -> Field | None:
 def halves(text: str) -> bool:
     """Whether the text holds half of a surrogate pair, which no encoding can write."""
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def too_deep(offset: int) -> Fault:
+    return Fault(offset, f"nested deeper than {MAX_DEPTH} levels", FLATTER)
 
 
 def half_pair(offset: int) -> Fault:

@@ -120,7 +120,7 @@ def _variable(
         case Literal(int() | float() as default) if not isinstance(default, bool) and fits(default):
             return reference
         case _:
-            fields.refuse(name, f"the default of `{name}` is {described}")
+            fields.refuse(name, f"the default of `{name}` is {described}", "write a number")
             return None
 
 

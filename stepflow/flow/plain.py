@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from stepflow.flow.fields import Findings
 from stepflow.flow.identity import recovered
-from stepflow.flow.marked import MAX_DEPTH
+from stepflow.flow.marked import FLATTER, MAX_DEPTH
 from stepflow.flow.model import Path
 from stepflow.records import Json
 
 _MAX_VALUES = 10_000_000
 """Beyond this a document given as objects must hold the same ones over and over."""
+
+_ONLY = "use objects, arrays, strings, numbers, booleans and null"
 
 
 def plain_json(value: object, findings: Findings) -> Json:
@@ -36,16 +38,16 @@ class _Copier:
             case list() | tuple() | Mapping():
                 return self._collection(value, at)
             case _:
-                return self._refuse(at, f"a value of type {type(value).__name__} is not JSON")
+                return self._refuse(at, f"a value of type {type(value).__name__} is not JSON", _ONLY)
 
     def _collection(self, value: "list[object] | tuple[object, ...] | Mapping[object, object]", at: Path) -> Json:
         if any(value is outer for outer in self.around):
-            return self._refuse(at, "the value holds itself")
+            return self._refuse(at, "the value holds itself", "write it out")
         if len(at) >= MAX_DEPTH:
-            return self._refuse(at, f"nested deeper than {MAX_DEPTH} levels")
+            return self._refuse(at, f"nested deeper than {MAX_DEPTH} levels", FLATTER)
         if len(value) > self.left:
             if self.left >= 0:
-                self._refuse((), f"the document has more than {_MAX_VALUES:,} values")
+                self._refuse((), f"the document has more than {_MAX_VALUES:,} values", FLATTER)
             self.left = -1
             return None
         self.left -= len(value)
@@ -59,7 +61,7 @@ class _Copier:
 
     def _key(self, name: object, at: Path) -> str:
         if not isinstance(name, str):
-            self._refuse(at, f"a key is a string, not {name!r}"[:200])
+            self._refuse(at, f"a key is a string, not {name!r}"[:200], "make it a string")
             return str(name)
         return self._string(name, at)
 
@@ -78,7 +80,7 @@ class _Copier:
 
     def _number(self, number: float, at: Path) -> Json:
         if number - number != 0:
-            return self._refuse(at, f"JSON has no {number}")
+            return self._refuse(at, f"JSON has no {number}", "write null or a string")
         return recovered(number)
 
     def _refuse(self, at: Path, message: str, remedy: str | None = None) -> Json:

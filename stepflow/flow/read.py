@@ -197,8 +197,8 @@ def _schemas(flow: Fields) -> Schemas:
     if bundle is None:
         return Schemas()
     fields = Fields(bundle, (*flow.at, "schemas"), flow.findings)
-    flat = [name for name in _SCHEMA_KEYS if name in bundle]
-    if flat and "properties" not in bundle:
+    flat = [name for name in _SCHEMA_KEYS if bundle.get(name) is not None]
+    if flat and bundle.get("properties") is None:
         names = ", ".join(f"`{name}`" for name in flat)
         fields.refuse(None, f"{names} stands directly in `schemas`", f"write schemas: {{properties: {{{flat[0]}: …}}}}")
         return Schemas()
@@ -229,5 +229,5 @@ def _schema(fields: Fields, name: str) -> Json:
     value = fields.value.get(name)
     if value is None or isinstance(value, dict | bool):
         return value
-    fields.refuse(name, f"a schema is an object, true or false, not {kind(value)}")
+    fields.refuse(name, f"a schema is an object, true or false, not {kind(value)}", "write {type: …}")
     return None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from stepflow.records import Json
 
 REDACTED = "[REDACTED]"
 _VALUE = "\x00"  # stands in the validator's messages for the value, which is shown in our own way
+_MOST = 1_000  # violations of one value
 _SHOWN = 80  # characters of a value that a message shows
 _SAME_PLACE = ("allOf", "anyOf", "oneOf")
 _BRANCHES = ("if", "then", "else")
@@ -26,7 +28,11 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class SchemaError(ValueError):
-    """The schema itself cannot be used; the text says why."""
+    """The schema itself cannot be used; the text says why, `path` where in the schema."""
+
+    def __init__(self, message: str, path: Path = ()) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class SchemaValidator:
@@ -48,7 +54,7 @@ class SchemaValidator:
             return False
 
     def violations(self, value: Json) -> list[Violation]:
-        """What the schema does not allow, in the order of the places; empty when all is well.
+        """What the schema does not allow, in the order of the places, up to a thousand; empty when all is well.
 
         Values under an `is_secret` mark are never part of a message.
         """
@@ -58,7 +64,9 @@ class SchemaValidator:
             self._secrets = SecretMarks(self._document)
         try:
             masked = self._secrets.masked(value)
-            found = [_violation(error, masked, self._secrets) for error in self._validator.iter_errors(value)]
+            found = [
+                _violation(error, masked, self._secrets) for error in islice(self._validator.iter_errors(value), _MOST)
+            ]
         except (ValueError, TypeError, RecursionError) as error:
             return [Violation((), "limits", f"the value cannot be checked: {error}")]
         return sorted(found, key=lambda each: ([str(part) for part in each.path], each.rule))
@@ -66,10 +74,17 @@ class SchemaValidator:
 
 def schema_problem(schema: Json, defs: Mapping[str, Json] = {}) -> str | None:
     """Why this is not a usable JSON Schema; None when it is."""
+    error = schema_error(schema, defs)
+    return None if error is None else str(error)
+
+
+def schema_error(schema: Json, defs: Mapping[str, Json] = {}) -> SchemaError | None:
+    """As `schema_problem`, with the place. One that begins with `schemas` lies in a definition of the flow."""
     try:
         _compile(schema_document(schema, defs))
     except SchemaError as error:
-        return str(error)
+        in_defs = error.path[:1] == ("$defs",) and not (isinstance(schema, dict) and "$defs" in schema)
+        return SchemaError(str(error), ("schemas", *error.path)) if in_defs else error
     return None
 
 
@@ -251,7 +266,7 @@ def _compile(document: Json) -> Any:
     try:
         return jsonschema_rs.validator_for(document, mask=_VALUE, retriever=_refuse)
     except jsonschema_rs.ValidationError as error:
-        raise SchemaError(_problem_text(error, document)) from None
+        raise SchemaError(_problem_text(error, document), tuple(error.instance_path)) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaError(str(error)) from None
 

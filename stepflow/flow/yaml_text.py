@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable, half_pair, halves
+from stepflow.flow.marked import MAX_DEPTH, Fault, Field, Marked, Reading, Unreadable, half_pair, halves, too_deep
 from stepflow.flow.model import Path
 from stepflow.records import Json
 
@@ -119,7 +119,7 @@ class _Composer:
             value = self._scalar(event.value, offset) if plainly else self._string(event.value, offset)
             return Marked(offset, value, size=len(event.value) + 1)
         if len(path) >= MAX_DEPTH:
-            raise Unreadable(Fault(offset, f"nested deeper than {MAX_DEPTH} levels"))
+            raise Unreadable(too_deep(offset))
         if name == "SequenceStartEvent":
             return self._sequence(offset, path)
         return self._mapping(offset, path)
@@ -176,12 +176,14 @@ class _Composer:
     def _alias(self, event: Any, path: Path) -> Marked:
         offset = event.start_mark.index
         if event.anchor not in self.anchors:
-            raise Unreadable(Fault(offset, f"*{event.anchor} has no anchor: no &{event.anchor} stands before it"))
+            message = f"*{event.anchor} has no anchor: no &{event.anchor} stands before it"
+            raise Unreadable(Fault(offset, message, "put it in quotes if it is meant as text"))
         node = self.anchors[event.anchor]
         if node is None:
-            raise Unreadable(Fault(offset, f"*{event.anchor} stands inside the value that it stands for"))
+            message = f"*{event.anchor} stands inside the value that it stands for"
+            raise Unreadable(Fault(offset, message, "write the value out"))
         if len(path) + node.height > MAX_DEPTH:
-            raise Unreadable(Fault(offset, f"nested deeper than {MAX_DEPTH} levels"))
+            raise Unreadable(too_deep(offset))
         return node
 
     def _grow(self, node: Marked, child: Marked) -> None:

@@ -137,7 +137,9 @@ def test_a_problem_of_an_object_has_only_a_path() -> None:
     with pytest.raises(FlowInvalidError) as caught:
         flow_from_json({"steps": [{"id": "a", "component": "/a", "input": {"$step": 1}}]})
 
-    assert str(caught.value) == "error: $step takes the id of a step, not a number ($.steps[0].input.$step)"
+    assert str(caught.value) == (
+        "error: $step takes the id of a step, not a number ($.steps[0].input.$step); put the id in quotes"
+    )
 
 
 @pytest.mark.parametrize(
@@ -347,7 +349,8 @@ def read_or_refused(text: str, format: str) -> Flow | None:
     try:
         return flow_text(text, name="f", format=format)
     except FlowInvalidError as error:
-        return None if all(problem.message for problem in error.problems) else pytest.fail("a problem says nothing")
+        mute = [problem for problem in error.problems if not (problem.message and problem.remedy)]
+        return pytest.fail(f"no remedy: {mute[0]}") if mute else None
 
 
 def bare(flow: Flow) -> Flow:
