@@ -16,7 +16,7 @@ from stepflow.errors import InvalidInputError
 from stepflow.plugins.failure import failed_by, is_cancellation
 from stepflow.plugins.held import HeldCall, Limit
 from stepflow.plugins.normal import NotJsonError, normalise
-from stepflow.plugins.stepping import go_on, step
+from stepflow.plugins.stepping import Stepper, go_on
 from stepflow.plugins.threads import Threads
 from stepflow.protocols import Host
 from stepflow.records import ErrorCode, Failed, Json, Outcome, Succeeded, Task
@@ -60,19 +60,21 @@ def performer(component: Component, means: Means) -> Perform:
 def _on_loop(component: Component) -> Perform:
     """The short way: a coroutine function that takes no context and has no limit."""
     function, convert, named = component.function, _converting(component), _path_arguments(component)
+    stepper = Stepper()
 
     async def perform(task: Task, host: Host) -> Outcome:
         try:
             value = convert(task.input)
             coro = function(value) if named is None else function(value, **named(task))
+            if not stepper.is_quiet:
+                return Succeeded(normalise(await stepper.step(coro)))
             context = copy_context()
             try:
                 trap = context.run(coro.send, None)
             except StopIteration as stop:
-                answer = stop.value
-            else:
-                answer = await go_on(coro, context, trap, host.clock)
-            return Succeeded(normalise(answer))
+                return Succeeded(normalise(stop.value))
+            stepper.suspended()
+            return Succeeded(normalise(await go_on(coro, context, trap, None)))
         except Exception as error:  # noqa: BLE001 - becomes the step's failure
             return failure(error)
         except BaseException as error:
@@ -85,13 +87,14 @@ def _on_loop(component: Component) -> Perform:
 
 def _on_loop_held(component: Component, means: Means, limits: Sequence[Limit]) -> Perform:
     function, convert, arguments = component.function, _converting(component), _arguments(component)
+    stepper = Stepper()
 
     async def perform(task: Task, host: Host) -> Outcome:
         call = HeldCall(task, host, means.state, limits)
         try:
             await call.take()
             coro = function(convert(task.input), **arguments(task, host, call))
-            return Succeeded(normalise(await step(coro, host.clock)))
+            return Succeeded(normalise(await stepper.step(coro)))
         except Exception as error:  # noqa: BLE001 - becomes the step's failure
             return failure(error)
         except BaseException as error:
@@ -115,7 +118,7 @@ def _in_thread(component: Component, means: Means, limits: Sequence[Limit]) -> P
             try:
                 answer = function(convert(task.input), **arguments(task, host, call))
                 if inspect.iscoroutine(answer):  # a plain function around an async one
-                    answer = anyio.from_thread.run(step, answer, host.clock)
+                    answer = anyio.from_thread.run(Stepper().step, answer)
                 return Succeeded(normalise(answer))
             except KeyboardInterrupt:
                 raise
@@ -205,7 +208,7 @@ async def _invoke_on_loop(
 ) -> Any:
     try:
         await call.take()
-        return await step(component.function(values, **_arguments(component)(task, host, call)), host.clock)
+        return await Stepper().step(component.function(values, **_arguments(component)(task, host, call)))
     finally:
         call.give_back()
 

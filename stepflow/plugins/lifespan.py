@@ -1,17 +1,16 @@
 """A registry's lifespan: entered where components run, left when they no longer do."""
 
 import inspect
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from contextvars import copy_context
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from stepflow.clock import SystemClock
 from stepflow.components import Components, Lifespan
-from stepflow.plugins.stepping import go_on
+from stepflow.plugins.stepping import GRACE_S
 
 
 @asynccontextmanager
@@ -21,16 +20,22 @@ async def entered(registry: Components) -> AsyncIterator[Any]:
         yield None
         return
     manager = _manager(registry.lifespan, registry)
-    if isinstance(manager, AbstractAsyncContextManager):
-        state = await manager.__aenter__()
-        leave = manager.__aexit__
-    else:
-        state = await anyio.to_thread.run_sync(manager.__enter__)
-        leave = _leaving_in_thread(manager)
-    try:
-        yield state
-    finally:
-        await _to_its_end(leave(None, None, None))
+    enter, leave = _doors(manager)
+    with anyio.CancelScope() as scope:  # around what the lifespan opens, so that scopes stay properly nested
+        state = await enter()
+        try:
+            yield state
+        finally:  # the code after its `yield` is no error handling, so it runs whoever leaves and why
+            scope.shield = True
+            scope.deadline = anyio.current_time() + GRACE_S  # noqa: TID251 - deadlines of scopes are in the loop's time
+            await leave(None, None, None)
+
+
+def _doors(manager: Any) -> tuple[Callable[..., Awaitable[Any]], Callable[..., Awaitable[Any]]]:
+    if hasattr(manager, "__aenter__"):
+        return manager.__aenter__, manager.__aexit__
+    run_sync = anyio.to_thread.run_sync
+    return partial(run_sync, manager.__enter__), partial(run_sync, manager.__exit__)
 
 
 def _manager(lifespan: Lifespan, registry: Components) -> Any:
@@ -53,20 +58,3 @@ def _takes_one(lifespan: Lifespan) -> bool:
         return False
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(parameter.kind in positional and parameter.default is parameter.empty for parameter in parameters)
-
-
-def _leaving_in_thread(manager: Any) -> Any:
-    async def leave(*exc: None) -> None:
-        await anyio.to_thread.run_sync(manager.__exit__, *exc)
-
-    return leave
-
-
-async def _to_its_end(leaving: Coroutine[Any, Any, Any]) -> None:
-    """Leave in peace, though whoever leaves was cancelled: the code after its `yield` is no error handling."""
-    context = copy_context()
-    try:
-        trap = context.run(leaving.send, None)
-    except StopIteration:
-        return
-    await go_on(leaving, context, trap, SystemClock(), is_cancelled=True)

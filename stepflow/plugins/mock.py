@@ -103,10 +103,10 @@ def _value_of(key: str) -> str:
 
 def _answer(result: Any) -> Outcome | None:
     match result:
-        case {"outcome": "success", **rest}:
-            return Succeeded(rest.get("result"))
-        case {"outcome": "failed", "error": {"code": str(code), "message": str(message), **rest}} if code in _CODES:
-            return Failed(ErrorCode(code), message, rest.get("data"))
+        case {"outcome": "success"}:
+            return Succeeded(result.get("result"))
+        case {"outcome": "failed", "error": {"code": str(code), "message": str(message)}} if code in _CODES:
+            return Failed(ErrorCode(code), message, result["error"].get("data"))
         case {"error": str(text)}:
             return Failed(ErrorCode.UNREACHABLE, text)
         case _:

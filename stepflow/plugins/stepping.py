@@ -7,51 +7,81 @@ from types import coroutine
 from typing import Any, TypeVar
 
 import anyio
-
-from stepflow.protocols import Clock
+import anyio.lowlevel
 
 T = TypeVar("T")
 
 GRACE_S = 5.0
 """How long a cancelled coroutine may go on waiting."""
 
+_QUIET_AFTER = 100
+"""After so many calls of which none was suspended, a scope around the next ones is not worth its price."""
+
 _MAX_IGNORED = 100
 """How many cancellations a coroutine may swallow after its grace before it is closed."""
 
 
-async def step(coro: Coroutine[Any, Any, T], clock: Clock) -> T:
-    """Run a coroutine to its end in a copy of the current context."""
-    context = copy_context()
-    try:
-        trap = context.run(coro.send, None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    return await go_on(coro, context, trap, clock)
+class Stepper:
+    """Steps the coroutines of one component.
+
+    They run inside a scope that becomes a shield when a cancellation reaches them. A scope costs more than a coroutine
+    that is never suspended, which is why those of a component that never suspends have none after a while.
+    """
+
+    __slots__ = ("_calls", "is_quiet")
+
+    def __init__(self) -> None:
+        self.is_quiet = False
+        self._calls = 0
+
+    async def step(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end in a copy of the current context."""
+        context = copy_context()
+        scope = None if self.is_quiet else anyio.CancelScope()
+        if scope is None:
+            return await self._run(coro, context, None)
+        with scope:
+            return await self._run(coro, context, scope)
+        await anyio.lowlevel.checkpoint_if_cancelled()  # the grace is over, and what it held back goes on
+        raise RuntimeError("the grace ended although nothing was cancelled")
+
+    async def _run(self, coro: Coroutine[Any, Any, T], context: Context, scope: anyio.CancelScope | None) -> T:
+        try:
+            trap = context.run(coro.send, None)
+        except StopIteration as stop:
+            self._calls += 1
+            self.is_quiet = self._calls >= _QUIET_AFTER
+            result: T = stop.value
+            return result
+        self.suspended()
+        return await go_on(coro, context, trap, scope)
+
+    def suspended(self) -> None:
+        """A coroutine of the component waits for something: from now on each has a scope."""
+        self.is_quiet = False
+        self._calls = -(2**62)
 
 
 @coroutine
 def go_on(
-    coro: Coroutine[Any, Any, T], context: Context, trap: Any, clock: Clock, *, is_cancelled: bool = False
+    coro: Coroutine[Any, Any, T], context: Context, trap: Any, scope: anyio.CancelScope | None
 ) -> Generator[Any, Any, T]:
-    """Run on a coroutine that was suspended by `trap`.
-
-    After a cancellation reached it, what it waits for is shielded, for GRACE_S in all. The shield is put up after the
-    coroutine was suspended and is taken down before it is resumed, so that scopes of its own stay properly nested.
-    """
-    grace_ends: float | None = None
+    """Run on a coroutine that was suspended by `trap`, inside the scope that gives it grace."""
     ignored = 0
     while True:
-        shield_s = 0.0
-        if is_cancelled:
-            is_cancelled = anyio.current_effective_deadline() == -inf  # it may have been a scope of its own, now left
-            grace_ends = (grace_ends or clock.now() + GRACE_S) if is_cancelled else None
-            shield_s = grace_ends - clock.now() if grace_ends is not None else 0.0
-        answer, error = yield from _wait(trap, shield_s, clock, coro)
+        error: BaseException | None = None
+        answer = None
+        try:
+            answer = yield trap
+        except GeneratorExit:
+            coro.close()
+            raise
+        except BaseException as raised:  # noqa: BLE001 - goes into the coroutine
+            error = raised
         cancellation = _cancellation(answer, error)
-        if cancellation is not None:
-            is_cancelled = True
-            ignored += grace_ends is not None
+        if cancellation is not None and scope is not None:
+            _give_grace(scope)
+            ignored += scope.cancel_called
             if ignored > _MAX_IGNORED:
                 coro.close()
                 raise cancellation
@@ -62,27 +92,15 @@ def go_on(
             return result
 
 
-def _wait(
-    trap: Any, shield_s: float, clock: Clock, coro: Coroutine[Any, Any, Any]
-) -> Generator[Any, Any, tuple[Any, BaseException | None]]:
-    """Hand the trap to the event loop; its answer, or what it throws."""
-    try:
-        if shield_s <= 0:
-            return (yield trap), None
-        answer: tuple[Any, BaseException | None] = (None, None)
-        with clock.timeout(shield_s, shield=True):
-            try:
-                answer = (yield trap), None
-            except GeneratorExit:
-                raise
-            except BaseException as error:  # noqa: BLE001 - goes into the coroutine
-                answer = None, error
-    except GeneratorExit:
-        coro.close()
-        raise
-    except BaseException as error:  # noqa: BLE001 - goes into the coroutine
-        return None, error
-    return answer
+def _give_grace(scope: anyio.CancelScope) -> None:
+    """Make the scope a shield, if it is something around it that was cancelled and not a scope inside."""
+    if scope.shield or anyio.current_effective_deadline() != -inf:
+        return
+    scope.shield = True
+    if anyio.current_effective_deadline() == -inf:
+        scope.shield = False
+        return
+    scope.deadline = anyio.current_time() + GRACE_S  # noqa: TID251 - deadlines of scopes are in the loop's own time
 
 
 def _cancellation(answer: Any, error: BaseException | None) -> BaseException | None:
