@@ -1,6 +1,6 @@
 """What is wrong or doubtful in a flow: one pure function a diagnostic, and the order they come in."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -21,7 +21,7 @@ from stepflow.flow.model import (
 )
 from stepflow.flow.path import format_path
 from stepflow.flow.read import flow_from_json
-from stepflow.flow.schema import schema_problem
+from stepflow.flow.schema import SchemaError, schema_error
 from stepflow.plan.suggest import did_you_mean
 from stepflow.plan.uses import Use, uses
 from stepflow.plan.variables import VariableInfo, declared
@@ -202,7 +202,7 @@ def _step_findings(use: Use, ref: StepRef, scope: _Scope) -> Found:
 def _variable_findings(use: Use, ref: VariableRef, scope: _Scope) -> Found:
     info = scope.variables.get(str(ref.path[0])) if ref.path else None
     if info is None:
-        yield undefined_variable(use, ref, scope)
+        yield undefined_variable(use, ref, scope.owner(use), scope.variables)
         return
     if info.implied and ref.default is not None:
         yield shadowed_default(use, info, scope)
@@ -263,13 +263,13 @@ def shadowed_default(use: Use, info: VariableInfo, scope: _Scope) -> Diagnostic:
     return diagnostic(1005, message, use.path, place=use.place, remedy=remedy, data=data)
 
 
-def undefined_variable(use: Use, ref: VariableRef, scope: _Scope) -> Diagnostic:
-    data: dict[str, Json] = {"variable": str(ref.path[0]) if ref.path else "", "context": scope.owner(use)}
+def undefined_variable(use: Use, ref: VariableRef, owner: str, known: Iterable[str]) -> Diagnostic:
+    data: dict[str, Json] = {"variable": str(ref.path[0]) if ref.path else "", "context": owner}
     if not ref.path or not isinstance(ref.path[0], str):
         message = f"{format_path(ref.path)} does not begin with a variable's name"
         return diagnostic(2005, message, use.path, place=use.place, remedy="write $variable: name", data=data)
     name = ref.path[0]
-    suggestion = did_you_mean(name, scope.variables)
+    suggestion = did_you_mean(name, known)
     remedy = "declare it under schemas.properties.variables.properties"
     code, without = (2005, " and has no default") if ref.default is None else (2004, "")
     message = f'variable "{name}" is not declared{without}'
@@ -296,18 +296,38 @@ def unreachable_steps(flow: Flow) -> Found:
 
 
 def invalid_schemas(flow: Flow) -> Found:
-    """Schemas that are no JSON Schemas, or refer to what is not there."""
+    """Schemas that are no JSON Schemas, or refer to what is not there: the first fault of each."""
     schemas, at = flow.schemas, ("schemas", "properties")
-    written: list[tuple[Path, Json]] = [(("schemas", "$defs", name), schema) for name, schema in schemas.defs.items()]
+    bad = _bad_definitions(schemas.defs)
+    for name, error in bad.items():
+        yield _schema_violation(("schemas", "$defs", name), error)
+    sound = {name: True if name in bad else schema for name, schema in schemas.defs.items()}
     faces = (("input", schemas.input), ("output", schemas.output), ("variables", schemas.variables))
-    written += [((*at, name), schema) for name, schema in faces if schema is not None]
+    written: list[tuple[Path, Json]] = [((*at, name), schema) for name, schema in faces if schema is not None]
     written += [((*at, "steps", "properties", id), schema) for id, schema in schemas.steps.items()]
     for path, schema in written:
-        error = schema_problem(schema, schemas.defs)
-        if error is not None:
-            yield diagnostic(
-                2002, f"{path_text(path)} is not a usable JSON Schema: {error}", path, data={"error": error}
-            )
+        fault = schema_error(schema, sound)
+        if fault is not None:
+            yield _schema_violation(path, fault)
+
+
+def _bad_definitions(defs: Mapping[str, Json]) -> dict[str, SchemaError]:
+    """The definitions that are at fault themselves, not by one that they refer to."""
+    bad: dict[str, SchemaError] = {}
+    looked_at = -1
+    while looked_at != len(bad):  # a fault found hides those of the definitions that refer to it no longer
+        looked_at = len(bad)
+        sound = {name: True if name in bad else schema for name, schema in defs.items()}
+        for name, schema in defs.items():
+            error = None if name in bad else schema_error(schema, sound)
+            if error is not None and error.path[:1] != ("schemas",):
+                bad[name] = error
+    return bad
+
+
+def _schema_violation(path: Path, error: SchemaError) -> Diagnostic:
+    message = f"{path_text(path)} is not a usable JSON Schema: {error}"
+    return diagnostic(2002, message, path, place=(*path, *error.path), data={"error": str(error)})
 
 
 def bad_subflows(flow: Flow) -> Found:

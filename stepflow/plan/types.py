@@ -21,12 +21,13 @@ from stepflow.flow.model import (
 )
 from stepflow.flow.path import format_path
 from stepflow.flow.schema import schema_document
-from stepflow.plan.checks import OUTPUT, Diagnostic, diagnostic
+from stepflow.plan.checks import OUTPUT, Diagnostic, diagnostic, undefined_variable
 from stepflow.plan.notation import type_text
 from stepflow.plan.projection import Missing, project
 from stepflow.plan.shared_root import KINDS, SharedRoot, all_of, any_of, is_typed, kinds_of_case
 from stepflow.plan.subtype import Answer, Reason, is_subtype
 from stepflow.plan.suggest import did_you_mean
+from stepflow.plan.uses import Use
 from stepflow.plan.variables import VariableInfo, declared
 from stepflow.records import ComponentInfo, Json
 
@@ -51,7 +52,7 @@ class FlowTypes(msgspec.Struct, frozen=True):
 def type_check(flow: Flow, components: FindComponent, *, strict: bool = False) -> tuple[Diagnostic, ...]:
     """Every place where a type does not fit; under `strict` also where that cannot be told.
 
-    A variable that is not declared is reported here as well as by `check`, at the same path.
+    A variable that is not declared is reported here as well as by `check`, by the same diagnostic.
     """
     return flow_types(flow, components, strict=strict).diagnostics
 
@@ -157,22 +158,13 @@ class _Typing:
         if not isinstance(name, str) or self._flow.schemas.variables is None:
             return True
         if name not in self._variables:
-            self.diagnostics.append(self._undefined(name, place))
+            use = Use(ref, place.path, (*place.at, "$variable"), None)
+            self.diagnostics.append(undefined_variable(use, ref, place.owner, self._variables))
             return True
         info, schema = self._variables[name]
         found = self._project(schema, ref.path[1:], place, ("$variable",), f'variable "{name}"', ref.path)
         is_sure = (info.required or info.has_default) and len(ref.path) == 1
         return found if default is None or is_sure else any_of([found, default])
-
-    def _undefined(self, name: str, place: _Place) -> Diagnostic:
-        return diagnostic(
-            2004,
-            f'variable "{name}" is not declared',
-            place.path,
-            place=(*place.at, "$variable"),
-            suggestion=did_you_mean(name, self._variables),
-            data={"variable": name, "context": place.owner},
-        )
 
     def _first_not_null(self, choices: Sequence[Json]) -> Json:
         """The type of the first value that is not null; null only where every choice is known to allow it."""

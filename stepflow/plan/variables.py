@@ -102,7 +102,8 @@ def resolve_variables(flow: Flow, given: Mapping[str, Json], *, validation: str 
     settings = setting_problems(flow, values)
     if settings or (found and validation == "strict"):
         raise InputInvalidError([*found, *settings])
-    return Variables(values, tuple(msgspec.structs.replace(problem, level="warning") for problem in found))
+    doubts = () if validation == "off" else misspelt_variables(flow, given)
+    return Variables(values, (*(msgspec.structs.replace(problem, level="warning") for problem in found), *doubts))
 
 
 def variable_problems(flow: Flow, given: Mapping[str, Json]) -> tuple[Problem, ...]:
@@ -123,6 +124,22 @@ def variable_problems(flow: Flow, given: Mapping[str, Json]) -> tuple[Problem, .
         message = f"{named}: {violation.message} ({violation.rule})"
         problems.append(Problem(message=message, path=format_path(("variables", *violation.path))))
     return tuple(problems)
+
+
+def misspelt_variables(flow: Flow, given: Mapping[str, Json]) -> tuple[Problem, ...]:
+    """Warnings of given variables that the flow does not declare while it declares one of nearly this name."""
+    names = [info.name for info in declared(flow)]
+    absent = [name for name in names if name not in given]
+    return tuple(
+        Problem(
+            message=f'variable "{name}" is not declared',
+            path=format_path(("variables", name)),
+            level="warning",
+            remedy=f'did you mean "{near}"?',
+        )
+        for name in given
+        if name not in names and (near := did_you_mean(name, absent)) is not None
+    )
 
 
 def _missing(info: VariableInfo, given: Mapping[str, Json], flow: Flow) -> Problem:

@@ -5,11 +5,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from stepflow.errors import FlowInvalidError
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json, flow_text
 from stepflow.plan.checks import Diagnostic, check, located
 from stepflow.plan.config_checks import check_config
+from stepflow.plan.infer import infer
+from stepflow.plan.types import type_check
+from stepflow.records import ComponentInfo
 
 NAMED = {"name": "n", "description": "d"}
 
@@ -254,6 +260,20 @@ def test_a_schema_that_is_no_schema_is_an_error() -> None:
     assert all(each.data["error"] for each in found)
 
 
+def test_a_bad_schema_is_placed_where_it_is_bad() -> None:
+    schemas = {
+        "$defs": {"Bad": {"properties": {"x": {"type": 5}}}},
+        "properties": {"input": {"$ref": "#/$defs/Bad"}, "output": {"items": {"minItems": "x", "$ref": "#/$defs/Bad"}}},
+    }
+
+    found = check(flow(schemas=schemas))
+
+    assert [each.place for each in found] == [
+        ("schemas", "$defs", "Bad", "properties", "x", "type"),
+        ("schemas", "properties", "output", "items", "minItems"),
+    ]
+
+
 INNER = {**NAMED, "steps": [step("x", {"$step": "y"})], "output": {"$step": "x"}}
 
 
@@ -455,3 +475,76 @@ def test_a_plugin_that_no_route_names_is_warned_about() -> None:
     (found,) = check_config({"used": {}, "idle": {}}, {"/": [{"plugin": "used"}]})
 
     assert shown(found) == (1202, "warning", "$.plugins.idle", {"plugin": "idle"})
+
+
+JSON: Any = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from(["", "$", "a", "b", "$.a[0]", "/put_blob", "flow"]),
+    lambda part: (
+        st.lists(part, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["a", "b", "$step", "$input", "$variable", "$if", "then", "$coalesce", "default", "$literal"]
+            ),
+            part,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+SCHEMA: Any = st.recursive(
+    st.sampled_from([True, False, {}, {"type": "string"}, {"type": ["integer", "null"]}, {"$ref": "#/$defs/A"}, 5])
+    | st.sampled_from([{"$ref": "#"}, {"type": "nonsense"}, {"enum": ["a", 1]}, {"default": 1}, {"is_secret": True}]),
+    lambda part: (
+        st.fixed_dictionaries({}, optional={"properties": st.dictionaries(st.sampled_from("ab"), part)})
+        | st.fixed_dictionaries({"items": part})
+        | st.fixed_dictionaries({"anyOf": st.lists(part, max_size=2)})
+    ),
+    max_leaves=5,
+)
+DOCUMENTS: Any = st.fixed_dictionaries(
+    {
+        "steps": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "id": st.sampled_from(["a", "b", "c", " "]),
+                    "component": st.sampled_from(["/c", "c", "/put_blob", "/map", "/iterate"]),
+                    "input": JSON
+                    | st.fixed_dictionaries({"data": JSON, "blob_type": st.just("flow")})
+                    | st.fixed_dictionaries({"flow": JSON, "workflow": JSON}),
+                }
+            ),
+            max_size=4,
+        ),
+        "output": JSON,
+    },
+    optional={
+        "schemas": st.fixed_dictionaries(
+            {"properties": st.fixed_dictionaries({}, optional=dict.fromkeys(("input", "output", "variables"), SCHEMA))},
+            optional={"$defs": st.dictionaries(st.just("A"), SCHEMA)},
+        )
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(DOCUMENTS, SCHEMA)
+def test_no_flow_that_can_be_read_breaks_a_check(document: Any, schema: Any) -> None:
+    try:
+        read = flow_from_json(document)
+    except FlowInvalidError:
+        return
+    component = ComponentInfo(id="c", input_schema=schema, output_schema=schema)
+
+    found = [*check(read), *type_check(read, {"/c": component}.get, strict=True)]
+
+    inferred = infer(read, {"/c": component}.get)
+    assert all(each.message and each.path.startswith("$") for each in found)
+    assert len(located(found, read)) == len(found)
+    assert all(found.level == _level(found.code) for found in inferred.diagnostics)
+
+
+def _level(code: int) -> str:
+    return {1: "warning", 2: "error", 3: "fatal"}[code // 1000]

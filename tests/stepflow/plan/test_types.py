@@ -6,7 +6,7 @@ import pytest
 
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json, flow_text
-from stepflow.plan.checks import Diagnostic, located
+from stepflow.plan.checks import Diagnostic, check, located
 from stepflow.plan.notation import type_text
 from stepflow.plan.types import flow_types, type_check
 from stepflow.records import ComponentInfo
@@ -129,14 +129,14 @@ def test_a_property_that_is_not_there_is_an_error(output: Any, property: str, me
     assert meant is None or found.message.endswith(f'did you mean "{meant}"?')
 
 
-def test_an_undeclared_variable_is_reported() -> None:
-    (found,) = findings(flow([], {"$variable": "w", "default": 1}, variables={"properties": {"v": TEXT}}))
+@pytest.mark.parametrize(("default", "code"), [({"default": 1}, 2004), ({}, 2005)])
+def test_an_undeclared_variable_is_reported_as_the_checks_report_it(default: Any, code: int) -> None:
+    checked = flow([], {"$variable": "w", **default}, variables={"properties": {"v": TEXT}})
 
-    assert (found.code, found.path, found.data) == (
-        2004,
-        "$.output",
-        {"variable": "w", "context": "workflow_output"},
-    )
+    (found,) = findings(checked)
+
+    assert (found.code, found.path, found.data) == (code, "$.output", {"variable": "w", "context": "workflow_output"})
+    assert found in check(checked)
 
 
 def test_strict_reports_what_cannot_be_told() -> None:

@@ -101,6 +101,17 @@ def test_variables_that_are_not_declared_may_be_given() -> None:
     assert resolve_variables(Flow(), {"extra": [1]}).values == {"extra": [1]}
 
 
+def test_a_name_close_to_a_declared_one_is_doubted() -> None:
+    flow = flow_with({"limit": {"type": "integer"}, "mode": {"type": "string"}})
+
+    resolved = resolve_variables(flow, {"limt": 5, "other": 1, "mode": "x"})
+
+    assert [str(each) for each in resolved.problems] == [
+        'warning: variable "limt" is not declared ($.variables.limt); did you mean "limit"?'
+    ]
+    assert resolved.values == {"limit": 0, "mode": "x", "limt": 5, "other": 1}
+
+
 def test_strict_refuses_missing_and_misfitting_values_at_once() -> None:
     flow = flow_with(
         {"key": {"type": "string"}, "limits": {"type": "array", "items": {"type": "integer"}}}, required=["key"]
