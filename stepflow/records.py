@@ -44,7 +44,7 @@ COMPONENT_CODES = frozenset({ErrorCode.COMPONENT_FAILED, ErrorCode.RESOURCE_UNAV
 """Failures of the component itself: retried where the step asks for it."""
 
 
-class Succeeded(msgspec.Struct, frozen=True, tag_field="outcome", tag="success"):
+class Succeeded(msgspec.Struct, frozen=True, gc=False, tag_field="outcome", tag="success"):
     """The component answered."""
 
     output: Json
@@ -73,7 +73,7 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Json]:
     return {"outcome": "failed", "error": error}
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step's work, on its way to a plugin."""
 
     run_id: RunId
@@ -148,7 +148,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: Failed | None = None  # why the whole run ended before its items did
 
 
-class ItemResult(msgspec.Struct, frozen=True):
+class ItemResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one input."""
 
     index: int

@@ -101,8 +101,9 @@ class Dispatcher:
         if name in self._open:
             return self._open[name]
         if name not in self._opening:
+            plugin = self.plugin(name)
             self._opening[name] = anyio.Event()
-            self._tasks.start_soon(self._keep_open, name, self.plugin(name), name=f"plugin {name}")
+            self._tasks.start_soon(self._keep_open, name, plugin, name=f"plugin {name}")
         opening = self._opening[name]
         for _ in range(QUICK_ROUNDS):
             if not opening.is_set():

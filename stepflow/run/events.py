@@ -1,7 +1,7 @@
 """The facts of a run, a closed set. A run's state is what its events say, in their order.
 
 On disk an event is a JSON array that begins with its tag; steps are numbered by their place in the flow, and `at` is
-in milliseconds since the run started.
+in milliseconds since the run started. None of them can be part of a cycle, so the collector need not look at them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import msgspec
 from stepflow.records import BlobId, Failed, Json, Outcome, ParentLink, RunId, RunStatus
 
 
-class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run"):
+class RunStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="run"):
     """The first entry of every run. Whatever shapes the execution is here, so that recovery needs nothing else."""
 
     run_id: RunId
@@ -28,39 +28,39 @@ class RunStarted(msgspec.Struct, frozen=True, array_like=True, tag="run"):
     key: str | None = None
 
 
-class ItemsAdmitted(msgspec.Struct, frozen=True, array_like=True, tag="in"):
+class ItemsAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="in"):
     first: int
     inputs: list[Any]
 
 
-class InputsClosed(msgspec.Struct, frozen=True, array_like=True, tag="closed"):
+class InputsClosed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="closed"):
     """No more inputs will come."""
 
     count: int
 
 
-class StepStarted(msgspec.Struct, frozen=True, array_like=True, tag="go"):
+class StepStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="go"):
     item: int
     step: int
     attempt: int
     at: int
 
 
-class StepSucceeded(msgspec.Struct, frozen=True, array_like=True, tag="ok"):
+class StepSucceeded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="ok"):
     item: int
     step: int
     output: Any
     at: int
 
 
-class StepFailed(msgspec.Struct, frozen=True, array_like=True, tag="fail"):
+class StepFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="fail"):
     item: int
     step: int
     error: Failed
     at: int
 
 
-class StepDefaulted(msgspec.Struct, frozen=True, array_like=True, tag="default"):
+class StepDefaulted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="default"):
     """The step failed, and its `useDefault` gives the output in the failure's stead."""
 
     item: int
@@ -70,7 +70,7 @@ class StepDefaulted(msgspec.Struct, frozen=True, array_like=True, tag="default")
     at: int
 
 
-class StepRetried(msgspec.Struct, frozen=True, array_like=True, tag="again"):
+class StepRetried(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="again"):
     """An attempt failed and another follows after the delay that was drawn."""
 
     item: int
@@ -81,7 +81,7 @@ class StepRetried(msgspec.Struct, frozen=True, array_like=True, tag="again"):
     at: int
 
 
-class SubRunLinked(msgspec.Struct, frozen=True, array_like=True, tag="sub"):
+class SubRunLinked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="sub"):
     item: int
     step: int
     run_id: RunId
@@ -89,13 +89,13 @@ class SubRunLinked(msgspec.Struct, frozen=True, array_like=True, tag="sub"):
     at: int
 
 
-class ItemEnded(msgspec.Struct, frozen=True, array_like=True, tag="item"):
+class ItemEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="item"):
     item: int
     outcome: Outcome
     at: int
 
 
-class RunEnded(msgspec.Struct, frozen=True, array_like=True, tag="end"):
+class RunEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="end"):
     """Terminal: nothing follows. Items without a result take `error`."""
 
     status: RunStatus
@@ -110,7 +110,7 @@ class OpenItemSnapshot(msgspec.Struct, frozen=True, array_like=True):
     retries: list[tuple[int, int, int]]  # (step, transport, component)
 
 
-class Checkpointed(msgspec.Struct, frozen=True, array_like=True, tag="state"):
+class Checkpointed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="state"):
     """All that the events before this one amount to, but for the inputs of unfinished items."""
 
     low_water: int  # every item below this one has ended

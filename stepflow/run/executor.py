@@ -112,8 +112,12 @@ class Executor:
             self._record_event.set()
 
     def kick(self, tree: Tree) -> None:
-        """Something may be taken from this tree again."""
+        """Look whether something may be taken from this tree again."""
         if not tree.is_listed and tree.free > 0:
+            if not tree.has_ready and tree.admitting() is None:
+                if not tree.performing:
+                    self._end_if_stuck(tree)
+                return
             tree.is_listed = True
             self._runnable.append(tree)
         if self._runnable:
@@ -121,7 +125,7 @@ class Executor:
 
     def end(self, run: LiveRun, status: RunStatus, error: Failed) -> None:
         """End a run and its sub-runs before their items did. What is already terminal stays as it is."""
-        if run.state.status.is_terminal:
+        if run.state.has_ended:
             return
         for child in list(run.tree.runs.values()):
             if child.record.parent is not None and child.record.parent.run_id == run.id:
@@ -353,26 +357,26 @@ class Executor:
                 timeout_s=policy.timeout_s,
                 deadline=run.started.deadline,
             )
-            outcome = await self._answer(way, task)
+            if task.timeout_s is None:
+                outcome = await way.plugin.perform(task, self.host)
+            else:
+                outcome = await self._perform_in_time(way, task, task.timeout_s)
+        except Exception as error:
+            logger.exception("plugin failed at %s of run %s, item %d", planned.component, run.id, index)
+            outcome = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
         finally:
             runner.run = None
         self._finish(run, index, step, attempt, outcome)
 
-    async def _answer(self, way: Way, task: Task) -> Outcome:
-        try:
-            if task.timeout_s is None:
-                return await way.plugin.perform(task, self.host)
-            with self._clock.timeout(task.timeout_s):
-                return await way.plugin.perform(task, self.host)
-            return Failed(ErrorCode.TIMEOUT, f"no answer within {task.timeout_s:g} s")
-        except Exception as error:
-            logger.exception("plugin failed at %s of run %s, item %d", task.component, task.run_id, task.item)
-            return Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
+    async def _perform_in_time(self, way: Way, task: Task, timeout_s: float) -> Outcome:
+        with self._clock.timeout(timeout_s):
+            return await way.plugin.perform(task, self.host)
+        return Failed(ErrorCode.TIMEOUT, f"no answer within {timeout_s:g} s")
 
     def _finish(self, run: LiveRun, index: int, step: int, attempt: int, outcome: Outcome) -> None:
         """Record what came of an attempt."""
         item = run.state.items.get(index)
-        if item is None or run.state.status.is_terminal:
+        if item is None or run.state.has_ended:
             return
         at = run.elapsed_ms(self._clock.now())
         if isinstance(outcome, Succeeded):

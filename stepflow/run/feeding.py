@@ -85,10 +85,10 @@ class Feeder:
     async def _has_room(self) -> bool:
         """Wait until few inputs are left to begin. False: the run has ended meanwhile."""
         run, state = self._run, self._run.state
-        while state.admitted - state.opened >= FEED_BELOW and not state.status.is_terminal:
+        while state.admitted - state.opened >= FEED_BELOW and not state.has_ended:
             run.hungry = anyio.Event()
             await run.hungry.wait()
-        return not state.status.is_terminal
+        return not state.has_ended
 
     def _admit(self, chunk: Sequence[Json]) -> None:
         run, first = self._run, self._count

@@ -115,7 +115,7 @@ class LiveRun:
             state.opened < state.admitted
             and len(state.items) < (self.tree.limit if self.is_dirty else self.window)
             and (self.gate is None or state.opened < self.gate)
-            and not state.status.is_terminal
+            and not state.has_ended
         )
 
     def apply(self, event: Event) -> None:
@@ -167,7 +167,7 @@ class LiveRun:
         retries, self._retries = self._retries, []
         writes = self._writes(events)
         self._since_checkpoint += len(events)
-        if self._since_checkpoint >= CHECKPOINT_EVERY and not self.state.status.is_terminal:
+        if self._since_checkpoint >= CHECKPOINT_EVERY and not self.state.has_ended:
             writes.append(self._checkpoint())
         return writes, Held(self, events, ready, retries, len(writes), self.state.low_water)
 

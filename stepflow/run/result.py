@@ -25,6 +25,6 @@ def next_item_ended(state: RunState, at: int) -> ItemEnded | None:
 
 def run_ended(state: RunState, at: int) -> RunEnded | None:
     """The end of a run whose items have all ended; None before that."""
-    if not state.is_over or state.status.is_terminal:
+    if not state.is_over or state.has_ended:
         return None
     return RunEnded(RunStatus.FAILED if state.failed else RunStatus.COMPLETED, at)

@@ -66,8 +66,8 @@ class RunState:
         self.plan = plan
         self.variables = variables
         self.status = RunStatus.RUNNING
+        self.has_ended = False
         self.error: Failed | None = None
-        self.position = 0
         self.items: dict[int, OpenItem] = {}
         self.admitted = 0
         self.opened = 0  # the next item to open
@@ -86,11 +86,12 @@ class RunState:
         """Every item has ended, and no more will come."""
         return self.total is not None and self.succeeded + self.failed >= self.total
 
-    def has_ended(self, index: int) -> bool:
+    def is_done(self, index: int) -> bool:
+        """Whether an item has ended."""
         return index < self.low_water or index in self.ended_above
 
     def can_open(self) -> bool:
-        return self.opened < self.admitted and self.status is RunStatus.RUNNING
+        return self.opened < self.admitted and not self.has_ended
 
     def open_next(self) -> OpenItem | None:
         """Begin the next admitted item; None when there is none. Which items are open is no fact of the journal."""
@@ -101,13 +102,12 @@ class RunState:
             given, inputs[index - first] = inputs[index - first], None
             if index - first + 1 == len(inputs):
                 self._backlog.popleft()
-            if not self.has_ended(index):
+            if not self.is_done(index):
                 return self._open(index, given)
         return None
 
     def apply(self, event: Event) -> None:
         """Change as the event says. Events of a step or item that has finished change nothing."""
-        self.position += 1
         _APPLY[type(event)](self, event)
 
     def _open(self, index: int, input: Json) -> OpenItem:
@@ -225,7 +225,7 @@ class RunState:
 
     def _item_ended(self, event: ItemEnded) -> None:
         index = event.item
-        if self.has_ended(index):
+        if self.is_done(index):
             return
         self.items.pop(index, None)
         if type(event.outcome) is Succeeded:
@@ -242,6 +242,7 @@ class RunState:
 
     def _run_ended(self, event: RunEnded) -> None:
         self.status = event.status
+        self.has_ended = True
         self.error = event.error
         self.items.clear()
         self.ready.clear()
