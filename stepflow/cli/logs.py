@@ -3,6 +3,8 @@
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 import msgspec
@@ -73,6 +75,18 @@ def set_up_logs(level: str, other_level: str, format: str, file: str | None) -> 
     root.addHandler(handler)
     root.setLevel(LEVELS[other_level.lower()])
     own.setLevel(LEVELS[level.lower()])
+
+
+@contextmanager
+def muted(name: str) -> Iterator[None]:
+    """Without the warnings of one logger, while a command shows the same ones itself."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _handler(file: str | None) -> logging.Handler:

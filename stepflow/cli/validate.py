@@ -11,9 +11,12 @@ import msgspec
 from stepflow.cli.failure import COULD_NOT_RUN, problem_lines
 from stepflow.cli.findings import config_findings, flow_findings, type_findings
 from stepflow.cli.knowledge import by_path, listed_components
+from stepflow.cli.logs import muted
 from stepflow.cli.opening import chosen_config
 from stepflow.cli.options import engine_options
+from stepflow.cli.reach import unreachable_components
 from stepflow.errors import Problem
+from stepflow.flow.read import read_flow
 
 
 @click.command("validate")
@@ -46,18 +49,30 @@ def command(
         raise click.UsageError("name the flow's file: FLOW or --flow FLOW", ctx)
     if strict and not type_check:
         raise click.UsageError("--strict needs --type-check", ctx)
+    with muted("stepflow.config"):
+        found = _findings(
+            names, config, apps, types="strict" if strict else "gradual" if type_check else "", all=everything
+        )
+    show(found, len(names), as_json=as_json)
+    ctx.exit(COULD_NOT_RUN if _has_errors(found) else 0)
+
+
+def _findings(names: Sequence[str], config: str | None, apps: Sequence[str], *, types: str, all: bool) -> list[Problem]:
     found: list[Problem] = []
     for file in dict.fromkeys(chosen_config(config, name) for name in names):
         found += config_findings(file)
     config_is_sound = not _has_errors(found)
     for name in names:
-        of_flow = flow_findings(name, experimental=everything)
+        of_flow = flow_findings(name, experimental=all)
         found += of_flow
-        if type_check and config_is_sound and not _has_errors(of_flow):
+        if not config_is_sound or _has_errors(of_flow):
+            continue
+        if apps or config:
+            found += unreachable_components(read_flow(name), config, apps)
+        if types:
             listed = anyio.run(listed_components, config, name, apps)
-            found += type_findings(name, by_path(listed), strict=strict)
-    show(found, len(names), as_json=as_json)
-    ctx.exit(COULD_NOT_RUN if _has_errors(found) else 0)
+            found += type_findings(name, by_path(listed), strict=types == "strict")
+    return found
 
 
 def show(found: Sequence[Problem], files: int, *, as_json: bool) -> None:

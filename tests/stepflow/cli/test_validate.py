@@ -96,6 +96,18 @@ def test_a_plugin_that_is_not_installed_is_a_warning_with_the_extra(cli, project
     assert "pip install 'stepflow-engine[grpc]'" in outcome.out
 
 
+def test_a_component_that_nobody_answers_for_is_a_warning(cli, project: Path) -> None:
+    Path("flow.yaml").write_text(Path("flow.yaml").read_text().replace("component: /count", "component: /cuont"))
+
+    blind = cli("validate", "flow.yaml")
+    knowing = cli("validate", "flow.yaml", *APP)
+
+    assert "nothing is wrong" in blind.out
+    assert knowing.code == 0
+    assert 'flow.yaml:9:16: warning: step "count": ' in knowing.out
+    assert "/count" in knowing.lines[0]
+
+
 TYPED = """\
 import stepflow
 from typing import TypedDict
