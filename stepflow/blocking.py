@@ -14,8 +14,8 @@ from stepflow.config import open_engine
 from stepflow.engine import Engine, FlowLike, ListedComponent, SubmitOptions
 from stepflow.errors import EngineClosedError
 from stepflow.records import BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
-from stepflow.run.events import Event
-from stepflow.run.handle import Run
+from stepflow.execution.events import Event
+from stepflow.execution.handle import Run
 
 T = TypeVar("T")
 

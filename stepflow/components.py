@@ -169,9 +169,11 @@ class Components:
         return self._infos
 
     def get(self, id: str) -> Component | None:
+        """The component of this id; None: there is none."""
         return self._by_id.get(id)
 
     def all(self) -> tuple[Component, ...]:
+        """Every component, in the order of registration."""
         return tuple(self._by_id.values())
 
     def _add(self, component: Component) -> None:

@@ -62,6 +62,7 @@ class Context:
 
     @property
     def run_id(self) -> RunId:
+        """The run that the call belongs to."""
         return self._task.run_id
 
     @property
@@ -71,10 +72,12 @@ class Context:
 
     @property
     def flow_id(self) -> BlobId:
+        """The content id of the run's flow."""
         return self._task.flow_id
 
     @property
     def step_id(self) -> str:
+        """The step that is performed, as the flow names it."""
         return self._task.step_id
 
     @property

@@ -41,21 +41,21 @@ from stepflow.records import (
     Succeeded,
 )
 from stepflow.routing.table import parse_routes
-from stepflow.run.dispatch import Dispatcher, PluginSource
-from stepflow.run.events import Event, RunStarted, StepFailed
-from stepflow.run.executor import Executor
-from stepflow.run.feeding import Feeder, whole_inputs
-from stepflow.run.handle import STREAM_WINDOW, Run
-from stepflow.run.host import EngineHost, begin_with
-from stepflow.run.live import LiveRun, Tree
-from stepflow.run.submission import (
+from stepflow.execution.dispatch import Dispatcher, PluginSource
+from stepflow.execution.events import Event, RunStarted, StepFailed
+from stepflow.execution.executor import Executor
+from stepflow.execution.feeding import Feeder, whole_inputs
+from stepflow.execution.handle import STREAM_WINDOW, Run
+from stepflow.execution.host import EngineHost, begin_with
+from stepflow.execution.live import LiveRun, Tree
+from stepflow.execution.submission import (
     Plans,
     Prepared,
     input_checker,
     output_checker,
     prepare,
 )
-from stepflow.run.verdict import RetrySettings
+from stepflow.execution.verdict import RetrySettings
 from stepflow.stores.open import open_store
 
 logger = logging.getLogger("stepflow.engine")
@@ -322,6 +322,7 @@ class Engine:
                 yield event
 
     async def put_blob(self, content: bytes, type: BlobType = BlobType.DATA) -> BlobId:
+        """Keep bytes, so that steps can read them by their content id."""
         return await self._backend().blobs.put(content, type)
 
     async def store_flow(self, flow: FlowLike) -> BlobId:

@@ -238,7 +238,7 @@ class Observer(Protocol):
     """Watches what happens. Called after the event is durable, on the engine's loop; must not block or raise."""
 
     def on_event(self, run_id: RunId, event: object) -> None:
-        """An event of `stepflow.run.events`."""
+        """An event of `stepflow.execution.events`."""
         ...
 
     def on_progress(self, task: Task, progress: Json) -> None: ...

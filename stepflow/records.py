@@ -109,6 +109,8 @@ class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunStatus(StrEnum):
+    """How far a run is. The names are those of the wire protocol; nothing pauses a run yet."""
+
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -118,6 +120,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
+        """Whether nothing follows."""
         return self not in (RunStatus.RUNNING, RunStatus.PAUSED)
 
 
@@ -156,6 +159,7 @@ class ItemResult(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def ok(self) -> bool:
+        """Whether the flow gave an output for this input."""
         return isinstance(self.outcome, Succeeded)
 
     @property
@@ -165,6 +169,7 @@ class ItemResult(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def error(self) -> Failed | None:
+        """Why there is no output; None when there is."""
         return self.outcome if isinstance(self.outcome, Failed) else None
 
 

@@ -25,8 +25,10 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 def flow_options(command: F) -> F:
     """FLOW, or --flow: `chosen_flow` gives the one that was written."""
-    command = click.option("--flow", "flow_option", metavar="FLOW", help="The flow's file, as FLOW.")(command)
-    return click.argument("flow", metavar="FLOW", required=False)(command)
+    command = click.option(
+        "--flow", "flow_option", type=click.Path(), metavar="FLOW", help="The flow's file, as FLOW."
+    )(command)
+    return click.argument("flow", type=click.Path(), metavar="FLOW", required=False)(command)
 
 
 def chosen_flow(flow: str | None, flow_option: str | None) -> str:
@@ -42,6 +44,7 @@ def engine_options(command: F) -> F:
     """--app and --config."""
     command = click.option(
         "--config",
+        type=click.Path(),
         metavar="FILE",
         help="The configuration. Not given: stepflow-config.yml beside the flow, then here; else builtins only.",
     )(command)
@@ -75,10 +78,20 @@ def input_options(command: F) -> F:
             show_default=True,
             help="What the one input is that stdin holds when no input is given.",
         ),
-        click.option("--inputs", metavar="FILE|-", help="Many inputs: JSON Lines, one input a line."),
+        click.option(
+            "--inputs",
+            type=click.Path(allow_dash=True),
+            metavar="FILE|-",
+            help="Many inputs: JSON Lines, one input a line.",
+        ),
         click.option("--input-yaml", metavar="TEXT", help="One input as YAML text."),
         click.option("--input-json", metavar="TEXT", help="One input as JSON text."),
-        click.option("--input", metavar="JSON|FILE|-", help="One input: JSON text, a JSON or YAML file, or stdin."),
+        click.option(
+            "--input",
+            type=click.Path(allow_dash=True),
+            metavar="JSON|FILE|-",
+            help="One input: JSON text, a JSON or YAML file, or stdin.",
+        ),
     ):
         command = option(command)
     return command
@@ -89,7 +102,12 @@ def variable_options(command: F) -> F:
         click.option("--env-variables", is_flag=True, help="Read variables that are not given from the environment."),
         click.option("--variables-yaml", metavar="TEXT", help="Variables as YAML text."),
         click.option("--variables-json", metavar="TEXT", help="Variables as JSON text."),
-        click.option("--variables", metavar="FILE", help="Variables: a JSON or YAML file that holds an object."),
+        click.option(
+            "--variables",
+            type=click.Path(),
+            metavar="FILE",
+            help="Variables: a JSON or YAML file that holds an object.",
+        ),
     ):
         command = option(command)
     return command
@@ -99,7 +117,9 @@ def override_options(command: F) -> F:
     for option in (
         click.option("--overrides-yaml", metavar="TEXT", help="Overrides as YAML text."),
         click.option("--overrides-json", metavar="TEXT", help="Overrides as JSON text."),
-        click.option("--overrides", metavar="FILE", help="Patches of steps for this run: a JSON or YAML file."),
+        click.option(
+            "--overrides", type=click.Path(), metavar="FILE", help="Patches of steps for this run: a JSON or YAML file."
+        ),
     ):
         command = option(command)
     return command

@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.progress import Task as Row
 from rich.text import Text
 
+from stepflow.execution.events import InputsClosed, ItemEnded, RunStarted
 from stepflow.records import Failed, Json, RunId, Task
-from stepflow.run.events import InputsClosed, ItemEnded, RunStarted
 
 
 class Tally:

@@ -40,7 +40,12 @@ from stepflow.plan.checks import check, located
     "--validation", type=click.Choice(("strict", "warn", "off")), help="Whether inputs and variables must fit."
 )
 @click.option("--timeout", callback=duration, metavar="TIME", help="End the run after so many seconds (or 5m, 2h).")
-@click.option("--output", metavar="FILE", help="Write results here; the file gets its name when it is complete.")
+@click.option(
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Write results here; the file gets its name when it is complete.",
+)
 @click.pass_context
 def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
     """Run a flow on one input or on many.

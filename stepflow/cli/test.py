@@ -24,7 +24,7 @@ from stepflow.testing.flowtests import (
 
 
 @click.command("test")
-@click.argument("paths", metavar="[PATH]...", nargs=-1)
+@click.argument("paths", type=click.Path(), metavar="[PATH]...", nargs=-1)
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this case; repeat it for more.")
 @click.option("--update", is_flag=True, help="Write what came of failed and new cases into the flows' files.")
 @click.option("--diff/--no-diff", default=True, help="Show what differs, or the whole outcome.", show_default=True)

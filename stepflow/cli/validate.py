@@ -20,8 +20,8 @@ from stepflow.flow.read import read_flow
 
 
 @click.command("validate")
-@click.argument("flows", metavar="FLOW...", nargs=-1)
-@click.option("--flow", "more", metavar="FLOW", multiple=True, help="A flow's file, as FLOW.")
+@click.argument("flows", type=click.Path(), metavar="FLOW...", nargs=-1)
+@click.option("--flow", "more", type=click.Path(), metavar="FLOW", multiple=True, help="A flow's file, as FLOW.")
 @engine_options
 @click.option("--type-check", is_flag=True, help="Check the types of inputs and outputs too, as far as they are known.")
 @click.option("--strict", is_flag=True, help="With --type-check: what cannot be decided is an error.")

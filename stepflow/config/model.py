@@ -7,7 +7,7 @@ import msgspec
 
 from stepflow.errors import Problem
 from stepflow.records import Json
-from stepflow.run.verdict import RetrySettings
+from stepflow.execution.verdict import RetrySettings
 
 
 class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from stepflow.config.model import BlobSettings, RecoverySettings, StorageSettings, StoreSettings
 from stepflow.config.section import Section
-from stepflow.run.verdict import BackoffPolicy, RetrySettings
+from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 _STORE_TYPES = ("inMemory", "sqlite", "postgres", "filesystem")
 _SCHEMES = ("sqlite:", "postgres://", "postgresql://")

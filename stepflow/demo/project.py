@@ -35,10 +35,9 @@ from components import data, ml, python
 def main() -> None:
     with open("inputs.jsonl", encoding="utf-8") as lines:
         inputs = [json.loads(line) for line in lines]
-    components = {"/data": data, "/python": python, "/ml": ml}
-    results = list(stepflow.run_batch("module.yaml", inputs, components=components))
-    files = [result.output for result in results if result.ok]
-    report = stepflow.run("rank.yaml", {"files": files}, components=components)
+    with stepflow.SyncEngine({"/data": data, "/python": python, "/ml": ml}) as engine:
+        files = [result.output for result in engine.run_batch("module.yaml", inputs) if result.ok]
+        report = engine.run("rank.yaml", {"files": files})
     print(json.dumps(report, indent=2))
 
 

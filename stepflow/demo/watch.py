@@ -8,7 +8,7 @@ import msgspec
 
 from stepflow.protocols import Observer
 from stepflow.records import Failed, RunId, Task
-from stepflow.run.events import (
+from stepflow.execution.events import (
     ItemEnded,
     RunStarted,
     StepDefaulted,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -104,7 +105,7 @@ def resolve_ref(ref: object, document: Json) -> Json:
     if not isinstance(ref, str) or not (ref == "#" or ref.startswith("#/")):
         return None
     found = document
-    for part in ref.split("/")[1:]:
+    for part in unquote(ref).split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
         if isinstance(found, dict) and key in found:
             found = found[key]
@@ -113,6 +114,11 @@ def resolve_ref(ref: object, document: Json) -> Json:
         else:
             return None
     return found
+
+
+def pointer_text(name: str) -> str:
+    """A name as a part of a JSON pointer in a `$ref`."""
+    return quote(name.replace("~", "~0").replace("/", "~1"), safe="~")
 
 
 class SecretMarks:
@@ -266,7 +272,8 @@ def _compile(document: Json) -> Any:
     try:
         return jsonschema_rs.validator_for(document, mask=_VALUE, retriever=_refuse)
     except jsonschema_rs.ValidationError as error:
-        raise SchemaError(_problem_text(error, document), tuple(error.instance_path)) from None
+        path = _reaching(document, tuple(error.instance_path))
+        raise SchemaError(_problem_text(error, document, path), path) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaError(str(error)) from None
 
@@ -275,14 +282,23 @@ def _refuse(uri: str) -> Any:
     raise ValueError(f"schemas are not fetched, so {uri} cannot be referred to")
 
 
-def _problem_text(error: Any, document: Json) -> str:
+def _reaching(document: Json, path: Path) -> Path:
+    """The part of a path that exists: behind a reference the validator counts on from there."""
+    found: Any = document
+    for depth, part in enumerate(path):
+        if not isinstance(found, dict | list) or (isinstance(found, dict) and part not in found):
+            return path[:depth]
+        found = found[part]
+    return path
+
+
+def _problem_text(error: Any, document: Json, path: Path) -> str:
     message = str(error.message)
     if "retrieving it failed" in message:
         uri = re.search(r"'([^']*)'", message)
         return f"it refers to {uri.group(1) if uri else 'another document'}, and schemas are never fetched"
     if message.startswith("Pointer "):
         return f"it refers to #{message.split(chr(39))[1]}, which does not exist"
-    path = tuple(error.instance_path)
     text = message.replace(_VALUE, _shown(_at(document, path)))
     return f"{text} (at {format_path(path)})" if path else text
 

@@ -21,7 +21,7 @@ from stepflow.flow.model import (
 )
 from stepflow.flow.path import format_path
 from stepflow.flow.read import flow_from_json
-from stepflow.flow.schema import SchemaError, schema_error
+from stepflow.flow.schema import SchemaError, pointer_text, schema_error
 from stepflow.plan.suggest import did_you_mean
 from stepflow.plan.uses import Use, uses
 from stepflow.plan.variables import VariableInfo, declared
@@ -298,6 +298,8 @@ def unreachable_steps(flow: Flow) -> Found:
 def invalid_schemas(flow: Flow) -> Found:
     """Schemas that are no JSON Schemas, or refer to what is not there: the first fault of each."""
     schemas, at = flow.schemas, ("schemas", "properties")
+    if _all_usable(schemas):
+        return
     bad = _bad_definitions(schemas.defs)
     for name, error in bad.items():
         yield _schema_violation(("schemas", "$defs", name), error)
@@ -309,6 +311,16 @@ def invalid_schemas(flow: Flow) -> Found:
         fault = schema_error(schema, sound)
         if fault is not None:
             yield _schema_violation(path, fault)
+
+
+def _all_usable(schemas: Schemas) -> bool:
+    """Whether all can be used, asked at once: one by one takes time by the square of the definitions."""
+    faces = (schemas.input, schemas.output, schemas.variables, *schemas.steps.values())
+    written: list[Json] = [{"$ref": f"#/$defs/{pointer_text(name)}"} for name in schemas.defs]
+    written += [schema for schema in faces if schema is not None]
+    if any(isinstance(schema, dict) and "$defs" in schema for schema in faces):
+        return False  # references mean something else in each of them
+    return not written or schema_error({"allOf": written}, schemas.defs) is None
 
 
 def _bad_definitions(defs: Mapping[str, Json]) -> dict[str, SchemaError]:

@@ -13,7 +13,7 @@ from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.protocols import Plugin
 from stepflow.records import Json
 from stepflow.routing.table import RouteTable, parse_routes
-from stepflow.run.verdict import RetrySettings
+from stepflow.execution.verdict import RetrySettings
 
 
 class Application(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from stepflow.engine import FlowLike, SubmitOptions
 from stepflow.records import ItemResult, Json, RunId, RunRecord
-from stepflow.run.events import Event
+from stepflow.execution.events import Event
 from stepflow.testing.engine import HandClock, ScriptedEngine, ScriptedRun
 from stepflow.testing.script import Answer
 

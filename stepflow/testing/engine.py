@@ -12,8 +12,8 @@ import anyio.to_thread
 from stepflow.clock import SystemChance
 from stepflow.engine import Engine, FlowLike, SubmitOptions
 from stepflow.records import ItemResult, Json, RunId, RunRecord, Task
-from stepflow.run.events import Event
-from stepflow.run.handle import Run
+from stepflow.execution.events import Event
+from stepflow.execution.handle import Run
 from stepflow.testing.application import Application, read_application
 from stepflow.testing.clock import TurnedClock
 from stepflow.testing.loop import VirtualLoop

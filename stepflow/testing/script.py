@@ -15,7 +15,7 @@ from stepflow.plugins.normal import NotJsonError, normalise
 from stepflow.protocols import Host
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded, Task
 from stepflow.routing.table import RouteTable
-from stepflow.run.dispatch import Dispatcher, PluginSource
+from stepflow.execution.dispatch import Dispatcher, PluginSource
 
 Answer: TypeAlias = Any
 """What one call is answered with: an output, a `Succeeded` or `Failed`, an exception that the component raises, or a

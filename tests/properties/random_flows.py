@@ -34,29 +34,36 @@ variables = st.dictionaries(st.sampled_from(["given", "other"]), values, max_siz
 
 
 @cache
-def expressions(steps: tuple[str, ...]) -> st.SearchStrategy[Any]:
+def expressions(steps: tuple[str, ...], depth: int = 2) -> st.SearchStrategy[Any]:
     """Expressions over the input, the variables and these steps. Made once: making one takes longer than a run."""
-    leaves = [
+    constants = st.one_of(
         scalars,
         values.map(lambda value: {"$literal": value}),
         paths.map(lambda path: {"$input": path}),
         st.builds(lambda name, path: {"$variable": f"$.{name}{path[1:]}"}, names, paths),
-    ]
-    if steps:
-        reference = st.builds(lambda step, path: {"$step": step, "path": path}, st.sampled_from(steps), paths)
-        leaves += [reference, reference, st.sampled_from(steps).map(lambda step: {"$step": step})]
-    return st.recursive(st.one_of(leaves), _compound, max_leaves=5)
+    )
+    if not steps:
+        leaves = constants
+    else:
+        whole = st.sampled_from(steps).map(lambda step: {"$step": step})
+        part = st.builds(lambda step, path: {"$step": step, "path": path}, st.sampled_from(steps), paths)
+        leaves = st.one_of(whole, whole, part, constants)
+    if depth == 0:
+        return leaves
+    inner = expressions(steps, depth - 1)
+    return st.one_of(leaves, *_compounds(inner))
 
 
-def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
+def _compounds(inner: st.SearchStrategy[Any]) -> list[st.SearchStrategy[Any]]:
+    return [
+        st.lists(inner, min_size=1, max_size=4),
+        st.dictionaries(st.sampled_from(KEYS), inner, min_size=1, max_size=3),
         st.builds(lambda test, then: {"$if": test, "then": then}, inner, inner),
         st.builds(lambda test, then, other: {"$if": test, "then": then, "else": other}, inner, inner, inner),
         st.lists(inner, max_size=3).map(lambda choices: {"$coalesce": choices}),
+        st.builds(lambda first, second: {"$coalesce": [first, second]}, inner, inner),
         st.builds(lambda default: {"$variable": "$.missing", "default": default}, inner),
-    )
+    ]
 
 
 on_errors = st.one_of(
@@ -72,7 +79,7 @@ on_errors = st.one_of(
 def flows(draw: st.DrawFn, max_steps: int = 6) -> dict[str, Any]:
     """A flow that is valid and whose steps refer to earlier ones."""
     steps: list[dict[str, Any]] = []
-    for index in range(draw(st.integers(0, max_steps))):
+    for index in range(max_steps - draw(st.integers(0, max_steps))):
         known = tuple(step["id"] for step in steps)
         step: dict[str, Any] = {"id": f"s{index}", "component": draw(components), "input": draw(expressions(known))}
         if (on_error := draw(on_errors)) is not None:
@@ -80,7 +87,8 @@ def flows(draw: st.DrawFn, max_steps: int = 6) -> dict[str, Any]:
         if draw(chances) == 0:
             step["mustExecute"] = True
         steps.append(step)
-    return {"steps": steps, "output": draw(expressions(tuple(step["id"] for step in steps)))}
+    known = tuple(step["id"] for step in steps)
+    return {"steps": steps, "output": draw(st.lists(expressions(known, 3), max_size=3))}
 
 
 def play(path: str, step: str, input: Any, attempt: int) -> tuple[str, Any]:

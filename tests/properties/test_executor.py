@@ -12,7 +12,7 @@ from random_flows import flows, play, registry, values, variables
 from reference_model import Item
 
 import stepflow
-from stepflow.run.events import Event, StepDefaulted, StepFailed, StepSucceeded
+from stepflow.execution.events import Event, StepDefaulted, StepFailed, StepSucceeded
 from stepflow.testing.clock import TurnedClock, turned_backend
 
 QUICK = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from stepflow.cli.progress import Tally, bar, is_wanted
+from stepflow.execution.events import InputsClosed, ItemEnded, RunStarted
 from stepflow.records import ErrorCode, Failed, Succeeded
-from stepflow.run.events import InputsClosed, ItemEnded, RunStarted
 
 FAILED = Failed(ErrorCode.COMPONENT_FAILED, "no")
 

@@ -8,7 +8,7 @@ import pytest
 from stepflow.config.model import Config, StoreSettings
 from stepflow.config.read import load_config
 from stepflow.errors import ConfigError, Problem
-from stepflow.run.verdict import BackoffPolicy, RetrySettings
+from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 BARE: dict[str, Any] = {"plugins": {"builtin": {"type": "builtin"}}, "routes": {}}
 SECRET = "hunter2-is-long"

@@ -1,6 +1,6 @@
 from stepflow.demo.watch import Pool, Span, Watch, at_work, step_notes
 from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
-from stepflow.run.events import (
+from stepflow.execution.events import (
     ItemEnded,
     RunEnded,
     RunStarted,

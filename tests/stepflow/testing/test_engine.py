@@ -10,7 +10,7 @@ import pytest
 
 import stepflow
 from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
-from stepflow.run.events import StepDefaulted, StepRetried, StepStarted, StepSucceeded
+from stepflow.execution.events import StepDefaulted, StepRetried, StepStarted, StepSucceeded
 from stepflow.testing.application import read_application
 from stepflow.testing.clock import START
 from stepflow.testing.engine import ClockStoppedError, ScriptedEngine

@@ -12,8 +12,8 @@ import msgspec
 from stepflow.plan.model import Plan
 from stepflow.plan.variables import Redactor
 from stepflow.records import ErrorCode, Failed, ItemResult, Json, Lease, RunChange, RunId, RunRecord, Write
-from stepflow.run.dispatch import Way
-from stepflow.run.events import (
+from stepflow.execution.dispatch import Way
+from stepflow.execution.events import (
     Event,
     InputsClosed,
     ItemEnded,
@@ -23,8 +23,8 @@ from stepflow.run.events import (
     StepRetried,
     encode_events,
 )
-from stepflow.run.state import RunState
-from stepflow.run.verdict import Policy
+from stepflow.execution.state import RunState
+from stepflow.execution.verdict import Policy
 
 logger = logging.getLogger("stepflow.run")
 

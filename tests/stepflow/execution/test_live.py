@@ -10,9 +10,9 @@ from stepflow.components import Components, Context
 from stepflow.engine import Engine
 from stepflow.errors import StoreUnavailableError
 from stepflow.records import LeaseLost, RunStatus, Verdict, Write
-from stepflow.run import live
-from stepflow.run.events import Checkpointed, ItemsAdmitted, RunStarted, decode_events
-from stepflow.run.state import RunState
+from stepflow.execution import live
+from stepflow.execution.events import Checkpointed, ItemsAdmitted, RunStarted, decode_events
+from stepflow.execution.state import RunState
 from stepflow.stores.memory import MemoryBackend
 
 pytestmark = pytest.mark.anyio

@@ -2,8 +2,8 @@
 
 from stepflow.plan.model import EvaluationFailedError
 from stepflow.records import Outcome, RunStatus, Succeeded
-from stepflow.run.events import ItemEnded, RunEnded
-from stepflow.run.state import OpenItem, RunState
+from stepflow.execution.events import ItemEnded, RunEnded
+from stepflow.execution.state import OpenItem, RunState
 
 
 def item_outcome(state: RunState, item: OpenItem) -> Outcome:

@@ -8,7 +8,7 @@ import msgspec
 
 from stepflow.plan.model import PENDING, Plan, StaticNeeds
 from stepflow.records import TRANSPORT_CODES, Failed, Json, RunStatus, Succeeded
-from stepflow.run.events import (
+from stepflow.execution.events import (
     Checkpointed,
     Event,
     InputsClosed,

@@ -23,11 +23,11 @@ from stepflow.records import (
     RunStatus,
     Task,
 )
-from stepflow.run.events import InputsClosed, ItemsAdmitted, RunStarted, SubRunLinked
-from stepflow.run.executor import Executor
-from stepflow.run.live import LiveRun
-from stepflow.run.submission import Plans, Prepared, chunks, passed_down, prepare
-from stepflow.run.verdict import RetrySettings
+from stepflow.execution.events import InputsClosed, ItemsAdmitted, RunStarted, SubRunLinked
+from stepflow.execution.executor import Executor
+from stepflow.execution.live import LiveRun
+from stepflow.execution.submission import Plans, Prepared, chunks, passed_down, prepare
+from stepflow.execution.verdict import RetrySettings
 
 DEEPEST = 200
 """Levels of sub-runs below a root run. A flow that starts itself without end is stopped here."""

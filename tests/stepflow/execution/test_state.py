@@ -7,7 +7,8 @@ from stepflow.errors import ComponentError
 from stepflow.flow.read import flow_from_json
 from stepflow.plan.compile import build_plan
 from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
-from stepflow.run.events import (
+from stepflow.execution import live
+from stepflow.execution.events import (
     Checkpointed,
     Event,
     InputsClosed,
@@ -21,7 +22,7 @@ from stepflow.run.events import (
     decode_events,
     encode_events,
 )
-from stepflow.run.state import RunState
+from stepflow.execution.state import RunState
 
 DIAMOND = {
     "steps": [
@@ -166,7 +167,7 @@ async def test_a_replay_comes_to_the_live_state_after_every_event(
             super().apply(event)
             lived.append(encode_events([self.snapshot()]))
 
-    monkeypatch.setattr("stepflow.run.live.RunState", Watched)
+    monkeypatch.setattr(live, "RunState", Watched)
     flow = {
         **DIAMOND,
         "steps": [{**step, "onError": {"action": "retry", "maxRetries": 1}} for step in DIAMOND["steps"]],

@@ -13,8 +13,8 @@ from stepflow.flow.read import flow_from_json
 from stepflow.plan.compile import build_plan
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.records import ErrorCode, Failed, RunStatus
-from stepflow.run.events import ItemEnded, RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
-from stepflow.run.verdict import BackoffPolicy, RetrySettings
+from stepflow.execution.events import ItemEnded, RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
+from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 pytestmark = pytest.mark.anyio
 

@@ -17,12 +17,12 @@ from stepflow.errors import StoreUnavailableError
 from stepflow.plan.model import EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
 from stepflow.records import Committed, ErrorCode, Failed, LeaseLost, Outcome, RunStatus, Succeeded, Task, Write
-from stepflow.run.dispatch import Dispatcher, Way
-from stepflow.run.events import RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
-from stepflow.run.live import Held, LiveRun, Tree
-from stepflow.run.result import next_item_ended, run_ended
-from stepflow.run.state import OpenItem
-from stepflow.run.verdict import TakeDefault, TryAgain, judge
+from stepflow.execution.dispatch import Dispatcher, Way
+from stepflow.execution.events import RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
+from stepflow.execution.live import Held, LiveRun, Tree
+from stepflow.execution.result import next_item_ended, run_ended
+from stepflow.execution.state import OpenItem
+from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 
 logger = logging.getLogger("stepflow.run")
 

@@ -6,9 +6,9 @@ from contextlib import aclosing
 from stepflow.errors import RunNotFoundError
 from stepflow.protocols import Backend
 from stepflow.records import BlobId, ErrorCode, Failed, ItemResult, RunId, RunRecord, RunStatus
-from stepflow.run.events import Event, decode_events
-from stepflow.run.executor import Executor
-from stepflow.run.live import LiveRun
+from stepflow.execution.events import Event, decode_events
+from stepflow.execution.executor import Executor
+from stepflow.execution.live import LiveRun
 
 FETCHED = 256
 """Most results that are read at once."""

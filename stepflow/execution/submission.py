@@ -14,7 +14,7 @@ from stepflow.plan.model import Plan
 from stepflow.plan.overrides import apply_overrides
 from stepflow.plan.variables import Redactor, Variables, declared, resolve_variables
 from stepflow.records import Json
-from stepflow.run.verdict import Policy, RetrySettings, policy_of
+from stepflow.execution.verdict import Policy, RetrySettings, policy_of
 
 KEPT_PLANS = 256
 SHOWN_PROBLEMS = 20

@@ -12,10 +12,10 @@ from stepflow.errors import InputInvalidError, Problem
 from stepflow.flow.schema import SchemaValidator
 from stepflow.protocols import Clock
 from stepflow.records import ErrorCode, Failed, Json, RunStatus
-from stepflow.run.events import InputsClosed, ItemEnded, ItemsAdmitted
-from stepflow.run.executor import FEED_BELOW, Executor
-from stepflow.run.live import LiveRun
-from stepflow.run.submission import input_problem, input_problems
+from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted
+from stepflow.execution.executor import FEED_BELOW, Executor
+from stepflow.execution.live import LiveRun
+from stepflow.execution.submission import input_problem, input_problems
 
 logger = logging.getLogger("stepflow.run")
 
