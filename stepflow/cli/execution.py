@@ -113,6 +113,8 @@ class Execution:
             rate = f", {self._written / seconds:,.0f}/s" if seconds > 0 else ""
             done = f"{self._written - self._failed:,} succeeded, {self._failed:,} failed"
             say(f"{self._written:,} {_items(self._written)} in {seconds:.1f} s{rate}: {done}")
+        if self._results.path is not None:
+            say(f"results: {self._results.path}")
         say(f"done{self._not_kept()}" if self._not_kept() else f"stored: run {self._tally.run_id}")
         return ITEM_FAILED if self._failed else 0
 

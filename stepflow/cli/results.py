@@ -18,6 +18,11 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Results(Protocol):
+    @property
+    def path(self) -> Path | None:
+        """The file, or None for stdout."""
+        ...
+
     def write(self, outcome: Outcome) -> None: ...
 
     def complete(self) -> None:
@@ -27,6 +32,8 @@ class Results(Protocol):
 
 class Lines:
     """JSON Lines into a stream, each one flushed."""
+
+    path = None
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -43,7 +50,7 @@ class FileResults:
     """Grows as FILE.part and is renamed to FILE when it is complete."""
 
     def __init__(self, path: Path, stream: BinaryIO, *, yaml: bool) -> None:
-        self._path = path
+        self.path = path
         self._stream = stream
         self._yaml = yaml
         self.is_complete = False
@@ -54,7 +61,7 @@ class FileResults:
 
     def complete(self) -> None:
         self._stream.flush()
-        os.replace(part_of(self._path), self._path)
+        os.replace(part_of(self.path), self.path)
         self.is_complete = True
 
 
@@ -74,6 +81,8 @@ def open_results(output: str | None, *, batch: bool) -> Iterator[Results]:
             yield Lines(stdout)
             return
         path = Path(output)
+        if path.is_dir():
+            raise CommandError(f"the results cannot be written to {path}: it is a directory")
         yaml = not batch and _is_yaml(path)
         try:
             stream = part_of(path).open("wb")

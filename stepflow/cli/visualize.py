@@ -26,7 +26,11 @@ STDOUT = "-"
 @click.command("visualize")
 @flow_options
 @click.option(
-    "-o", "--output", metavar="FILE|-", help="Where to draw. Not given: beside the flow; text goes to stdout."
+    "-o",
+    "--output",
+    type=click.Path(allow_dash=True),
+    metavar="FILE|-",
+    help="Where to draw. Not given: beside the flow; text goes to stdout.",
 )
 @click.option(
     "--format",
