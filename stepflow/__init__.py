@@ -3,9 +3,7 @@
 The names below load on first use (PEP 562), so that `import stepflow` stays inert and light.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,10 +25,10 @@ if TYPE_CHECKING:
         StepflowError,
         StoreError,
     )
+    from stepflow.execution.handle import Run
     from stepflow.flow.model import Flow
     from stepflow.flow.read import flow_text, read_flow
     from stepflow.records import ErrorCode, Failed, ItemResult, Json, RunRecord, RunStatus, Succeeded
-    from stepflow.execution.handle import Run
 
 __version__ = "0.1.0"
 
@@ -116,12 +114,3 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Root(ModuleType):
-    def __setattr__(self, name: str, value: object) -> None:
-        if name != "run" or not isinstance(value, ModuleType):  # the import of a subpackage binds its name here
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Root  # `stepflow.run` is the function, whatever was imported before
