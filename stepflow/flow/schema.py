@@ -284,12 +284,13 @@ def _refuse(uri: str) -> Any:
 
 def _reaching(document: Json, path: Path) -> Path:
     """The part of a path that exists: behind a reference the validator counts on from there."""
-    found: Any = document
-    for depth, part in enumerate(path):
-        if not isinstance(found, dict | list) or (isinstance(found, dict) and part not in found):
-            return path[:depth]
-        found = found[part]
-    return path
+    for depth in range(len(path), 0, -1):
+        try:
+            _at(document, path[:depth])
+        except (LookupError, TypeError):
+            continue
+        return path[:depth]
+    return ()
 
 
 def _problem_text(error: Any, document: Json, path: Path) -> str:

@@ -16,6 +16,7 @@ from stepflow.flow.model import (
     ObjectOf,
     Origin,
     Path,
+    Schemas,
     StepRef,
     VariableRef,
 )
