@@ -10,11 +10,13 @@ import anyio.from_thread
 import msgspec
 
 from stepflow.errors import BlobNotFoundError, ComponentError
+from stepflow.flow.identity import flow_to_json
+from stepflow.flow.model import Flow
 from stepflow.protocols import Host, SubRun
 from stepflow.records import BlobId, BlobType, ErrorCode, ItemResult, Json, RunId, Succeeded, Task
 
-SubFlow: TypeAlias = BlobId | Mapping[str, Any]
-"""A flow that a component runs: the id of a stored one, or a document."""
+SubFlow: TypeAlias = BlobId | Mapping[str, Any] | Flow
+"""A flow that a component runs: the id of a stored one, a document, or one that was read before."""
 
 T = TypeVar("T")
 
@@ -163,7 +165,7 @@ class Context:
         sub-run instead of starting another.
 
         Args:
-            flow: the id of a stored flow, or a document.
+            flow: the id of a stored flow, a document, or a flow that was read before.
             variables: what is not given here is passed down from the run around it.
 
         Raises:
@@ -177,7 +179,7 @@ class Context:
         async with self._call.released():
             sub_run = await self._host.run_flow(
                 self._task,
-                flow,
+                flow_to_json(flow) if isinstance(flow, Flow) else flow,
                 given,
                 key=key,
                 variables=values,

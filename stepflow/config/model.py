@@ -64,6 +64,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     source: str | None = None  # the file; None: a mapping, or the built-in default
     working_directory: Path
+    has_working_directory: bool = False  # it was written, not taken from where the file stands
     plugins: Mapping[str, PluginSettings]
     routes: Mapping[str, Json]
     storage: StorageSettings = StorageSettings()

@@ -84,13 +84,25 @@ class _Factory:
         settings, directory = self._settings, self._config.working_directory
         match settings.type:
             case "builtin":
-                return BuiltinPlugin(load_roots=(directory,), openai=OpenAISettings.from_environment(self._environ))
+                openai = OpenAISettings.from_environment(self._environ)
+                return BuiltinPlugin(load_roots=_load_roots(settings, self._config), openai=openai)
             case "python":
                 return _functions(settings, directory)
             case "mock":
                 return MockPlugin(_components(settings))
             case _:
                 return _installed(settings, self._config)
+
+
+def _load_roots(settings: PluginSettings, config: Config) -> tuple[Path, ...]:
+    """Where `load_file` may read: below `loadRoots`, else below a `workingDirectory` that was written.
+
+    The directory that a configuration merely happens to stand in is not given away: its secrets stand there too.
+    """
+    written = settings.options.get("loadRoots")
+    if isinstance(written, list):
+        return tuple(config.working_directory / str(root) for root in written)
+    return (config.working_directory,) if config.has_working_directory else ()
 
 
 def _functions(settings: PluginSettings, directory: Path) -> Plugin:

@@ -51,7 +51,7 @@ def _read_plugin(name: str, plugins: Section, installed: tuple[str, ...]) -> Plu
 
 
 def _check_builtin(section: Section) -> None:
-    """It has no keys."""
+    section.texts("loadRoots")
 
 
 def _check_mock(section: Section) -> None:

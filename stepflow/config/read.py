@@ -81,6 +81,7 @@ def _read(root: Section, base: FilePath, source: str | None) -> Config:
     config = Config(
         source=source,
         working_directory=base / (directory or ""),
+        has_working_directory=bool(directory),
         plugins=declared,
         routes=routes.without(),
         storage=read_storage(root.section("storageConfig")),

@@ -13,6 +13,7 @@ _DECODER = msgspec.json.Decoder()
 _BLANK = re.compile(r"[ \t\n\r]*")
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*"')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_LONG = re.compile(r"[0-9]{19}")  # an integer of so many digits may not fit in 64 bits
 _WORD = re.compile(r"[A-Za-z]+")
 _WORDS: dict[str, Json] = {"null": None, "true": True, "false": False}
 
@@ -27,8 +28,8 @@ def decode_json(text: str) -> Json:
         value: Json = _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Unreadable(Fault(0, str(error))) from None
-    if _too_deep(value) or _repeats(text):
-        raise Unreadable(Fault(0, "nested too deeply, or a key is repeated"))
+    if _LONG.search(text) or _too_deep(value) or _repeats(text):
+        raise Unreadable(Fault(0, "perhaps an integer is too large, the nesting too deep or a key repeated"))
     return value
 
 

@@ -79,7 +79,7 @@ on_errors = st.one_of(
 def flows(draw: st.DrawFn, max_steps: int = 6) -> dict[str, Any]:
     """A flow that is valid and whose steps refer to earlier ones."""
     steps: list[dict[str, Any]] = []
-    for index in range(max_steps - draw(st.integers(0, max_steps))):
+    for index in range(draw(st.integers(1, max_steps))):
         known = tuple(step["id"] for step in steps)
         step: dict[str, Any] = {"id": f"s{index}", "component": draw(components), "input": draw(expressions(known))}
         if (on_error := draw(on_errors)) is not None:
@@ -88,7 +88,7 @@ def flows(draw: st.DrawFn, max_steps: int = 6) -> dict[str, Any]:
             step["mustExecute"] = True
         steps.append(step)
     known = tuple(step["id"] for step in steps)
-    return {"steps": steps, "output": draw(st.lists(expressions(known, 3), max_size=3))}
+    return {"steps": steps, "output": draw(st.lists(expressions(known, 3), min_size=1, max_size=4))}
 
 
 def play(path: str, step: str, input: Any, attempt: int) -> tuple[str, Any]:

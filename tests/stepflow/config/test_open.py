@@ -160,21 +160,36 @@ def test_a_registry_at_a_configured_route_is_refused_naming_both() -> None:
 
 
 @pytest.mark.anyio
-async def test_files_are_loaded_from_below_the_working_directory_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "allowance",
+    ["workingDirectory: inner\nplugins: {b: {type: builtin}}", "plugins: {b: {type: builtin, loadRoots: [inner]}}"],
+)
+async def test_files_are_loaded_only_from_below_what_the_configuration_names(tmp_path: Path, allowance: str) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "data.json").write_text('{"n": 1}')
-    (tmp_path / "outer.json").write_text("{}")
-    (tmp_path / "inner" / "config.yml").write_text("plugins: {b: {type: builtin}}\nroutes: {'/b': [{plugin: b}]}\n")
-    flow: dict[str, Json] = {
+    (tmp_path / "config.yml").write_text(f"{allowance}\nroutes: {{'/b': [{{plugin: b}}]}}\n")
+
+    async with open_engine(tmp_path / "config.yml") as engine:
+        assert await engine.run(_loading(), str(tmp_path / "inner" / "data.json")) == {"n": 1}
+        with pytest.raises(RunFailedError, match="INVALID_INPUT"):
+            await engine.run(_loading(), str(tmp_path / "config.yml"))
+
+
+@pytest.mark.anyio
+async def test_the_directory_that_a_configuration_stands_in_is_not_given_away(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("plugins: {b: {type: builtin}}\nroutes: {'/b': [{plugin: b}]}\n")
+
+    async with open_engine(tmp_path / "config.yml") as engine:
+        with pytest.raises(RunFailedError, match="INVALID_INPUT"):
+            await engine.run(_loading(), "config.yml")
+
+
+def _loading() -> dict[str, Json]:
+    return {
         "name": "f",
         "steps": [{"id": "load", "component": "/b/load_file", "input": {"path": {"$input": ""}}}],
         "output": {"$step": "load", "path": "data"},
     }
-
-    async with open_engine(tmp_path / "inner" / "config.yml") as engine:
-        assert await engine.run(flow, "data.json") == {"n": 1}
-        with pytest.raises(RunFailedError, match="INVALID_INPUT"):
-            await engine.run(flow, "../outer.json")
 
 
 @pytest.mark.anyio
