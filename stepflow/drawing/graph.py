@@ -146,7 +146,11 @@ def _step_node(index: int, step: Step, note: str) -> Node:
 
 
 def _server(component: str) -> str:
-    return component.split("/")[1] if component.startswith("/") else BUILTIN
+    """The first segment of a path that has more than one: below it, components belong together."""
+    if not component.startswith("/"):
+        return BUILTIN
+    first, below, _ = component[1:].partition("/")
+    return first if below else "/"
 
 
 def _place(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from zlib import crc32
 
 import msgspec
 
@@ -14,17 +15,18 @@ PALE_INK = "#475569"
 LINE = "#94a3b8"
 PAPER = "#ffffff"
 
+_PLAIN = ("#dbeafe", "#3b82f6")
 _PALETTE = (  # fill and border of one server each
-    ("#dbeafe", "#3b82f6"),
+    ("#e0f2fe", "#0891c7"),
+    ("#ecfccb", "#6aa313"),
+    ("#fae8ff", "#c03ad4"),
+    _PLAIN,
     ("#dcfce7", "#22a155"),
     ("#fef3c7", "#d99a06"),
     ("#fce7f3", "#db4a94"),
     ("#ede9fe", "#8b5cf6"),
     ("#ccfbf1", "#0f9f90"),
     ("#ffedd5", "#ea7317"),
-    ("#e0f2fe", "#0891c7"),
-    ("#ecfccb", "#6aa313"),
-    ("#fae8ff", "#c03ad4"),
 )
 _KINDS = {
     "input": ("#e2e8f0", "#64748b"),
@@ -157,8 +159,13 @@ def _sizes(graph: Graph, layers: Layers, texts: Mapping[str, Sequence[Text]]) ->
 
 
 def _colours(graph: Graph) -> dict[str, tuple[str, str]]:
-    servers = dict.fromkeys(node.server for node in graph.nodes if node.server)
-    return {server: _PALETTE[index % len(_PALETTE)] for index, server in enumerate(servers)}
+    """By name, so that a server has the same colour in other flows, unless another one of this flow has it."""
+    colours: dict[str, tuple[str, str]] = {}
+    for server in dict.fromkeys(node.server for node in graph.nodes if node.server):
+        first = crc32(server.encode(errors="replace"))
+        wanted = [_PALETTE[(first + step) % len(_PALETTE)] for step in range(len(_PALETTE))]
+        colours[server] = next((colour for colour in wanted if colour not in colours.values()), wanted[0])
+    return colours
 
 
 def fills(graph: Graph, *, servers: bool = True) -> dict[str, str]:
@@ -168,7 +175,7 @@ def fills(graph: Graph, *, servers: bool = True) -> dict[str, str]:
 
 
 def _paint(node: Node, colours: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
-    return colours.get(node.server) or _KINDS.get(node.kind, _PALETTE[0])
+    return colours.get(node.server) or _KINDS.get(node.kind, _PLAIN)
 
 
 def _node(
@@ -251,6 +258,8 @@ def _ports(layers: Layers, layout: Layout) -> dict[tuple[Vertex, Vertex], Point]
 
 
 def _legend(colours: Mapping[str, tuple[str, str]], layout: Layout) -> Iterator[Shape]:
+    if len(colours) < 2:
+        return
     x, y = 24.0, layout.height + _LEGEND / 2 - 8
     for server, (fill, stroke) in colours.items():
         text = shortened(server, 24)

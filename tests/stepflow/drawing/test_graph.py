@@ -48,3 +48,11 @@ def test_a_reference_to_a_missing_step_gets_a_node() -> None:
     graph = graph_of(Flow(output=ObjectOf((("a", StepRef("nobody")), ("b", StepRef("nobody", ("x",)))))))
 
     assert [node.label for node in graph.nodes if node.kind == "missing"] == ["nobody"]
+
+
+def test_a_component_below_no_other_path_belongs_to_the_root() -> None:
+    paths = ("/ml/embed", "/count", "eval")
+
+    graph = graph_of(Flow(steps=tuple(Step(id=path, component=path) for path in paths)))
+
+    assert [node.server for node in graph.nodes if node.kind == "step"] == ["ml", "/", "builtin"]

@@ -60,3 +60,15 @@ def test_references_in_a_ring_can_be_drawn() -> None:
     )
 
     assert texts(draw_svg(Flow(steps=ring)))[:3] == ["input", "a", "/x/y"]
+
+
+def test_a_server_has_the_same_colour_in_another_flow() -> None:
+    alone = Flow(steps=(Step(id="slow", component="/ml/analyse"), Step(id="quick", component="/py/score")))
+
+    for server in ("/ml/analyse", "/py/score"):
+        assert box_before(draw_svg(FLOW), server) == box_before(draw_svg(alone), server)
+
+
+def box_before(svg: str, text: str) -> str:
+    boxes = svg[: svg.index(f">{text}<")].split("<rect ")
+    return boxes[-1].split('fill="')[1].split('"')[0]
