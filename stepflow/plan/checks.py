@@ -56,6 +56,7 @@ _KINDS = {
     3003: "undefinedStepReference",
 }
 _LEVELS = {1: "warning", 2: "error", 3: "fatal"}
+_INNER_FLOWS = (("map", "workflow"), ("iterate", "flow"), ("put_blob", "data"))
 _EXPERIMENTAL = frozenset({1003})
 
 
@@ -225,8 +226,17 @@ def undefined_reference(use: Use, ref: StepRef, scope: _Scope) -> Diagnostic:
     else:
         message = f'step "{ref.step}" is not defined'
         suggestion = did_you_mean(ref.step, [step.id for step in scope.flow.steps[: scope.before(use)]])
+        if _is_in_unquoted_flow(use, scope.flow):
+            suggestion, remedy = None, "wrap the inner flow in $literal: its references are read as this flow's"
     data: dict[str, Json] = {"from_step": owner, "referenced_step": ref.step}
     return diagnostic(3003, message, use.path, place=use.place, suggestion=suggestion, remedy=remedy, data=data)
+
+
+def _is_in_unquoted_flow(use: Use, flow: Flow) -> bool:
+    """Whether the reference stands in a flow that was written into an input without quoting it."""
+    if use.step is None or len(use.path) < 5:
+        return False
+    return (flow.steps[use.step].component.rsplit("/", 1)[-1], use.path[3]) in _INNER_FLOWS
 
 
 def unvalidated_access(use: Use, scope: _Scope) -> Found:

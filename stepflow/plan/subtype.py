@@ -35,6 +35,7 @@ _OPAQUE_OF_KIND: dict[str, tuple[str, ...]] = {
     "object": ("dependentRequired", "dependentSchemas", "dependencies", "propertyNames", "unevaluatedProperties"),
     "array": ("contains", "unevaluatedItems"),
 }
+_FIELDS = ("properties", "patternProperties", "additionalProperties", "required")
 _LOWER = {"minLength": "string", "minItems": "array", "minProperties": "object"}
 _UPPER = {"maxLength": "string", "maxItems": "array", "maxProperties": "object"}
 
@@ -203,6 +204,13 @@ class _Relation:
         return cases is not None and all(kind not in kinds_of_case(case) for case in cases)
 
     def _fields(self, case: Case, part: Part, at: Path) -> list[Answer]:
+        answers = self._named_fields(case, part, at)
+        says_nothing = not any(key in each for each in case for key in _FIELDS)
+        if says_nothing and any(answer.holds is None for answer in answers):
+            return [unknown(at, "nothing is known of the object's properties")]
+        return answers
+
+    def _named_fields(self, case: Case, part: Part, at: Path) -> list[Answer]:
         names, sure = declared_fields(case), required_fields(case)
         answers = [_required(case, name, at) for name in part.get("required") or () if name not in sure]
         properties, patterns = part.get("properties") or {}, part.get("patternProperties") or {}

@@ -34,6 +34,7 @@ from stepflow.records import ComponentInfo, Json
 FindComponent: TypeAlias = Callable[[str], ComponentInfo | None]
 """What is known of the component at a path; None: nothing."""
 
+_SHOWN = 3  # reasons in a message
 _NULL: Json = {"type": "null"}
 _NOT_NULL: Json = {"type": [kind for kind in (*KINDS, "number") if kind not in ("null", "fraction")]}
 
@@ -221,7 +222,7 @@ class _Typing:
             texts = type_text(wanted, self.root), type_text(given, self.root)
             self.diagnostics += [_mismatch(reason, texts, expression, place, what) for reason in answer.reasons]
         elif answer.holds is None and strict:
-            self.diagnostics.append(_indeterminate(answer, place, what))
+            self.diagnostics.append(_indeterminate(answer, expression, place, what))
 
 
 def _mismatch(reason: Reason, texts: tuple[str, str], expression: Expression, place: _Place, what: str) -> Diagnostic:
@@ -232,10 +233,13 @@ def _mismatch(reason: Reason, texts: tuple[str, str], expression: Expression, pl
     return diagnostic(2100, f"{what}: {detail}", path, data=data, remedy=f"expected: {texts[0]}")
 
 
-def _indeterminate(answer: Answer, place: _Place, what: str) -> Diagnostic:
-    reason = "; ".join(_detail(each) for each in answer.reasons)
-    message = f"it cannot be told whether {what.replace('does not fit', 'fits')}: {reason}"
-    return diagnostic(1101, message, place.path, data={"step_id": place.owner, "reason": reason})
+def _indeterminate(answer: Answer, expression: Expression, place: _Place, what: str) -> Diagnostic:
+    details = [_detail(each) for each in answer.reasons]
+    shown = "; ".join(details[:_SHOWN]) + (f" and {len(details) - _SHOWN} more" if len(details) > _SHOWN else "")
+    message = f"it cannot be told whether {what.replace('does not fit', 'fits')}: {shown}"
+    below = _descend(expression, answer.reasons[0].path) if len(answer.reasons) == 1 else ()
+    data: dict[str, Json] = {"step_id": place.owner, "reason": "; ".join(details)}
+    return diagnostic(1101, message, (*place.path, *below), data=data)
 
 
 def _detail(reason: Reason) -> str:

@@ -12,7 +12,6 @@ from stepflow.errors import FlowInvalidError
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json, flow_text
 from stepflow.plan.checks import Diagnostic, check, located
-from stepflow.plan.config_checks import check_config
 from stepflow.plan.infer import infer
 from stepflow.plan.types import type_check
 from stepflow.records import ComponentInfo
@@ -314,6 +313,18 @@ def test_other_data_is_not_taken_for_a_flow(component: str, input: Any) -> None:
     assert check(flow([step("outer", input, component)], {"$step": "outer"})) == ()
 
 
+def test_an_inner_flow_that_is_not_quoted_is_told_to_be() -> None:
+    found = check(flow([step("outer", {"workflow": INNER, "items": []}, "/builtin/map")], {"$step": "outer"}))
+
+    assert [(each.code, each.path) for each in found] == [
+        (3003, "$.steps[0].input.workflow.steps[0].input"),
+        (3003, "$.steps[0].input.workflow.output"),
+    ]
+    assert {each.remedy for each in found} == {
+        "wrap the inner flow in $literal: its references are read as this flow's"
+    }
+
+
 @pytest.mark.parametrize("data", [{"steps": 5}, "text", []])
 def test_a_flow_literal_that_cannot_be_read_is_an_error(data: Any) -> None:
     input = {"data": {"$literal": data}, "blob_type": "flow"}
@@ -446,35 +457,6 @@ def test_checking_the_same_flow_twice_gives_the_same_findings() -> None:
     misspelt = flow_text(MISSPELT)
 
     assert msgspec.json.encode(check(misspelt)) == msgspec.json.encode(check(misspelt))
-
-
-def test_a_config_without_anything_is_warned_about() -> None:
-    assert [shown(each) for each in check_config({}, {})] == [
-        (1200, "warning", "$.plugins", {}),
-        (1201, "warning", "$.routes", {}),
-    ]
-
-
-def test_a_route_to_an_unknown_plugin_is_an_error() -> None:
-    plugins = {"builtin": {"type": "builtin"}}
-    routes: dict[str, Any] = {"/b": [{"plugin": "builtin"}, {"plugin": "biultin"}], "/v1.0": {"plugin": "gone"}}
-
-    first, second = check_config(plugins, routes)
-
-    assert shown(first) == (
-        2200,
-        "error",
-        "$.routes./b[1].plugin",
-        {"route_path": "/b", "rule_index": 1, "plugin": "biultin"},
-    )
-    assert first.message.endswith('did you mean "builtin"?')
-    assert second.path == '$.routes["/v1.0"].plugin'
-
-
-def test_a_plugin_that_no_route_names_is_warned_about() -> None:
-    (found,) = check_config({"used": {}, "idle": {}}, {"/": [{"plugin": "used"}]})
-
-    assert shown(found) == (1202, "warning", "$.plugins.idle", {"plugin": "idle"})
 
 
 JSON: Any = st.recursive(

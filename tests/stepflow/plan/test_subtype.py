@@ -134,6 +134,15 @@ def test_a_no_says_where_and_why() -> None:
     ]
 
 
+def test_an_object_of_which_nothing_is_known_gives_one_reason() -> None:
+    answer = is_subtype(
+        {"type": "object"}, {"type": "object", "properties": {"a": STRING, "b": STRING}, "required": ["a"]}
+    )
+
+    assert answer.holds is None
+    assert [each.text for each in answer.reasons] == ["nothing is known of the object's properties"]
+
+
 def test_references_lead_through_the_documents_of_the_root() -> None:
     root = SharedRoot()
     ours = root.adopt("one", {"$defs": {"Row": POINT}, "type": "array", "items": {"$ref": "#/$defs/Row"}})

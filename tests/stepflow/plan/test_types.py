@@ -146,7 +146,7 @@ def test_strict_reports_what_cannot_be_told() -> None:
 
     assert findings(checked) == []
     assert (found.code, found.kind, found.level) == (1101, "typeCheckIndeterminate", "warning")
-    assert (found.path, found.data["step_id"]) == ("$.steps[1].input", "b")
+    assert (found.path, found.data["step_id"]) == ("$.steps[1].input.text", "b")
     assert found.data["reason"] == "$.text: nothing is known of the value's type"
 
 
