@@ -36,22 +36,21 @@ class Layers(msgspec.Struct, frozen=True):
 def layered(graph: Graph) -> Layers:
     edges = _forward(graph)
     ranks = _ranks(graph, edges)
-    rows: list[list[Vertex]] = [[] for _ in range(max(ranks.values()) + 1)]
+    rows: list[dict[Vertex, None]] = [{} for _ in range(max(ranks.values()) + 1)]
     for node in graph.nodes:
-        rows[ranks[node.key]].append(node.key)
+        rows[ranks[node.key]][node.key] = None
     links: dict[tuple[Vertex, Vertex], None] = {}
     labels: dict[Bend, str] = {}
     for edge in edges:
         chain = _chain(edge, ranks)
         if edge.label:
             labels[_last_bend(chain)] = edge.label
-        for upper, lower in pairwise(chain):
-            links[upper, lower] = None
+        links.update(dict.fromkeys(pairwise(chain)))
         for vertex in chain[1:-1]:
-            if isinstance(vertex, Bend) and vertex not in rows[vertex.row]:
-                rows[vertex.row].append(vertex)
+            if isinstance(vertex, Bend):
+                rows[vertex.row][vertex] = None
     pairs = tuple(links)
-    return Layers(_untangled(rows, pairs), pairs, labels)
+    return Layers(_untangled([list(row) for row in rows], pairs), pairs, labels)
 
 
 def _forward(graph: Graph) -> list[Edge]:
