@@ -1,0 +1,151 @@
+"""The first hour as a newcomer types it, but for what needs a durable store, a server or PostgreSQL."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+def typed(line: str, at: Path, *, bin: Path = BIN, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a line in a shell, as typed."""
+    environment = {**os.environ, "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        line, shell=True, cwd=at, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def hello(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    at = tmp_path_factory.mktemp("hour")
+    made = typed("stepflow init hello", at)
+    assert made.returncode == 0, made.stderr
+    return at / "hello"
+
+
+def test_init_writes_what_the_page_names(hello: Path) -> None:
+    named = "flow.yaml components.py inputs.jsonl test_flow.py config.dev.yml config.prod.yml".split()
+
+    assert set(named) <= {path.name for path in hello.iterdir()}
+
+
+def test_one_input_gives_one_result_on_stdout(hello: Path) -> None:
+    ran = typed("""stepflow run flow.yaml --app components:app --input '{"text": "hi there"}'""", hello)
+
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["outcome"] == "success"
+    assert "does not survive" in ran.stderr.splitlines()[-1]
+
+
+def test_a_file_of_inputs_gives_a_file_of_outputs(hello: Path) -> None:
+    ran = typed("stepflow run flow.yaml --app components:app --inputs inputs.jsonl --output out.jsonl", hello)
+
+    inputs = (hello / "inputs.jsonl").read_text().splitlines()
+    outputs = [json.loads(line) for line in (hello / "out.jsonl").read_text().splitlines()]
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == ""
+    assert [output["outcome"] for output in outputs] == ["success"] * len(inputs)
+    assert not (hello / "out.jsonl.part").exists()
+
+
+def test_a_flow_is_drawn(hello: Path) -> None:
+    drawn = typed("stepflow visualize flow.yaml -o flow.svg", hello)
+
+    assert drawn.returncode == 0, drawn.stderr
+    assert ElementTree.parse(hello / "flow.svg").getroot().tag.endswith("svg")
+
+
+def test_the_projects_own_tests_pass_and_turn_ten_hours(hello: Path) -> None:
+    ran = typed("pytest", hello)
+
+    assert ran.returncode == 0, ran.stdout
+    assert "2 passed" in ran.stdout
+    assert "36_000" in (hello / "test_flow.py").read_text()
+
+
+def test_a_misspelt_reference_is_placed_and_corrected(hello: Path) -> None:
+    right = (hello / "flow.yaml").read_text()
+    (hello / "misspelt.yaml").write_text(right.replace("$step: count", "$step: cuont"))
+    line = next(number for number, text in enumerate(right.splitlines(), 1) if "$step: count" in text)
+
+    ran = typed("stepflow validate misspelt.yaml", hello)
+
+    said = rf'misspelt\.yaml:{line}:\d+: error 3003: step "cuont" is not defined; did you mean "count"\?'
+    assert ran.returncode == 1
+    assert re.search(said, ran.stdout + ran.stderr), ran.stdout + ran.stderr
+
+
+def test_the_python_face_works_as_written(hello: Path) -> None:
+    (hello / "face.py").write_text(
+        """
+import anyio, stepflow
+from components import app
+
+out = stepflow.run("flow.yaml", {"text": "hi"}, components=app)
+for r in stepflow.run_batch("flow.yaml", [{"text": "hi"}] * 3, components=app):
+    assert r.ok and r.output == out, r.error
+
+async def main(rows):
+    async with stepflow.Engine(components=app) as engine:
+        run = await engine.submit("flow.yaml", inputs=rows, key="2026-11-22")
+        async for r in run.results(order="completion"):
+            assert r.output == out
+
+anyio.run(main, iter([{"text": "hi"}] * 3))
+with stepflow.SyncEngine(components={"/": app}) as engine:
+    assert engine.run("flow.yaml", {"text": "hi"}) == out
+assert isinstance(stepflow.flow_text("output: 1"), stepflow.Flow)
+print("as written")
+"""
+    )
+
+    ran = typed(f"{sys.executable} face.py", hello)
+
+    assert ran.stdout == "as written\n", ran.stderr
+
+
+def test_exit_codes_tell_what_happened(hello: Path) -> None:
+    (hello / "bad.yaml").write_text("steps: [{id: a, component: /nobody}]\noutput: {$step: a}\n")
+
+    assert typed("stepflow run nowhere.yaml --input 1", hello).returncode == 1
+    assert typed("stepflow run flow.yaml --no-such-flag", hello).returncode == 2
+    assert typed("stepflow run bad.yaml --input 1", hello).returncode == 3
+
+
+def test_the_quick_demo_ends_with_its_table(tmp_path: Path) -> None:
+    ran = typed("stepflow demo --quick --output results.jsonl", tmp_path)
+
+    said = ran.stdout + ran.stderr
+    lines = (tmp_path / "results.jsonl").read_text().splitlines()
+    assert ran.returncode == 0, said
+    assert re.search(r"Python 3\.\d+\.\d+ and [\d,]+ packages: [\d,]+ files, [\d.]+ [kM] lines", said), said
+    assert re.search(r"need Python 3\.8 or newer \d+ +tolerated failures \d+ +failed 0", said), said
+    assert "longest functions" in said
+    assert "copied between files" in said
+    assert "report: audit.html" in said
+    assert len(lines) > 100
+    links = re.findall(r"https?://[^\s\"']+", (tmp_path / "audit.html").read_text())
+    assert {link for link in links if not link.startswith("http://www.w3.org/")} == set()
+
+
+@pytest.mark.slow
+def test_command_one_works_from_plain_python(tmp_path: Path) -> None:
+    (command,) = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)[:1]
+    cloned = typed(f"git clone -q {ROOT} clone", tmp_path)
+    assert cloned.returncode == 0, cloned.stderr
+    plain = tmp_path / "plain"
+    venv.create(plain, with_pip=True)
+
+    ran = typed(command, tmp_path / "clone", bin=plain / "bin", timeout_s=900)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "report: audit.html" in ran.stdout + ran.stderr
