@@ -6,8 +6,6 @@ from statistics import median
 
 import msgspec
 
-from stepflow.protocols import Observer
-from stepflow.records import Failed, RunId, Task
 from stepflow.execution.events import (
     ItemEnded,
     RunStarted,
@@ -16,6 +14,8 @@ from stepflow.execution.events import (
     StepStarted,
     StepSucceeded,
 )
+from stepflow.protocols import Observer
+from stepflow.records import Failed, RunId, Task
 
 
 class Span(msgspec.Struct, frozen=True):

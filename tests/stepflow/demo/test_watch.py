@@ -1,5 +1,4 @@
 from stepflow.demo.watch import Pool, Span, Watch, at_work, step_notes
-from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
 from stepflow.execution.events import (
     ItemEnded,
     RunEnded,
@@ -10,6 +9,7 @@ from stepflow.execution.events import (
     StepStarted,
     StepSucceeded,
 )
+from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
 
 WRONG = Failed(ErrorCode.COMPONENT_FAILED, "no")
 
