@@ -20,6 +20,22 @@ from stepflow.errors import (
     RunFailedError,
     RunNotFoundError,
 )
+from stepflow.execution.dispatch import Dispatcher, PluginSource
+from stepflow.execution.events import Event, RunStarted, StepFailed
+from stepflow.execution.executor import Executor
+from stepflow.execution.feeding import Feeder, whole_inputs
+from stepflow.execution.handle import STREAM_WINDOW, Run
+from stepflow.execution.host import EngineHost, begin_with
+from stepflow.execution.live import LiveRun
+from stepflow.execution.submission import (
+    Plans,
+    Prepared,
+    input_checker,
+    output_checker,
+    prepare,
+)
+from stepflow.execution.tree import Tree
+from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import read_flow
@@ -41,21 +57,6 @@ from stepflow.records import (
     Succeeded,
 )
 from stepflow.routing.table import parse_routes
-from stepflow.execution.dispatch import Dispatcher, PluginSource
-from stepflow.execution.events import Event, RunStarted, StepFailed
-from stepflow.execution.executor import Executor
-from stepflow.execution.feeding import Feeder, whole_inputs
-from stepflow.execution.handle import STREAM_WINDOW, Run
-from stepflow.execution.host import EngineHost, begin_with
-from stepflow.execution.live import LiveRun, Tree
-from stepflow.execution.submission import (
-    Plans,
-    Prepared,
-    input_checker,
-    output_checker,
-    prepare,
-)
-from stepflow.execution.verdict import RetrySettings
 from stepflow.stores.open import open_store
 
 logger = logging.getLogger("stepflow.engine")

@@ -33,7 +33,7 @@ def hello(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_init_writes_what_the_page_names(hello: Path) -> None:
-    named = "flow.yaml components.py inputs.jsonl test_flow.py config.dev.yml config.prod.yml".split()
+    named = ["flow.yaml", "components.py", "inputs.jsonl", "test_flow.py", "config.dev.yml", "config.prod.yml"]
 
     assert set(named) <= {path.name for path in hello.iterdir()}
 

@@ -14,15 +14,16 @@ import anyio
 from anyio.abc import TaskGroup
 
 from stepflow.errors import StoreUnavailableError
+from stepflow.execution.dispatch import Dispatcher, Way
+from stepflow.execution.events import RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
+from stepflow.execution.live import Held, LiveRun
+from stepflow.execution.result import next_item_ended, run_ended
+from stepflow.execution.state import OpenItem
+from stepflow.execution.tree import Entry, Tree
+from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 from stepflow.plan.model import EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
 from stepflow.records import Committed, ErrorCode, Failed, LeaseLost, Outcome, RunStatus, Succeeded, Task, Write
-from stepflow.execution.dispatch import Dispatcher, Way
-from stepflow.execution.events import RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
-from stepflow.execution.live import Held, LiveRun, Tree
-from stepflow.execution.result import next_item_ended, run_ended
-from stepflow.execution.state import OpenItem
-from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 
 logger = logging.getLogger("stepflow.run")
 
@@ -151,6 +152,7 @@ class Executor:
         held: list[Held] = []
         for run in dirty:
             run.is_dirty = False
+            run.is_committing = True
             run_writes, run_held = run.take_writes()
             writes += run_writes
             held.append(run_held)
@@ -179,6 +181,7 @@ class Executor:
 
     def _release(self, held: Held) -> None:
         run, tree = held.run, held.run.tree
+        run.is_committing = False
         if held.ready:
             tree.push(run, held.ready)
         for retry in held.retries:
@@ -270,7 +273,7 @@ class Executor:
         finally:
             self._is_waking = False
 
-    def _take(self) -> tuple[int, int, int, LiveRun] | None:
+    def _take(self) -> Entry | None:
         runnable = self._runnable
         while runnable:
             tree = runnable[0]
@@ -286,7 +289,7 @@ class Executor:
                 self._end_if_stuck(tree)
         return None
 
-    def _open_item(self, tree: Tree) -> tuple[int, int, int, LiveRun] | None:
+    def _open_item(self, tree: Tree) -> Entry | None:
         """Begin the next item, and take its first step. Items begin only when no open one has a step to start."""
         while (run := tree.admitting()) is not None:
             state = run.state
@@ -308,7 +311,7 @@ class Executor:
 
     def _end_if_stuck(self, tree: Tree) -> None:
         """A run with open items of which nothing will ever move is ended, with the reason."""
-        if tree.sleeping or tree.has_ready or any(run.is_dirty or run.has_pending for run in tree.runs.values()):
+        if tree.sleeping or tree.has_ready or any(run.has_news for run in tree.runs.values()):
             return
         for run in list(tree.runs.values()):
             stuck = next((item for item in run.state.items.values() if item.open or not item.output_is_ready), None)
@@ -335,38 +338,23 @@ class Executor:
             way = run.ways[step]
             if way is None or way.version != self._dispatcher.version:
                 found = await self._dispatcher.way(planned.component, input, lambda reason: self.waiting(run))
-                if type(found) is Failed:
+                if isinstance(found, Failed):
                     self._finish(run, index, step, attempt, found)
                     return
-                assert isinstance(found, Way)
                 way = run.ways[step] = found
-            policy = run.policies[step]
-            task = Task(
-                run_id=run.id,
-                root_run_id=run.record.root_id,
-                flow_id=run.plan.flow_id,
-                item=index,
-                step=step,
-                step_id=planned.id,
-                component=planned.component,
-                target=way.target,
-                input=input,
-                attempt=attempt,
-                path_params=way.path_params,
-                params=way.params,
-                timeout_s=policy.timeout_s,
-                deadline=run.started.deadline,
-            )
-            if task.timeout_s is None:
-                outcome = await way.plugin.perform(task, self.host)
-            else:
-                outcome = await self._perform_in_time(way, task, task.timeout_s)
-        except Exception as error:
-            logger.exception("plugin failed at %s of run %s, item %d", planned.component, run.id, index)
-            outcome = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
+            outcome = await self._answer(way, run.task(way, index, step, attempt, input))
         finally:
             runner.run = None
         self._finish(run, index, step, attempt, outcome)
+
+    async def _answer(self, way: Way, task: Task) -> Outcome:
+        try:
+            if task.timeout_s is None:
+                return await way.plugin.perform(task, self.host)
+            return await self._perform_in_time(way, task, task.timeout_s)
+        except Exception as error:
+            logger.exception("plugin failed at %s of run %s, item %d", task.component, task.run_id, task.item)
+            return Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
 
     async def _perform_in_time(self, way: Way, task: Task, timeout_s: float) -> Outcome:
         with self._clock.timeout(timeout_s):

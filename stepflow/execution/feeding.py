@@ -9,13 +9,13 @@ import anyio
 import anyio.lowlevel
 
 from stepflow.errors import InputInvalidError, Problem
-from stepflow.flow.schema import SchemaValidator
-from stepflow.protocols import Clock
-from stepflow.records import ErrorCode, Failed, Json, RunStatus
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted
 from stepflow.execution.executor import FEED_BELOW, Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.submission import input_problem, input_problems
+from stepflow.flow.schema import SchemaValidator
+from stepflow.protocols import Clock
+from stepflow.records import ErrorCode, Failed, Json, RunStatus
 
 logger = logging.getLogger("stepflow.run")
 

@@ -4,11 +4,11 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from stepflow.errors import RunNotFoundError
-from stepflow.protocols import Backend
-from stepflow.records import BlobId, ErrorCode, Failed, ItemResult, RunId, RunRecord, RunStatus
 from stepflow.execution.events import Event, decode_events
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
+from stepflow.protocols import Backend
+from stepflow.records import BlobId, ErrorCode, Failed, ItemResult, RunId, RunRecord, RunStatus
 
 FETCHED = 256
 """Most results that are read at once."""

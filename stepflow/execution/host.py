@@ -6,6 +6,11 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError, Problem
+from stepflow.execution.events import InputsClosed, ItemsAdmitted, RunStarted, SubRunLinked
+from stepflow.execution.executor import Executor
+from stepflow.execution.live import LiveRun
+from stepflow.execution.submission import Plans, Prepared, chunks, passed_down, prepare
+from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
@@ -23,11 +28,6 @@ from stepflow.records import (
     RunStatus,
     Task,
 )
-from stepflow.execution.events import InputsClosed, ItemsAdmitted, RunStarted, SubRunLinked
-from stepflow.execution.executor import Executor
-from stepflow.execution.live import LiveRun
-from stepflow.execution.submission import Plans, Prepared, chunks, passed_down, prepare
-from stepflow.execution.verdict import RetrySettings
 
 DEEPEST = 200
 """Levels of sub-runs below a root run. A flow that starts itself without end is stopped here."""

@@ -1,17 +1,12 @@
-"""A run while it is being driven: its state, what is not yet durable, and the slots of its tree."""
+"""A run while it is being driven: its state, and what is not yet durable."""
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
-from heapq import heappop, heappush
 from typing import Any
 
 import anyio
 import msgspec
 
-from stepflow.plan.model import Plan
-from stepflow.plan.variables import Redactor
-from stepflow.records import ErrorCode, Failed, ItemResult, Json, Lease, RunChange, RunId, RunRecord, Write
 from stepflow.execution.dispatch import Way
 from stepflow.execution.events import (
     Event,
@@ -24,7 +19,11 @@ from stepflow.execution.events import (
     encode_events,
 )
 from stepflow.execution.state import RunState
+from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import Policy
+from stepflow.plan.model import Plan
+from stepflow.plan.variables import Redactor
+from stepflow.records import ErrorCode, Failed, ItemResult, Json, Lease, RunChange, RunId, RunRecord, Task, Write
 
 logger = logging.getLogger("stepflow.run")
 
@@ -54,7 +53,7 @@ class LiveRun:
         plan: Plan,
         variables: Mapping[str, Json],
         policies: tuple[Policy, ...],
-        tree: "Tree",
+        tree: Tree,
         lease: Lease,
         depth: int = 0,
         max_concurrency: int | None = None,
@@ -76,7 +75,8 @@ class LiveRun:
         self.parked: list[tuple[int, int, int, LiveRun]] = []
         self.sub_run_calls: dict[tuple[int, int, int], int] = {}
         self.number = tree.add(self)
-        self.is_dirty = False
+        self.is_dirty = False  # it has events that the next commit takes
+        self.is_committing = False  # a commit of its events is under way
         self.accepted = anyio.Event()  # the run is stored
         self.ended = anyio.Event()  # the run's end is stored
         self.is_fed = False  # inputs are streamed in
@@ -96,6 +96,11 @@ class LiveRun:
         self._since_checkpoint = 0
         self._min_item = -1
         self._max_item = -1
+
+    @property
+    def has_news(self) -> bool:
+        """Something may follow from events that are not durable yet."""
+        return self.is_dirty or self.is_committing or bool(self._pending)
 
     @property
     def has_pending(self) -> bool:
@@ -131,6 +136,26 @@ class LiveRun:
             self._max_item = item
         if item < self._min_item or self._min_item < 0:
             self._min_item = item
+
+    def task(self, way: Way, item: int, step: int, attempt: int, input: Json) -> Task:
+        """An attempt of a step, as its plugin gets it."""
+        planned = self.plan.steps[step]
+        return Task(
+            run_id=self.id,
+            root_run_id=self.record.root_id,
+            flow_id=self.plan.flow_id,
+            item=item,
+            step=step,
+            step_id=planned.id,
+            component=planned.component,
+            target=way.target,
+            input=input,
+            attempt=attempt,
+            path_params=way.path_params,
+            params=way.params,
+            timeout_s=self.policies[step].timeout_s,
+            deadline=self.started.deadline,
+        )
 
     def redacted(self, failed: Failed, input: Json) -> Failed:
         """The failure with no secret of the run in its message."""
@@ -249,92 +274,3 @@ class LiveRun:
         if self.changed is None:
             self.changed = anyio.Event()
         await self.changed.wait()
-
-
-class Tree:
-    """A root run and its sub-runs: they share slots, and a heap of steps that may start.
-
-    A slot is a token: whatever only waits gives it back. The heap is ordered by item, then step, then run, so that
-    the first item is pushed forward before the second.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.free = limit
-        self.runs: dict[int, LiveRun] = {}
-        self.is_listed = False  # the executor knows that something can be taken here
-        self.sleeping = 0  # steps that wait for their next attempt
-        self.performing = 0  # steps that a runner is busy with, whether they hold a slot or not
-        self._heap: list[tuple[int, int, int, LiveRun]] = []
-        self._returning: deque[anyio.Event] = deque()
-        self._numbers = 0
-
-    def add(self, run: LiveRun) -> int:
-        self._numbers += 1
-        self.runs[self._numbers] = run
-        return self._numbers
-
-    def remove(self, run: LiveRun) -> None:
-        self.runs.pop(run.number, None)
-
-    def push(self, run: LiveRun, ready: list[tuple[int, int]]) -> None:
-        number, heap = run.number, self._heap
-        for item, step in ready:
-            heappush(heap, (item, step, number, run))
-
-    @property
-    def has_ready(self) -> bool:
-        return bool(self._heap)
-
-    def admitting(self) -> LiveRun | None:
-        """The run whose next item should begin: sub-runs first, since somebody waits for them."""
-        for run in reversed(self.runs.values()):
-            if run.may_open():
-                return run
-        return None
-
-    def take(self) -> tuple[int, int, int, LiveRun] | None:
-        """The next step that may start, with a slot for it; None when there is none."""
-        while self._heap:
-            entry = heappop(self._heap)
-            run = entry[3]
-            if run.free is None:
-                self.free -= 1
-                return entry
-            if run.free > 0:
-                run.free -= 1
-                self.free -= 1
-                return entry
-            run.parked.append(entry)
-        return None
-
-    def give_back(self, run: LiveRun) -> None:
-        """A slot is free again; whoever waits to go on comes before new steps."""
-        if run.free is not None:
-            run.free += 1
-            if run.parked:
-                heappush(self._heap, run.parked.pop(0))
-        if self._returning:
-            self._returning.popleft().set()
-        else:
-            self.free += 1
-
-    async def take_again(self, run: LiveRun) -> None:
-        """Wait for a slot, to go on with a step that gave its own back."""
-        if run.free is not None:
-            run.free -= 1
-        if self.free > 0:
-            self.free -= 1
-            return
-        turn = anyio.Event()
-        self._returning.append(turn)
-        try:
-            await turn.wait()
-        except BaseException:
-            if turn.is_set():
-                self.free += 1
-            else:
-                self._returning.remove(turn)
-            if run.free is not None:
-                run.free += 1
-            raise

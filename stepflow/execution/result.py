@@ -1,9 +1,9 @@
 """From a run's state to the results of its items and its end. Pure."""
 
-from stepflow.plan.model import EvaluationFailedError
-from stepflow.records import Outcome, RunStatus, Succeeded
 from stepflow.execution.events import ItemEnded, RunEnded
 from stepflow.execution.state import OpenItem, RunState
+from stepflow.plan.model import EvaluationFailedError
+from stepflow.records import Outcome, RunStatus, Succeeded
 
 
 def item_outcome(state: RunState, item: OpenItem) -> Outcome:

@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 
-from stepflow.plan.model import PENDING, Plan, StaticNeeds
-from stepflow.records import TRANSPORT_CODES, Failed, Json, RunStatus, Succeeded
 from stepflow.execution.events import (
     Checkpointed,
     Event,
@@ -24,6 +22,8 @@ from stepflow.execution.events import (
     StepSucceeded,
     SubRunLinked,
 )
+from stepflow.plan.model import PENDING, Plan, StaticNeeds
+from stepflow.records import TRANSPORT_CODES, Failed, Json, RunStatus, Succeeded
 
 
 class OpenItem:

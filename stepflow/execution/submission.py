@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from stepflow.errors import InputInvalidError, Problem
+from stepflow.execution.verdict import Policy, RetrySettings, policy_of
 from stepflow.flow.model import Flow
 from stepflow.flow.path import format_path
 from stepflow.flow.schema import SchemaError, SchemaValidator, secret_paths
@@ -14,7 +15,6 @@ from stepflow.plan.model import Plan
 from stepflow.plan.overrides import apply_overrides
 from stepflow.plan.variables import Redactor, Variables, declared, resolve_variables
 from stepflow.records import Json
-from stepflow.execution.verdict import Policy, RetrySettings, policy_of
 
 KEPT_PLANS = 256
 SHOWN_PROBLEMS = 20

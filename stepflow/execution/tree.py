@@ -1,0 +1,102 @@
+"""The slots that a root run and its sub-runs share, and the steps that may start."""
+
+from collections import deque
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+if TYPE_CHECKING:
+    from stepflow.execution.live import LiveRun
+
+Entry: TypeAlias = tuple[int, int, int, "LiveRun"]
+"""A step that may start: item, step, the run's number in its tree, the run."""
+
+
+class Tree:
+    """A root run and its sub-runs: they share slots, and a heap of steps that may start.
+
+    A slot is a token: whatever only waits gives it back. The heap is ordered by item, then step, then run, so that
+    the first item is pushed forward before the second.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.free = limit
+        self.runs: dict[int, LiveRun] = {}
+        self.is_listed = False  # the executor knows that something can be taken here
+        self.sleeping = 0  # steps that wait for their next attempt
+        self.performing = 0  # steps that a runner is busy with, whether they hold a slot or not
+        self._heap: list[Entry] = []
+        self._returning: deque[anyio.Event] = deque()
+        self._numbers = 0
+
+    def add(self, run: "LiveRun") -> int:
+        self._numbers += 1
+        self.runs[self._numbers] = run
+        return self._numbers
+
+    def remove(self, run: "LiveRun") -> None:
+        self.runs.pop(run.number, None)
+
+    def push(self, run: "LiveRun", ready: list[tuple[int, int]]) -> None:
+        number, heap = run.number, self._heap
+        for item, step in ready:
+            heappush(heap, (item, step, number, run))
+
+    @property
+    def has_ready(self) -> bool:
+        return bool(self._heap)
+
+    def admitting(self) -> "LiveRun | None":
+        """The run whose next item should begin: sub-runs first, since somebody waits for them."""
+        for run in reversed(self.runs.values()):
+            if run.may_open():
+                return run
+        return None
+
+    def take(self) -> Entry | None:
+        """The next step that may start, with a slot for it; None when there is none."""
+        while self._heap:
+            entry = heappop(self._heap)
+            run = entry[3]
+            if run.free is None:
+                self.free -= 1
+                return entry
+            if run.free > 0:
+                run.free -= 1
+                self.free -= 1
+                return entry
+            run.parked.append(entry)
+        return None
+
+    def give_back(self, run: "LiveRun") -> None:
+        """A slot is free again; whoever waits to go on comes before new steps."""
+        if run.free is not None:
+            run.free += 1
+            if run.parked:
+                heappush(self._heap, run.parked.pop(0))
+        if self._returning:
+            self._returning.popleft().set()
+        else:
+            self.free += 1
+
+    async def take_again(self, run: "LiveRun") -> None:
+        """Wait for a slot, to go on with a step that gave its own back."""
+        if run.free is not None:
+            run.free -= 1
+        if self.free > 0:
+            self.free -= 1
+            return
+        turn = anyio.Event()
+        self._returning.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():
+                self.free += 1
+            else:
+                self._returning.remove(turn)
+            if run.free is not None:
+                run.free += 1
+            raise
