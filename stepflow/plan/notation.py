@@ -83,10 +83,20 @@ class _Writer:
         rest = item_schema(case, count)
         if not count:
             item = self.write(rest, depth + 1)
-            return f"({item})[]" if " | " in item else f"{item}[]"
+            return f"({item})[]" if _is_union(item) else f"{item}[]"
         items = [self.write(item_schema(case, index), depth + 1) for index in range(min(count, _MOST))]
         more = ["…"] if count > _MOST or rest is not False else []
         return "[" + ", ".join([*items, *more]) + "]"
+
+
+def _is_union(text: str) -> bool:
+    """Whether a written type is a union itself, not only inside."""
+    depth = 0
+    for place, mark in enumerate(text):
+        depth += (mark in "{[(") - (mark in "}])")
+        if not depth and text.startswith(" | ", place):
+            return True
+    return False
 
 
 def _is_secret(schema: Json, root: SharedRoot) -> bool:

@@ -13,6 +13,7 @@ from stepflow.flow.schema import (
     SchemaValidator,
     SecretMarks,
     Violation,
+    pointer_text,
     resolve_ref,
     schema_document,
     schema_problem,
@@ -207,6 +208,15 @@ def test_masks_follow_a_definition_that_contains_itself() -> None:
 def test_a_schema_that_only_names_itself_ends() -> None:
     assert secret_paths({"$ref": "#"}) == ()
     assert SecretMarks({"$ref": "#", "anyOf": [{"$ref": "#"}], "is_secret": False}).depth(("a", "b")) is None
+
+
+def test_a_definition_may_have_any_name() -> None:
+    name = "a/b ~%c"
+    ref = f"#/$defs/{pointer_text(name)}"
+
+    assert resolve_ref(ref, {"$defs": {name: 1}}) == 1
+    assert SchemaValidator({"$ref": ref}, {name: {"type": "string"}}).accepts("text")
+    assert not SchemaValidator({"$ref": ref}, {name: {"type": "string"}}).accepts(1)
 
 
 def test_references_are_json_pointers() -> None:
