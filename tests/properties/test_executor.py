@@ -1,67 +1,19 @@
 """The executor against a model of the language that has no scheduler."""
 
 from collections import Counter
-from functools import partial
 from typing import Any
 
-import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from random_flows import flows, play, registry, values, variables
+from played import QUICK, THOROUGH, Played, outcome
+from random_flows import flows, play, values, variables
 from reference_model import Item
 
-import stepflow
-from stepflow.execution.events import Event, StepDefaulted, StepFailed, StepSucceeded
-from stepflow.testing.clock import TurnedClock, turned_backend
-
-QUICK = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-THOROUGH = settings(QUICK, max_examples=3_000)
+from stepflow.execution.events import ItemEnded
+from stepflow.records import outcome_to_json
 
 inputs = st.lists(values, min_size=1, max_size=3)
-
-
-class Played:
-    """A batch, run by the engine in virtual time."""
-
-    def __init__(self, backend: str, flow: Any, inputs: Any, **options: Any) -> None:
-        self.calls: list[tuple[int, str, int]] = []
-        self.events: list[Event] = []
-        name, backend_options = turned_backend(backend)
-        main = partial(self._main, flow, inputs, **options)
-        self.results = anyio.run(main, backend=name, backend_options=backend_options)
-
-    async def _main(self, flow: Any, inputs: Any, **options: Any) -> list[stepflow.ItemResult]:
-        engine = stepflow.Engine(registry(self.calls), clock=TurnedClock(), observers=[self])
-        with anyio.fail_after(1_000_000):  # virtual: a run that hangs is told at once
-            async with engine:
-                run = await engine.submit(flow, inputs, **options)
-                return [result async for result in run.results()]
-
-    def on_event(self, run_id: str, event: Any) -> None:
-        self.events.append(event)
-
-    def on_progress(self, task: Any, progress: Any) -> None:
-        """None is reported."""
-
-    def ended(self, flow: Any, item: int) -> dict[str, Any]:
-        """What became of each step that ran, as the model says it."""
-        found = {}
-        for event in self.events:
-            if isinstance(event, StepSucceeded | StepDefaulted) and event.item == item:
-                found[flow["steps"][event.step]["id"]] = ("ok", event.output)
-            elif isinstance(event, StepFailed) and event.item == item:
-                found[flow["steps"][event.step]["id"]] = _failed(event.error)
-        return found
-
-
-def _failed(error: stepflow.Failed) -> Any:
-    code = error.code.value
-    return "failed", (code, None if code == "EXPRESSION_FAILURE" else error.message)
-
-
-def _outcome(result: stepflow.ItemResult) -> Any:
-    return ("ok", result.output) if result.error is None else _failed(result.error)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -83,7 +35,7 @@ def check_against_the_model(backend: str, flow: Any, inputs: Any, variables: Any
 
     for index, input in enumerate(inputs):
         model = Item(flow, input, variables, play)
-        assert _same(_outcome(played.results[index]), model.result)
+        assert _same(outcome(played.results[index]), model.result)
         assert _same(played.ended(flow, index), model.ended)
         called = Counter((step, attempt) for item, step, attempt in played.calls if item == index)
         assert called == Counter(model.dispatched)
@@ -113,7 +65,7 @@ def test_results_are_the_same_however_many_tasks_run_at_once(flow: Any, inputs: 
     one, other = [Played("asyncio", flow, inputs, max_concurrency=limit) for limit in limits]
 
     assert [result.index for result in one.results] == list(range(len(inputs)))
-    assert [_outcome(result) for result in one.results] == [_outcome(result) for result in other.results]
+    assert [outcome(result) for result in one.results] == [outcome(result) for result in other.results]
     assert Counter(one.calls) == Counter(other.calls)
 
 
@@ -123,4 +75,35 @@ def test_streamed_inputs_and_lists_give_the_same(flow: Any, inputs: Any, max_con
     listed = Played("asyncio", flow, inputs, max_concurrency=max_concurrency)
     streamed = Played("asyncio", flow, iter(inputs), max_concurrency=max_concurrency)
 
-    assert [_outcome(result) for result in listed.results] == [_outcome(result) for result in streamed.results]
+    assert [outcome(result) for result in listed.results] == [outcome(result) for result in streamed.results]
+
+
+@QUICK
+@given(flow=flows(max_steps=4), inputs=st.lists(values, max_size=6), max_concurrency=limits)
+def test_results_come_in_the_order_in_which_items_end(flow: Any, inputs: Any, max_concurrency: int | None) -> None:
+    by_item = Played("asyncio", flow, inputs, max_concurrency=max_concurrency)
+    by_end = Played("asyncio", flow, inputs, order="completion", max_concurrency=max_concurrency)
+
+    ends = [event.item for event in by_end.events if isinstance(event, ItemEnded)]
+    assert [result.index for result in by_end.results] == ends
+    assert sorted(by_end.results, key=lambda result: result.index) == by_item.results
+
+
+@QUICK
+@given(flow=flows(max_steps=4), inputs=inputs)
+def test_a_sub_run_gives_what_the_flow_gives_by_itself(flow: Any, inputs: Any) -> None:
+    around = {
+        "steps": [
+            {
+                "id": "map",
+                "component": "/builtin/map",
+                "input": {"workflow": {"$literal": flow}, "items": {"$input": "$"}},
+            }
+        ],
+        "output": {"$step": "map", "path": "$.results"},
+    }
+
+    (inner,) = Played("asyncio", around, [inputs]).results
+    direct = Played("asyncio", flow, inputs)
+
+    assert inner.output == [outcome_to_json(result.outcome) for result in direct.results]
