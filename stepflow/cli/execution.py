@@ -82,9 +82,11 @@ class Execution:
 
     def _failure_line(self, index: int, error: Failed) -> str:
         which = f"item {index} " if self._job.is_batch else ""
+        step = self._tally.failed_step(index, error)
+        at = f' at step "{self._job.flow.steps[step].id}"' if step is not None else ""
         more = "; more failures are in the results" if self._failed == _SHOWN_FAILURES and self._job.is_batch else ""
         message = " ".join(error.message.removeprefix(f"item {index}: ").split())
-        return f"{which}failed: {error.code.value}: {message}{more}"
+        return f"{which}failed{at}: {error.code.value}: {message}{more}"
 
     async def _heed_signals(self, tasks: anyio.abc.TaskGroup) -> None:
         if sys.platform == "win32":

@@ -16,6 +16,7 @@ from stepflow.plan.suggest import did_you_mean
 
 COMMANDS = {
     "completion": "Print the completion script of a shell.",
+    "config": "Look at the configuration.",
     "demo": "Audit all Python source on this machine, as a tour.",
     "help": "Show the help of a command.",
     "infer": "Check types and print the flow with inferred schemas.",

@@ -9,8 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.progress import Task as Row
 from rich.text import Text
 
-from stepflow.execution.events import InputsClosed, ItemEnded, RunStarted
+from stepflow.execution.events import InputsClosed, ItemEnded, RunStarted, StepFailed
 from stepflow.records import Failed, Json, RunId, Task
+
+_KEPT_FAILURES = 1_000  # failed items whose steps are remembered
 
 
 class Tally:
@@ -22,6 +24,7 @@ class Tally:
         self.succeeded = 0
         self.failed = 0
         self._on_start = on_start
+        self._failures: dict[int, list[StepFailed]] = {}
 
     @property
     def ended(self) -> int:
@@ -34,12 +37,26 @@ class Tally:
                 self._on_start(run_id)
         if run_id != self.run_id:
             return
-        if isinstance(event, ItemEnded):
-            is_failed = isinstance(event.outcome, Failed)
-            self.failed += is_failed
-            self.succeeded += not is_failed
+        if isinstance(event, StepFailed):
+            self._failures.setdefault(event.item, []).append(event)
+        elif isinstance(event, ItemEnded):
+            self._count(event)
         elif isinstance(event, InputsClosed):
             self.total = event.count
+
+    def _count(self, ended: ItemEnded) -> None:
+        if not isinstance(ended.outcome, Failed):
+            self.succeeded += 1
+            self._failures.pop(ended.item, None)
+            return
+        self.failed += 1
+        if self.failed > _KEPT_FAILURES:
+            self._failures.pop(ended.item, None)
+
+    def failed_step(self, item: int, error: Failed) -> int | None:
+        """The step, by its place in the flow, that an item's failure came from; None where that is not known."""
+        failures = self._failures.pop(item, ())
+        return next((failure.step for failure in failures if failure.error == error), None)
 
     def on_progress(self, task: Task, progress: Json) -> None:
         pass

@@ -63,7 +63,7 @@ def single_input(*, input: str | None, input_json: str | None, input_yaml: str |
         return text_value(input_json, "--input-json", "json")
     if input_yaml is not None:
         return text_value(input_yaml, "--input-yaml", "yaml")
-    return stdin_value(stdin_format) if input is None else value_of(input, "--input")
+    return stdin_value(stdin_format) if input in (None, STDIN) else value_of(str(input), "--input")
 
 
 def given_variables(

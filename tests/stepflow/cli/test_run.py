@@ -90,6 +90,12 @@ def test_a_failed_item_is_in_the_results_and_the_exit_code_is_3(cli, project: Pa
     assert "item 1 failed: INVALID_INPUT" in outcome.err
 
 
+def test_the_step_that_a_failure_came_from_is_named(cli, project: Path) -> None:
+    outcome = cli("run", "flow.yaml", *APP, "--input", '{"text": 5}', "--validation", "off")
+
+    assert 'failed at step "count": COMPONENT_FAILED: ' in outcome.err
+
+
 def test_a_bad_line_is_named_by_file_and_line(cli, project: Path) -> None:
     Path("in.jsonl").write_text('{"text": "a"}\n\n{"text": "b"}\n')
 
