@@ -8,12 +8,12 @@ import msgspec
 from stepflow.components import Components
 from stepflow.config.model import Config
 from stepflow.config.open import plugin_factories
+from stepflow.execution.verdict import RetrySettings
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.protocols import Plugin
 from stepflow.records import Json
 from stepflow.routing.table import RouteTable, parse_routes
-from stepflow.execution.verdict import RetrySettings
 
 
 class Application(msgspec.Struct, frozen=True):

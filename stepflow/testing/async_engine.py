@@ -8,8 +8,8 @@ import anyio
 import anyio.to_thread
 
 from stepflow.engine import FlowLike, SubmitOptions
-from stepflow.records import ItemResult, Json, RunId, RunRecord
 from stepflow.execution.events import Event
+from stepflow.records import ItemResult, Json, RunId, RunRecord
 from stepflow.testing.engine import HandClock, ScriptedEngine, ScriptedRun
 from stepflow.testing.script import Answer
 

@@ -11,9 +11,9 @@ import anyio.to_thread
 
 from stepflow.clock import SystemChance
 from stepflow.engine import Engine, FlowLike, SubmitOptions
-from stepflow.records import ItemResult, Json, RunId, RunRecord, Task
 from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
+from stepflow.records import ItemResult, Json, RunId, RunRecord, Task
 from stepflow.testing.application import Application, read_application
 from stepflow.testing.clock import TurnedClock
 from stepflow.testing.loop import VirtualLoop
@@ -52,6 +52,11 @@ class ScriptedEngine:
     def events(self) -> list[Event]:
         """What happened so far, in all runs, in order."""
         return self._watch.events
+
+    @property
+    def seen(self) -> list[tuple[RunId, Event]]:
+        """The same, each event with its run; sub-runs are runs of their own."""
+        return self._watch.seen
 
     def events_of(self, run_id: RunId) -> list[Event]:
         return [event for id, event in self._watch.seen if id == run_id]

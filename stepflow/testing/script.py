@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import anyio
 from msgspec.structs import replace
 
+from stepflow.execution.dispatch import Dispatcher, PluginSource
 from stepflow.plan.suggest import did_you_mean
 from stepflow.plugins.failure import failed_by
 from stepflow.plugins.normal import NotJsonError, normalise
 from stepflow.protocols import Host
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded, Task
 from stepflow.routing.table import RouteTable
-from stepflow.execution.dispatch import Dispatcher, PluginSource
 
 Answer: TypeAlias = Any
 """What one call is answered with: an output, a `Succeeded` or `Failed`, an exception that the component raises, or a
