@@ -7,8 +7,10 @@ import anyio
 import click
 import msgspec
 
+from stepflow.cli.failure import say
 from stepflow.cli.knowledge import listed_components
 from stepflow.cli.options import engine_options
+from stepflow.cli.reach import Reach
 from stepflow.cli.yaml_text import yaml_text
 from stepflow.engine import ListedComponent
 
@@ -29,6 +31,8 @@ def command(
     config: str | None, apps: tuple[str, ...], format: str, schemas: bool | None, hide_unreachable: bool
 ) -> None:
     """List the components that a flow can call."""
+    for text in Reach(config, None, apps).unavailable:
+        say(f"warning: {text}")
     listed = sorted(anyio.run(listed_components, config, None, apps), key=lambda each: (each.routes, each.info.id))
     shown = [each for each in listed if each.routes or not hide_unreachable]
     with_schemas = format != "pretty" if schemas is None else schemas

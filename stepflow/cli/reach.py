@@ -1,8 +1,7 @@
-"""Which steps name a component that nobody answers for."""
+"""Which plugins can be had here, and which steps name a component that nobody answers for."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from stepflow.cli.apps import load_apps
 from stepflow.cli.opening import chosen_config
@@ -14,45 +13,51 @@ from stepflow.flow.path import format_path
 from stepflow.protocols import Plugin
 from stepflow.records import ComponentInfo, Json
 from stepflow.routing.router import Router, Unroutable
-from stepflow.testing.application import Application, read_application
+from stepflow.testing.application import read_application
 
 
-def unreachable_components(flow: Flow, config: str | None, apps: Sequence[str]) -> tuple[Problem, ...]:
-    """A warning a step whose component no route leads to, or that its plugin does not have.
+class Reach:
+    """What the routes of a configuration and of mounted registries lead to, as far as it can be told unopened.
 
-    What an input decides (a rule's conditions), or a plugin tells only later, is left out.
+    Raises:
+        CommandError, ConfigError: a registry or the configuration can't be used.
     """
-    file = chosen_config(config, flow.origin.name)
-    read = None if file is None else load_config(file, environ=os.environ)
-    application = read_application(load_apps(apps), read)
-    if any(rule.conditions for route in application.table.routes for rule in route.rules):
-        return ()
-    router = Router(application.table, _Listing(application))
-    found = []
-    for index, step in enumerate(flow.steps):
-        answer = router.resolve(step.component, None)
-        if isinstance(answer, Unroutable):
-            at = format_path(("steps", index, "component"))
-            found.append(Problem(message=f'step "{step.id}": {answer.message}', path=at, level="warning"))
-    return located(found, flow.origin)
 
+    def __init__(self, config: str | None, flow: str | None, apps: Sequence[str]) -> None:
+        file = chosen_config(config, flow)
+        read = None if file is None else load_config(file, environ=os.environ)
+        application = read_application(load_apps(apps), read)
+        self._table = application.table
+        self._plugins = {name: _made(source) for name, source in application.sources.items()}
 
-class _Listing:
-    """What each plugin offers, as far as it can be told without opening it."""
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """Why plugins can't be had here, one text each."""
+        return tuple(str(found) for found in self._plugins.values() if isinstance(found, PluginUnavailableError))
 
-    def __init__(self, application: Application) -> None:
-        self._application = application
-        self._plugins: dict[str, Plugin | None] = {}
+    def unanswered(self, flow: Flow) -> tuple[Problem, ...]:
+        """A warning a step whose component no route leads to, or that its plugin does not have.
 
-    def __call__(self, name: str, params: Mapping[str, Json]) -> Sequence[ComponentInfo] | None:
-        if name not in self._plugins:
-            self._plugins[name] = self._made(self._application.sources[name])
+        What an input decides (a rule's conditions), or a plugin tells only later, is left out.
+        """
+        if any(rule.conditions for route in self._table.routes for rule in route.rules):
+            return ()
+        router = Router(self._table, self._components)
+        found = []
+        for index, step in enumerate(flow.steps):
+            answer = router.resolve(step.component, None)
+            if isinstance(answer, Unroutable):
+                at = format_path(("steps", index, "component"))
+                found.append(Problem(message=f'step "{step.id}": {answer.message}', path=at, level="warning"))
+        return located(found, flow.origin)
+
+    def _components(self, name: str, params: Mapping[str, Json]) -> Sequence[ComponentInfo] | None:
         plugin = self._plugins[name]
-        return None if plugin is None else plugin.components(params)
+        return None if isinstance(plugin, PluginUnavailableError) else plugin.components(params)
 
-    def _made(self, source: Any) -> Plugin | None:
-        try:
-            plugin: Plugin = source()
-        except PluginUnavailableError:
-            return None
-        return plugin
+
+def _made(source: Callable[[], Plugin]) -> Plugin | PluginUnavailableError:
+    try:
+        return source()
+    except PluginUnavailableError as error:
+        return error

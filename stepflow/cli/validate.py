@@ -14,7 +14,7 @@ from stepflow.cli.knowledge import by_path, listed_components
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import chosen_config
 from stepflow.cli.options import engine_options
-from stepflow.cli.reach import unreachable_components
+from stepflow.cli.reach import Reach
 from stepflow.errors import Problem
 from stepflow.flow.read import read_flow
 
@@ -68,11 +68,19 @@ def _findings(names: Sequence[str], config: str | None, apps: Sequence[str], *, 
         if not config_is_sound or _has_errors(of_flow):
             continue
         if apps or config:
-            found += unreachable_components(read_flow(name), config, apps)
+            reach = Reach(config, name, apps)
+            found += _unavailable(reach, found)
+            found += reach.unanswered(read_flow(name))
         if types:
             listed = anyio.run(listed_components, config, name, apps)
             found += type_findings(name, by_path(listed), strict=types == "strict")
     return found
+
+
+def _unavailable(reach: Reach, known: Sequence[Problem]) -> list[Problem]:
+    """A warning a plugin that can't be had here, without those that are known."""
+    texts = [text for text in reach.unavailable if not any(problem.message in text for problem in known)]
+    return [Problem(message=text, level="warning") for text in texts]
 
 
 def show(found: Sequence[Problem], files: int, *, as_json: bool) -> None:

@@ -40,3 +40,16 @@ def test_no_route_is_no_component(cli, project: Path) -> None:
 
     assert cli("list-components", "--config", "config.yml").out == "No components found.\n"
     assert "sleep" in cli("list-components", "--config", "config.yml", "--hide-unreachable", "false").out
+
+
+def test_a_plugin_that_cannot_be_had_is_told_of_on_stderr(cli, project: Path) -> None:
+    Path("config.yml").write_text(
+        'plugins: {builtin: {type: builtin}, mine: {type: python, app: "nowhere:app"}}\n'
+        "routes: {/builtin: [{plugin: builtin}], /: [{plugin: mine}]}\n"
+    )
+
+    outcome = cli("list-components", "--config", "config.yml")
+
+    assert outcome.code == 0
+    assert "/builtin/sleep" in outcome.out
+    assert 'warning: plugin "mine": ' in outcome.err

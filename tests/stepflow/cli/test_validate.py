@@ -108,6 +108,15 @@ def test_a_component_that_nobody_answers_for_is_a_warning(cli, project: Path) ->
     assert "/count" in knowing.lines[0]
 
 
+def test_a_registry_of_the_configuration_that_is_not_there_is_told_of_once(cli, project: Path) -> None:
+    Path("config.yml").write_text('plugins: {m: {type: python, app: "nowhere:app"}}\nroutes: {/: [{plugin: m}]}\n')
+
+    outcome = cli("validate", "flow.yaml", "flow.yaml", "--config", "config.yml")
+
+    assert outcome.code == 0
+    assert outcome.out.count("nowhere:app") == 1
+
+
 TYPED = """\
 import stepflow
 from typing import TypedDict
