@@ -38,7 +38,6 @@ from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
-from stepflow.flow.read import read_flow
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import NotJsonError, normalise
@@ -329,7 +328,7 @@ class Engine:
     async def store_flow(self, flow: FlowLike) -> BlobId:
         """Keep a flow, so that steps can run it by its id. Raises: FlowInvalidError."""
         self._backend()
-        plan = self._plans.plan(read_flow(flow))
+        plan = self._plans.plan(self._plans.flow(flow))
         await self._store_flow(plan.flow_id, plan.flow)
         return plan.flow_id
 
@@ -359,7 +358,7 @@ class Engine:
     def _prepared(self, source: FlowLike, options: SubmitOptions, mode: str) -> Prepared:
         prepared = prepare(
             self._plans,
-            read_flow(source),
+            self._plans.flow(source),
             variables=_plain(options.get("variables") or {}, "variables"),
             overrides=options.get("overrides"),
             settings=self._settings,

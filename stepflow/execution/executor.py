@@ -15,7 +15,15 @@ from anyio.abc import TaskGroup
 
 from stepflow.errors import StoreUnavailableError
 from stepflow.execution.dispatch import Dispatcher, Way
-from stepflow.execution.events import RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
+from stepflow.execution.events import (
+    Event,
+    RunEnded,
+    StepDefaulted,
+    StepFailed,
+    StepRetried,
+    StepStarted,
+    StepSucceeded,
+)
 from stepflow.execution.live import Held, LiveRun
 from stepflow.execution.result import next_item_ended, run_ended
 from stepflow.execution.state import OpenItem
@@ -23,7 +31,7 @@ from stepflow.execution.tree import Entry, Tree
 from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 from stepflow.plan.model import EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
-from stepflow.records import Committed, ErrorCode, Failed, LeaseLost, Outcome, RunStatus, Succeeded, Task, Write
+from stepflow.records import Committed, ErrorCode, Failed, LeaseLost, Outcome, RunId, RunStatus, Succeeded, Task, Write
 
 logger = logging.getLogger("stepflow.run")
 
@@ -189,8 +197,7 @@ class Executor:
             self._tasks.start_soon(self._again_later, run, retry)
         run.durable_low_water = held.low_water
         for observer in self._observers:
-            for event in held.events:
-                observer.on_event(run.id, event)
+            _tell(observer, run.id, held.events)
         if not run.accepted.is_set():
             run.accepted.set()
         run.notify()
@@ -204,8 +211,8 @@ class Executor:
         run.accepted.set()
         run.hungry.set()
         run.notify()
-        if run.deadline_scope is not None:
-            run.deadline_scope.cancel()
+        for timer in run.timers:
+            timer.cancel()
         if run.record.parent is None:
             self.trees.pop(run.id, None)
         for runner in self._runners:
@@ -213,17 +220,22 @@ class Executor:
                 runner.cancel()
 
     async def _again_later(self, run: LiveRun, retry: StepRetried) -> None:
-        await self._clock.sleep(retry.delay_s)
+        with anyio.CancelScope() as scope:
+            run.timers[scope] = None
+            await self._clock.sleep(retry.delay_s)
+            run.tree.push(run, [(retry.item, retry.step)])
+        del run.timers[scope]
         run.tree.sleeping -= 1
-        run.tree.push(run, [(retry.item, retry.step)])
         self.kick(run.tree)
 
     async def _end_at_deadline(self, run: LiveRun, deadline: float) -> None:
-        with anyio.CancelScope() as run.deadline_scope:
+        with anyio.CancelScope() as scope:
+            run.timers[scope] = None
             await self._clock.sleep(max(0.0, deadline - self._clock.now()))
             late = deadline - run.started.started_at
             error = Failed(ErrorCode.TIMEOUT, f"the run's deadline of {late:g} s is over", may_retry=False)
             self.end(run, RunStatus.FAILED, error)
+        del run.timers[scope]
 
     def _wake_one(self) -> None:
         if self._is_waking:
@@ -400,6 +412,14 @@ class Executor:
         end = run_ended(run.state, at)
         if end is not None:
             run.apply(end)
+
+
+def _tell(observer: Observer, run_id: RunId, events: Sequence[Event]) -> None:
+    try:
+        for event in events:
+            observer.on_event(run_id, event)
+    except Exception:
+        logger.exception("an observer failed; the run goes on")
 
 
 def _deadlock(run: LiveRun, item: OpenItem) -> Failed:

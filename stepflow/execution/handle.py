@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from stepflow.errors import RunNotFoundError
+from stepflow.errors import RunNotFoundError, StoreError
 from stepflow.execution.events import Event, decode_events
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
@@ -155,8 +155,10 @@ class Run:
 
     async def _missing(self, index: int) -> ItemResult:
         """The result of an item that the run's end came before."""
-        error = (await self.record()).error
-        return ItemResult(index, error or Failed(ErrorCode.CANCELLED, "the run was cancelled"))
+        record = await self.record()
+        if record.error is None and record.status is not RunStatus.CANCELLED:
+            raise StoreError(f"the result of item {index} was read before: submit with keep_results=True to keep it")
+        return ItemResult(index, record.error or Failed(ErrorCode.CANCELLED, "the run was cancelled"))
 
     async def _delivered(self, through: int) -> None:
         """Where results are read once: let as many more items begin, and forget what was read."""

@@ -1,5 +1,6 @@
 """What plugins may ask of the engine while they perform a task."""
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -28,6 +29,8 @@ from stepflow.records import (
     RunStatus,
     Task,
 )
+
+logger = logging.getLogger("stepflow.run")
 
 DEEPEST = 200
 """Levels of sub-runs below a root run. A flow that starts itself without end is stopped here."""
@@ -62,7 +65,10 @@ class EngineHost:
 
     def report(self, task: Task, progress: Json) -> None:
         for observer in self._observers:
-            observer.on_progress(task, progress)
+            try:
+                observer.on_progress(task, progress)
+            except Exception:
+                logger.exception("an observer failed; the run goes on")
 
     @asynccontextmanager
     async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
@@ -111,9 +117,10 @@ class EngineHost:
     @staticmethod
     def _next_key(parent: LiveRun, task: Task) -> str:
         """Calls without a key are numbered, so that a step that is run again asks for the same sub-runs."""
-        place = (task.item, task.step, task.attempt)
-        number = parent.sub_run_calls.get(place, 0)
-        parent.sub_run_calls[place] = number + 1
+        calls = parent.sub_run_calls.setdefault(task.item, {})
+        place = (task.step, task.attempt)
+        number = calls.get(place, 0)
+        calls[place] = number + 1
         return f"#{number}"
 
     async def _flow(self, flow: BlobId | Mapping[str, Json]) -> Flow:

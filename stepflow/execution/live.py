@@ -73,7 +73,7 @@ class LiveRun:
         self.gate: int | None = None  # where set, items from this one on wait until their results are wanted
         self.free = max_concurrency  # slots of its own, within the tree's; None: only the tree's
         self.parked: list[tuple[int, int, int, LiveRun]] = []
-        self.sub_run_calls: dict[tuple[int, int, int], int] = {}
+        self.sub_run_calls: dict[int, dict[tuple[int, int], int]] = {}  # by item, then step and attempt
         self.number = tree.add(self)
         self.is_dirty = False  # it has events that the next commit takes
         self.is_committing = False  # a commit of its events is under way
@@ -86,7 +86,7 @@ class LiveRun:
         self.is_output_strict = False
         self.durable_low_water = 0  # the results of all items below it are stored
         self.changed: anyio.Event | None = None
-        self.deadline_scope: anyio.CancelScope | None = None
+        self.timers: dict[anyio.CancelScope, None] = {}  # back-offs and the deadline that are being waited for
         self.lost: BaseException | None = None  # why it can't be driven any further
         self._pending: list[Event] = []
         self._results: list[ItemResult] = []
@@ -184,6 +184,8 @@ class LiveRun:
     def apply_end(self, event: ItemEnded) -> None:
         self.apply_item(event, event.item)
         self._results.append(ItemResult(event.item, event.outcome))
+        if self.sub_run_calls:
+            self.sub_run_calls.pop(event.item, None)
 
     def take_writes(self) -> tuple[list[Write], Held]:
         """Everything that is not durable yet as writes, and what will follow from it."""

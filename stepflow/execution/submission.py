@@ -1,7 +1,9 @@
 """What is settled before a run starts: the plan, the values of the variables, the policy of each step. Pure."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -9,6 +11,7 @@ from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.verdict import Policy, RetrySettings, policy_of
 from stepflow.flow.model import Flow
 from stepflow.flow.path import format_path
+from stepflow.flow.read import read_flow
 from stepflow.flow.schema import SchemaError, SchemaValidator, secret_paths
 from stepflow.plan.compile import compile_flow
 from stepflow.plan.model import Plan
@@ -35,21 +38,53 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plans:
-    """Plans of the flows that were used last, by the flow object and by its id."""
+    """Flows and plans that were used last: a file is read again when it changes, a document when it differs."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, tuple[Flow, Plan]] = OrderedDict()
+        self._plans: OrderedDict[int, tuple[Flow, Plan]] = OrderedDict()
+        self._flows: OrderedDict[object, Flow] = OrderedDict()
+
+    def flow(self, source: str | os.PathLike[str] | Mapping[str, Json] | Flow) -> Flow:
+        """Raises: FlowInvalidError."""
+        if isinstance(source, Flow):
+            return source
+        key = _content_key(source)
+        flow = self._flows.get(key) if key is not None else None
+        if flow is None:
+            flow = read_flow(source)
+            if key is not None:
+                _keep(self._flows, key, flow)
+        return flow
 
     def plan(self, flow: Flow) -> Plan:
         """Raises: FlowInvalidError."""
-        kept = self._kept.get(id(flow))
+        kept = self._plans.get(id(flow))
         if kept is not None and kept[0] is flow:
             return kept[1]
         plan = compile_flow(flow)
-        self._kept[id(flow)] = (flow, plan)
-        if len(self._kept) > KEPT_PLANS:
-            self._kept.popitem(last=False)
+        _keep(self._plans, id(flow), (flow, plan))
         return plan
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    kept[key] = value
+    if len(kept) > KEPT_PLANS:
+        kept.popitem(last=False)
+
+
+def _content_key(source: str | os.PathLike[str] | Mapping[str, Json]) -> object:
+    """What stands for the content of a source; None where that can't be told."""
+    try:
+        if isinstance(source, str | os.PathLike):
+            stat = os.stat(source)
+            return (os.path.abspath(source), stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        return msgspec.json.encode(source)
+    except (OSError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def prepare(

@@ -1,6 +1,6 @@
 """Runs kept in this process. Everything a durable store does, but for outliving the process."""
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -55,15 +55,19 @@ class MemoryBackend:
 
     Args:
         keep_events: keep entries that a checkpoint replaced, for tests that read whole journals.
+        keep_runs: how many root runs that have ended are kept, with their sub-runs; older ones are dropped.
     """
 
-    def __init__(self, *, keep_events: bool = False) -> None:
+    def __init__(self, *, keep_events: bool = False, keep_runs: int = 10_000) -> None:
         self._runs: dict[RunId, _StoredRun] = {}
         self._roots: list[RunId] = []
         self._children: dict[ParentLink, RunId] = {}
         self._keys: dict[str, RunId] = {}
         self._blobs: dict[BlobId, Blob] = {}
         self._keep_events = keep_events
+        self._keep_runs = keep_runs
+        self._ended: deque[RunId] = deque()
+        self._trees: dict[RunId, dict[RunId, None]] = {}
 
     @property
     def journal(self) -> "MemoryBackend":
@@ -111,6 +115,7 @@ class MemoryBackend:
 
     def _insert(self, record: RunRecord, epoch: int) -> _StoredRun:
         run = self._runs[record.id] = _StoredRun(record, epoch)
+        self._trees.setdefault(record.root_id, {})[record.id] = None
         if record.parent is None:
             insort(self._roots, record.id)
         else:
@@ -129,6 +134,19 @@ class MemoryBackend:
             if (value := getattr(change, name)) is not None
         }
         run.record = replace(run.record, **new)
+        if change.status is not None and change.status.is_terminal and run.record.parent is None:
+            self._ended.append(run.record.id)
+            if len(self._ended) > self._keep_runs:
+                self._drop(self._ended.popleft())
+
+    def _drop(self, root_id: RunId) -> None:
+        for run_id in self._trees.pop(root_id):
+            record = self._runs.pop(run_id).record
+            if record.parent is not None and self._children.get(record.parent) == run_id:
+                del self._children[record.parent]
+            if record.key is not None and self._keys.get(record.key) == run_id:
+                del self._keys[record.key]
+        del self._roots[bisect_left(self._roots, root_id)]
 
     async def read(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
         run = self._runs.get(run_id)

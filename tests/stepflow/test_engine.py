@@ -11,6 +11,7 @@ from stepflow.errors import (
     EngineClosedError,
     FlowInvalidError,
     InputInvalidError,
+    RetryAfter,
     RunFailedError,
     RunNotFoundError,
     StoreError,
@@ -271,10 +272,9 @@ async def test_closing_the_engine_wakes_who_waits_for_a_run(app: Components) -> 
             errors.append(type(error))
 
     with anyio.fail_after(5):
-        async with anyio.create_task_group() as tasks:
-            async with Engine(app) as engine:
-                tasks.start_soon(wait, await engine.submit(flow, [1]))
-                await anyio.sleep(0)
+        async with anyio.create_task_group() as tasks, Engine(app) as engine:
+            tasks.start_soon(wait, await engine.submit(flow, [1]))
+            await anyio.sleep(0)
 
     assert errors == [EngineClosedError]
 
@@ -330,3 +330,62 @@ async def test_many_runs_at_once_share_an_engine(app: Components) -> None:
             tasks.start_soon(one, number)
 
     assert outputs == {number: number for number in range(300)}
+
+
+async def test_an_observer_that_fails_harms_nobody(app: Components, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def on_event(self, run_id: str, event: object) -> None:
+            raise ZeroDivisionError
+
+        def on_progress(self, task: Any, progress: Any) -> None:
+            raise ZeroDivisionError
+
+    async with Engine(app, observers=[Broken()]) as engine:
+        assert await engine.run(ECHO, 1) == 1
+
+    assert "an observer failed" in caplog.text
+
+
+async def test_a_flow_file_is_read_again_when_it_changed(app: Components, tmp_path: Any) -> None:
+    path = tmp_path / "flow.yaml"
+
+    async with Engine(app) as engine:
+        path.write_text("output: 1")
+        first = [await engine.run(path), await engine.run(path)]
+        path.write_text("output: 22")
+        second = await engine.run(path)
+
+    assert (first, second) == ([1, 1], 22)
+
+
+async def test_results_that_are_read_once_say_so_the_second_time(app: Components) -> None:
+    async with Engine(app) as engine:
+        run = await engine.submit(ECHO, iter(range(3_000)), keep_results=False)
+        first = [result.output async for result in run.results()]
+
+        with pytest.raises(StoreError, match="keep_results=True"):
+            [result async for result in run.results()]
+
+    assert first == list(range(3_000))
+
+
+async def test_a_back_off_ends_with_its_run(app: Components) -> None:
+    @app.component("/limited")
+    async def limited(value: Any) -> Any:
+        raise RetryAfter(36_000)
+
+    flow = {
+        "steps": [{"id": "e", "component": "/limited", "onError": {"action": "retry"}}],
+        "output": {"$step": "e"},
+    }
+    async with Engine(app) as engine:
+        run = await engine.submit(flow, [1])
+        live = run._live
+        assert live is not None
+        while not live.timers:
+            await anyio.sleep(0)
+        await run.cancel()
+        while live.timers:
+            await anyio.sleep(0)
+
+    assert live.tree.sleeping == 0
