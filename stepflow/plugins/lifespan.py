@@ -44,6 +44,8 @@ def _manager(lifespan: Lifespan, registry: Components) -> Any:
     elif inspect.isgeneratorfunction(lifespan):
         lifespan = contextmanager(lifespan)
     manager = lifespan(registry) if _takes_one(lifespan) else lifespan()
+    if inspect.iscoroutine(manager):
+        manager.close()
     if not hasattr(manager, "__aenter__") and not hasattr(manager, "__enter__"):
         raise TypeError(
             f"the lifespan gave {type(manager).__name__}, not a context manager; decorate it with asynccontextmanager"

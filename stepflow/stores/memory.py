@@ -56,9 +56,10 @@ class MemoryBackend:
     Args:
         keep_events: keep entries that a checkpoint replaced, for tests that read whole journals.
         keep_runs: how many root runs that have ended are kept, with their sub-runs; older ones are dropped.
+        keep_s: but none within so many seconds of its end, so that whoever waits for it can still read it.
     """
 
-    def __init__(self, *, keep_events: bool = False, keep_runs: int = 10_000) -> None:
+    def __init__(self, *, keep_events: bool = False, keep_runs: int = 10_000, keep_s: float = 60.0) -> None:
         self._runs: dict[RunId, _StoredRun] = {}
         self._roots: list[RunId] = []
         self._children: dict[ParentLink, RunId] = {}
@@ -66,7 +67,8 @@ class MemoryBackend:
         self._blobs: dict[BlobId, Blob] = {}
         self._keep_events = keep_events
         self._keep_runs = keep_runs
-        self._ended: deque[RunId] = deque()
+        self._keep_s = keep_s
+        self._ended: deque[RunRecord] = deque()
         self._trees: dict[RunId, dict[RunId, None]] = {}
 
     @property
@@ -135,9 +137,12 @@ class MemoryBackend:
         }
         run.record = replace(run.record, **new)
         if change.status is not None and change.status.is_terminal and run.record.parent is None:
-            self._ended.append(run.record.id)
-            if len(self._ended) > self._keep_runs:
-                self._drop(self._ended.popleft())
+            self._ended.append(run.record)
+            while len(self._ended) > self._keep_runs and self._is_old(self._ended[0], run.record):
+                self._drop(self._ended.popleft().id)
+
+    def _is_old(self, record: RunRecord, newest: RunRecord) -> bool:
+        return (newest.ended_at or 0.0) - (record.ended_at or 0.0) >= self._keep_s
 
     def _drop(self, root_id: RunId) -> None:
         for run_id in self._trees.pop(root_id):
