@@ -22,6 +22,7 @@ from stepflow.plugins.pipe import (
     HEAD_SIZE,
     Answer,
     Ask,
+    Begun,
     Frame,
     GetBlob,
     Order,
@@ -78,6 +79,7 @@ class _Child:
         self.host = _PipeHost(self)
         self._answers = answers
         self._performs: dict[str, PerformAll] = {}
+        self._is_busy = False
 
     def write(self, frame: Frame) -> None:
         rest = memoryview(pack(frame))
@@ -90,22 +92,35 @@ class _Child:
     async def serve(self, registry: Components, state: Any, orders: BinaryIO) -> None:
         send, receive = anyio.create_memory_object_stream[Frame](1)
         async with BlockingPortal() as portal, anyio.create_task_group() as tasks, receive:
-            reader = threading.Thread(target=_read, args=(orders, send, portal), daemon=True)
-            reader.start()
+            threading.Thread(target=self._read, args=(orders, send, portal), daemon=True).start()
             means = Means(state, tasks, 1)
             async for frame in receive:
                 if isinstance(frame, Reply):
                     self.host.take(frame)
                 elif isinstance(frame, Order):
+                    self.write(Begun())
                     tasks.start_soon(self._carry_out, frame, registry, means)
             tasks.cancel_scope.cancel()
 
+    def _read(self, orders: BinaryIO, send: ObjectSendStream[Frame], portal: BlockingPortal) -> None:
+        """Hand on what the parent writes. It hangs up when there is nothing to do, or because it is gone."""
+        try:
+            while len(head := orders.read(HEAD_SIZE)) == HEAD_SIZE:
+                portal.call(send.send, unpack(orders.read(body_size(head))))
+            if not self._is_busy:
+                portal.call(send.aclose)
+                threading.Event().wait(GRACE_S)
+        finally:
+            os._exit(1)
+
     async def _carry_out(self, order: Order, registry: Components, means: Means) -> None:
+        self._is_busy = True
         try:
             outcomes = await self._outcomes(order, registry, means)
         except (ImportError, AttributeError) as error:
             text = f"{order.function} cannot be found in a process: {error}"
             outcomes = [Failed(ErrorCode.UNREACHABLE, text, may_retry=False)] * len(order.tasks)
+        self._is_busy = False
         self.write(Answer(outcomes))
 
     async def _outcomes(self, order: Order, registry: Components, means: Means) -> list[Outcome]:
@@ -125,17 +140,6 @@ def _each(perform: Perform) -> PerformAll:
         return [await perform(task, host) for task in tasks]
 
     return perform_all
-
-
-def _read(orders: BinaryIO, send: ObjectSendStream[Frame], portal: BlockingPortal) -> None:
-    """Hand on what the parent writes. When it hangs up or is gone, end: in peace if that takes no longer than grace."""
-    try:
-        while len(head := orders.read(HEAD_SIZE)) == HEAD_SIZE:
-            portal.call(send.send, unpack(orders.read(body_size(head))))
-        portal.call(send.aclose)
-    finally:
-        threading.Event().wait(GRACE_S)
-        os._exit(1)
 
 
 class _PipeHost:

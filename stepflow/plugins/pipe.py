@@ -43,6 +43,10 @@ class Order(msgspec.Struct, frozen=True):
     tasks: tuple[Task, ...]
 
 
+class Begun(msgspec.Struct, frozen=True):
+    """The process has the order. Until then nothing of it was done, so that another process may have it."""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """One outcome a task of the order."""
 
@@ -85,7 +89,7 @@ class Reply(msgspec.Struct, frozen=True):
     error: Exception | None = None
 
 
-Frame: TypeAlias = Ready | Unready | Order | Answer | Report | Ask | Reply
+Frame: TypeAlias = Ready | Unready | Order | Begun | Answer | Report | Ask | Reply
 
 
 def pack(frame: Frame) -> bytes:

@@ -124,18 +124,27 @@ class ProcessPool:
     async def _sent(self, order: Order) -> _Child:
         while self._idle:
             child = self._idle.pop()
-            try:
-                await child.send(order)
-            except _GONE:
-                await child.end(self._clock)  # it died while it had nothing to do
-            else:
+            if await self._accepts(child, order):
                 return child
         child = await self._started()
+        if await self._accepts(child, order):
+            return child
+        raise _UnreadyError(f"it {_how_it_ended(child.process.returncode)} before it began")
+
+    async def _accepts(self, child: _Child, order: Order) -> bool:
+        """Hand over an order; False where the process died before."""
         try:
             await child.send(order)
+            await child.receive()
         except _GONE:
-            raise _UnreadyError(_how_it_ended(await child.end(self._clock, grace_s=GRACE_S))) from None
-        return child
+            with anyio.CancelScope(shield=True):
+                await child.end(self._clock, grace_s=GRACE_S)
+            return False
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await child.end(self._clock)
+            raise
+        return True
 
     async def _started(self) -> _Child:
         settings = Settings(list(sys.path), _backend(), self._lifespan)

@@ -92,7 +92,10 @@ def test_the_list_is_the_same_object_while_nothing_is_registered():
 @pytest.mark.parametrize(
     ("hint", "schema"),
     [
-        (Document, {"title": "Document", "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}),
+        (
+            Document,
+            {"title": "Document", "type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+        ),
         (int, {"type": "integer"}),
         (list[str], {"type": "array", "items": {"type": "string"}}),
         (dict, None),

@@ -44,7 +44,8 @@ class Watch:
 
 async def test_it_knows_the_run_the_step_and_the_attempt():
     async def call(input, ctx: Context):
-        return [ctx.run_id == ctx.root_run_id, len(ctx.flow_id), ctx.step_id, ctx.item, ctx.attempt, ctx.deadline, ctx.state]
+        is_root = ctx.run_id == ctx.root_run_id
+        return [is_root, len(ctx.flow_id), ctx.step_id, ctx.item, ctx.attempt, ctx.deadline, ctx.state]
 
     async with Engine(registry(call)) as engine:
         assert await engine.run(FLOW, 1) == [True, 64, "only", 0, 1, None, None]

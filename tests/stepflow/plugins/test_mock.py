@@ -67,7 +67,14 @@ async def test_components_are_listed_with_their_schemas():
 
 @pytest.mark.parametrize(
     "result",
-    [None, "text", {}, {"outcome": "maybe"}, {"outcome": "failed"}, {"outcome": "failed", "error": {"code": "X", "message": ""}}],
+    [
+        None,
+        "text",
+        {},
+        {"outcome": "maybe"},
+        {"outcome": "failed"},
+        {"outcome": "failed", "error": {"code": "X", "message": ""}},
+    ],
 )
 async def test_a_result_that_is_none_is_refused_at_its_place(result):
     with pytest.raises(ConfigError, match="/a"):

@@ -16,7 +16,7 @@ from stepflow.records import BlobType, ErrorCode, Failed, RunStatus, Succeeded, 
 
 pytestmark = pytest.mark.anyio
 
-MODULE = '''
+MODULE = """
 import os, signal, sys, time
 from stepflow.components import Batch, Components, Context
 from stepflow.errors import RetryAfter
@@ -81,7 +81,7 @@ def many(inputs: list[int]):
 @app.component("/one/{name}", process=True)
 def one(input, *, name):
     return name
-'''
+"""
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ async def test_a_lifespan_that_fails_makes_its_calls_unreachable(module, slots, 
         "from stepflow.components import Components\n"
         "def lifespan():\n    raise OSError('no model')\n    yield\n"
         "app = Components(lifespan=lifespan)\n"
-        "@app.component(\"/a\", process=True)\n"
+        '@app.component("/a", process=True)\n'
         "def a(input): return 1\n"
     )
     plugin = FunctionsPlugin(import_module("broken_lifespan").app, processes=1)
@@ -245,7 +245,7 @@ sys.path.insert(0, {directory!r})
 from components_for_processes import app
 from stepflow.engine import Engine
 
-FLOW = {{"steps": [{{"id": "w", "component": "/wait"}}]}}
+FLOW = {{"steps": [{{"id": "w", "component": "/wait"}}], "output": {{"$step": "w"}}}}
 
 async def main():
     async with Engine(app) as engine:
@@ -261,6 +261,7 @@ async def test_processes_end_with_their_parent(module, tmp_path, marks, anyio_ba
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
     try:
         while len(marks()) < 2:
+            assert parent.poll() is None
             await anyio.sleep(0.01)
         pid = int(marks()[1].removeprefix("waits "))
         parent.send_signal(ending)
