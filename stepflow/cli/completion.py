@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from stepflow.cli.failure import CommandError
+from stepflow.cli.failure import CommandError, tell
 
 _HOMES = {
     "bash": 'eval "$(stepflow completion bash)"       # in ~/.bashrc',
@@ -21,4 +21,4 @@ def command(ctx: click.Context, shell: str) -> None:
     if found is None:
         raise CommandError(f"there is no completion for {shell}")
     completer = found(ctx.find_root().command, {}, "stepflow", "_STEPFLOW_COMPLETE")
-    click.echo(completer.source_template % completer.source_vars())
+    tell(completer.source_template % completer.source_vars())

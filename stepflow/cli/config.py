@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from stepflow.cli.failure import problem_lines, say
+from stepflow.cli.failure import problem_lines, say, tell
 from stepflow.cli.findings import config_findings
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import chosen_config
@@ -54,7 +54,7 @@ def check(flow: str | None, config: str | None) -> None:
     for line in problem_lines(replace(problem, text=None) for problem in found):  # the text may hold a secret
         say(line)
     say(f"from {file or 'the built-in default'}")
-    click.echo(yaml_text(effective(loaded, _written(file))), nl=False)
+    tell(yaml_text(effective(loaded, _written(file))).rstrip())
 
 
 def _written(file: Path | None) -> Mapping[str, Json]:

@@ -73,8 +73,18 @@ def explain_usage(error: click.UsageError) -> None:
 
 def say(line: str) -> None:
     """A line on what stderr is at the moment: a progress bar puts it above itself."""
-    sys.stderr.write(line.encode(errors="replace").decode() + "\n")
+    sys.stderr.write(_showable(line, sys.stderr.encoding) + "\n")
     sys.stderr.flush()
+
+
+def tell(text: str) -> None:
+    """A line, or several, of what was asked for, on stdout."""
+    sys.stdout.write(_showable(text, sys.stdout.encoding) + "\n")
+
+
+def _showable(text: str, encoding: str | None) -> str:
+    """The text with a mark for every character that the stream has no way to write."""
+    return text.encode(encoding or "utf-8", errors="replace").decode(encoding or "utf-8")
 
 
 def os_error_text(error: OSError) -> str:

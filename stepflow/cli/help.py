@@ -2,6 +2,8 @@
 
 import click
 
+from stepflow.cli.failure import tell
+
 
 @click.command("help")
 @click.argument("name", metavar="COMMAND", required=False)
@@ -12,10 +14,10 @@ def command(ctx: click.Context, name: str | None) -> None:
     assert parent is not None
     group = parent.command
     if name is None:
-        click.echo(parent.get_help())
+        tell(parent.get_help())
         return
     assert isinstance(group, click.Group)
     _, found, _ = group.resolve_command(parent, [name])
     assert found is not None
     with click.Context(found, info_name=name, parent=parent) as inner:
-        click.echo(found.get_help(inner))
+        tell(found.get_help(inner))

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import click
 
-from stepflow.cli.failure import COULD_NOT_RUN, CommandError, os_error_text, problem_lines, say
+from stepflow.cli.failure import COULD_NOT_RUN, CommandError, os_error_text, problem_lines, say, tell
 from stepflow.cli.knowledge import by_path, listed_components
 from stepflow.cli.options import chosen_flow, engine_options, flow_options
 from stepflow.cli.yaml_text import yaml_text
@@ -80,7 +80,7 @@ def type_lines(found: Inferred, *, inputs: bool) -> Iterable[str]:
 
 def write(text: str, flow: Path, output: str | None) -> None:
     if output is None:
-        click.echo(text, nl=False)
+        tell(text.rstrip())
         return
     target = flow.with_suffix(".inferred.yaml") if output == _BESIDE else Path(output)
     try:

@@ -7,7 +7,7 @@ import anyio
 import click
 import msgspec
 
-from stepflow.cli.failure import say
+from stepflow.cli.failure import say, tell
 from stepflow.cli.knowledge import listed_components
 from stepflow.cli.options import engine_options
 from stepflow.cli.reach import Reach
@@ -37,10 +37,10 @@ def command(
     shown = [each for each in listed if each.routes or not hide_unreachable]
     with_schemas = format != "pretty" if schemas is None else schemas
     if format == "pretty":
-        click.echo(pretty(shown, with_schemas=with_schemas))
+        tell(pretty(shown, with_schemas=with_schemas))
         return
     document = {"components": [described(each, with_schemas=with_schemas) for each in shown]}
-    click.echo(msgspec.json.encode(document).decode() if format == "json" else yaml_text(document).rstrip())
+    tell(msgspec.json.encode(document).decode() if format == "json" else yaml_text(document).rstrip())
 
 
 def described(each: ListedComponent, *, with_schemas: bool) -> dict[str, Any]:

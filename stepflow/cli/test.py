@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from stepflow.cli.apps import load_apps
-from stepflow.cli.failure import COULD_NOT_RUN, problem_lines, say
+from stepflow.cli.failure import COULD_NOT_RUN, problem_lines, say, tell
 from stepflow.cli.options import concurrency_option, engine_options
 from stepflow.cli.streams import results_stream
 from stepflow.cli.yaml_text import yaml_text
@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], cases: tuple[str, ...
     """
     files = discover(paths)
     if not files:
-        click.echo("No workflow files found")
+        tell("No workflow files found")
         return
     apps = load_apps(options["apps"])
     limit = options["max_concurrency"] or MAX_CONCURRENCY
@@ -48,11 +48,11 @@ def command(ctx: click.Context, /, paths: tuple[str, ...], cases: tuple[str, ...
             report = run_file(file, config=options["config"], case_names=cases, components=apps, max_concurrency=limit)
         reports.append(report)
         for line in report_lines(report, diff=options["diff"]):
-            click.echo(line)
+            tell(line)
         if options["update"] and (updated := update_file(report)):
             say(f"{report.path}: recorded {', '.join(updated)}")
     refuse_unknown(cases, reports)
-    click.echo("\n".join(["", *summary_lines(reports)]))
+    tell("\n".join(["", *summary_lines(reports)]))
     if (failures := failed(reports)) > 0:
         say(f"error: {failures} test(s) failed")
         ctx.exit(COULD_NOT_RUN)

@@ -8,7 +8,7 @@ import anyio
 import click
 import msgspec
 
-from stepflow.cli.failure import COULD_NOT_RUN, problem_lines
+from stepflow.cli.failure import COULD_NOT_RUN, problem_lines, tell
 from stepflow.cli.findings import config_findings, flow_findings, type_findings
 from stepflow.cli.knowledge import by_path, listed_components
 from stepflow.cli.logs import muted
@@ -85,11 +85,11 @@ def _unavailable(reach: Reach, known: Sequence[Problem]) -> list[Problem]:
 
 def show(found: Sequence[Problem], files: int, *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(report(found)).decode())
+        tell(msgspec.json.encode(report(found)).decode())
         return
     for line in problem_lines(found):
-        click.echo(line)
-    click.echo(summary(found, files))
+        tell(line)
+    tell(summary(found, files))
 
 
 def report(found: Sequence[Problem]) -> dict[str, Any]:
