@@ -1,6 +1,7 @@
 """An asyncio loop whose time is virtual: when nothing can happen but a timer, it jumps to that timer."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
@@ -82,8 +83,9 @@ class TurningSelector(BaseSelector):
     """A selector that, asked to wait for a timer, turns the clock instead, unless something is in flight.
 
     A wait for a thread or a process is real, and costs virtual time only when it lasts as long as the next timer is
-    away: then that timer is due, as it would be in real life. Sockets and pipes are waited for until they have been
-    silent for `quiet_s`.
+    away: then that timer is due, as it would be in real life. Network connections are waited for until they have been
+    silent for `quiet_s`, which is how one that is merely kept open looks. Pipes count for nothing: whoever works with
+    processes marks the clock as busy.
     """
 
     def __init__(self, turn: Turn, *, quiet_s: float) -> None:
@@ -91,7 +93,7 @@ class TurningSelector(BaseSelector):
         self._turn = turn
         self._quiet_s = quiet_s
         self._waited = 0.0
-        self.own = 0  # files that belong to the loop itself
+        self._own: frozenset[int] = frozenset()  # files of the loop itself
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         ready = self._inner.select(0)
@@ -115,8 +117,15 @@ class TurningSelector(BaseSelector):
         self._waited = 0.0
         if ahead == inf or (ahead <= 0 and not self._turn.awaited):
             return inf
-        in_flight = len(self._inner.get_map()) > self.own
-        return min(ahead or self._quiet_s, self._quiet_s) if in_flight else 0.0
+        return min(ahead or self._quiet_s, self._quiet_s) if self._is_connected() else 0.0
+
+    def own_what_is_here(self) -> None:
+        """What is registered now belongs to the loop and is never in flight."""
+        self._own = frozenset(key.fd for key in self._inner.get_map().values())
+
+    def _is_connected(self) -> bool:
+        files = (key.fd for key in self._inner.get_map().values())
+        return any(_is_network(file) for file in files if file not in self._own)
 
     def _wait(self, patience: float) -> list[tuple[SelectorKey, int]]:
         if patience <= 0:
@@ -142,17 +151,28 @@ class TurningSelector(BaseSelector):
         self._inner.close()
 
 
+def _is_network(file: int) -> bool:
+    try:
+        probe = socket.socket(fileno=file)
+    except OSError:
+        return False
+    try:
+        return probe.family in (socket.AF_INET, socket.AF_INET6)
+    finally:
+        probe.detach()
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop with virtual time, which begins at 0.
 
     Everything that sleeps on it is turned: the engine's waits, `asyncio.sleep` in a component, `anyio.move_on_after`.
     """
 
-    def __init__(self, *, quiet_s: float = 10.0) -> None:
+    def __init__(self, *, quiet_s: float = 5.0) -> None:
         self.turn = Turn()
         selector = TurningSelector(self.turn, quiet_s=quiet_s)
         super().__init__(selector)
-        selector.own = len(selector.get_map())
+        selector.own_what_is_here()
 
     def time(self) -> float:
         return self.turn.now

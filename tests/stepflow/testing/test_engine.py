@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import stepflow
-from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
 from stepflow.execution.events import StepDefaulted, StepRetried, StepStarted, StepSucceeded
+from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
 from stepflow.testing.application import read_application
 from stepflow.testing.clock import START
 from stepflow.testing.engine import ClockStoppedError, ScriptedEngine

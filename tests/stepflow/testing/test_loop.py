@@ -1,6 +1,7 @@
 """The virtual loop: what it jumps over and what it really waits for."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -94,6 +95,20 @@ def test_a_silent_socket_does_not_hold_the_time_for_ever() -> None:
         return asyncio.get_running_loop().time()
 
     assert run(main, quiet_s=0.0) == 3600
+
+
+def test_an_idle_pipe_does_not_hold_the_time() -> None:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        read, write = os.pipe()
+        with open(read, "rb") as reader, open(write, "wb"):
+            transport, _ = await loop.connect_read_pipe(asyncio.Protocol, reader)
+            await asyncio.sleep(3600)
+            transport.close()
+            await asyncio.sleep(0)
+        return loop.time()
+
+    assert run(main, quiet_s=60.0) == 3600
 
 
 def test_a_wait_that_nothing_can_end_is_told_when_the_clock_is_turned_by_hand() -> None:
