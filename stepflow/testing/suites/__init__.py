@@ -1,6 +1,6 @@
 """What every store and every plugin must do, as test classes to subclass.
 
-A store passes by giving one fixture:
+A store passes by giving one fixture::
 
     class TestMyStore(StoreSuite):
         @pytest.fixture

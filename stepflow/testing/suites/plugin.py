@@ -19,7 +19,7 @@ class PluginSuite:
     """Subclass it, give a `plugin` fixture (a plugin that is not open yet), and say what its components do.
 
     `succeeds` are calls that succeed: the target, an input, its output. `fails` are calls that fail: the target, an
-    input, the code. `waits` is a call that does not end by itself, or only after hours.
+    input, the code. `waits` is a call that does not end by itself, or only after hours; None: there is no such component.
     """
 
     pytestmark = pytest.mark.anyio
@@ -139,7 +139,7 @@ class PluginSuite:
 
     async def test_a_cancelled_call_ends_and_the_next_one_works(self, opened: Plugin, host: Host) -> None:
         if self.waits is None:
-            pytest.skip("no call is named that waits")
+            return
         ended: list[Outcome] = []
 
         async def wait(target: str, input: Json) -> None:

@@ -170,6 +170,30 @@ def test_a_fixture_gives_the_application_too(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=1)
 
 
+def test_hours_pass_beside_a_component_in_a_process(pytester: pytest.Pytester) -> None:
+    components = COMPONENTS.replace('"/double"', '"/double", process=True')
+    flow = """\
+        steps:
+          - {id: a, component: /double, input: 3, timeout: 60}
+          - {id: b, component: /flaky, onError: {action: retry}}
+        output: [{$step: a}, {$step: b}]
+    """
+    test = """\
+        import stepflow
+
+        def test_it(stepflow_engine):
+            stepflow_engine.script("/flaky", [stepflow.RetryAfter(3600), "later"])
+            assert stepflow_engine.run("flow.yaml").output == [6, "later"]
+            assert stepflow_engine.clock.elapsed_s == 3600
+    """
+    ini = "[pytest]\nstepflow_app = in_process:app\n"
+    files(pytester, flow_yaml=flow, in_process_py=components, pytest_ini=ini, test_flow_py=test)
+
+    result = pytester.runpytest_subprocess("-W", "error")
+
+    result.assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize("line", ["nowhere:app", "components", "os:path"])
 def test_an_application_that_is_not_there_is_told_by_its_line(pytester: pytest.Pytester, line: str) -> None:
     files(
