@@ -88,11 +88,21 @@ def open_results(output: str | None, *, batch: bool) -> Iterator[Results]:
             stream = part_of(path).open("wb")
         except OSError as error:
             raise CommandError(f"the results cannot be written to {os_error_text(error)}") from None
-        with stream:
-            results = FileResults(path, stream, yaml=yaml)
-            yield results
+        results = FileResults(path, stream, yaml=yaml)
+        try:
+            with stream:
+                yield results
+        finally:
             if not results.is_complete:
-                say(f"what was done so far is in {part_of(path)}")
+                _keep_or_drop(part_of(path))
+
+
+def _keep_or_drop(part: Path) -> None:
+    """Leave what was done so far, and nothing where nothing was."""
+    if part.stat().st_size == 0:
+        part.unlink()
+    else:
+        say(f"what was done so far is in {part}")
 
 
 def _is_yaml(path: Path) -> bool:

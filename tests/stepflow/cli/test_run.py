@@ -104,6 +104,18 @@ def test_a_bad_line_is_named_by_file_and_line(cli, project: Path) -> None:
     assert outcome.code == 1
     assert "in.jsonl:2: error: a blank line is not an input" in outcome.err
     assert not Path("out.jsonl").exists()
+    assert not Path("out.jsonl.part").exists()
+
+
+def test_what_was_done_before_a_bad_line_is_kept(cli, project: Path) -> None:
+    Path("in.jsonl").write_text('{"text": "a"}\n' * 5000 + "torn\n")
+
+    outcome = cli("run", "flow.yaml", *APP, "--inputs", "in.jsonl", "--output", "out.jsonl")
+
+    assert outcome.code == 1
+    assert "in.jsonl:5001:1: error: not JSON" in outcome.err
+    assert "what was done so far is in out.jsonl.part" in outcome.err
+    assert Path("out.jsonl.part").read_text().startswith('{"outcome":"success","result":"Hello: 1"}\n')
 
 
 def test_the_output_gets_its_name_when_it_is_complete(cli, project: Path) -> None:
