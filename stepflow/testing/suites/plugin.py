@@ -19,7 +19,7 @@ class PluginSuite:
     """Subclass it, give a `plugin` fixture (a plugin that is not open yet), and say what its components do.
 
     `succeeds` are calls that succeed: the target, an input, its output. `fails` are calls that fail: the target, an
-    input, the code. `waits` is a call that does not end by itself, or only after hours; None: there is no such component.
+    input, the code. `waits` is a call that does not end by itself, or only after hours; None where there is none.
     """
 
     pytestmark = pytest.mark.anyio
