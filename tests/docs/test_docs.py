@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 
+import stepflow
+from stepflow import errors
+from stepflow.cli.main import COMMANDS
+from stepflow.errors import StepflowError
+from stepflow.plan.checks import _KINDS as KINDS
+from stepflow.records import ErrorCode
+
 ROOT = Path(__file__).parents[2]
 DOCS = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
 PAGES = ["README.md", *sorted(DOCS)]
@@ -28,3 +35,30 @@ def test_the_links_of_a_page_lead_somewhere(name):
 
 def test_there_are_pages():
     assert "docs/tutorial.md" in PAGES
+
+
+def test_every_command_is_in_the_reference():
+    page = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+
+    assert [name for name in COMMANDS if f"## stepflow {name}" not in page] == []
+
+
+def test_every_public_name_is_in_the_reference():
+    page = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
+
+    assert [name for name in stepflow.__all__ if f":: stepflow.{name}\n" not in page] == []
+
+
+def test_every_code_diagnostic_and_exception_is_in_the_reference():
+    page = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
+    told = {int(code): kind for code, kind in re.findall(r"^\| (\d{4}) \| `(\w+)` \|", page, re.MULTILINE)}
+
+    exceptions = [
+        name
+        for name, found in vars(errors).items()
+        if isinstance(found, type) and issubclass(found, StepflowError) and name != "ProblemsError"
+    ]
+
+    assert told == KINDS
+    assert [code for code in ErrorCode if f"| `{code}` |" not in page] == []
+    assert [name for name in exceptions if f"`{name}`" not in page and f"stepflow.{name}`" not in page] == []
