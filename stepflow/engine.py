@@ -245,8 +245,13 @@ class Engine:
                 checker=checker if mode == "strict" else None,
             )
             self._tasks.start_soon(feeder.feed, inputs)
-        await live.accepted.wait()
-        return Run(self.backend, self._executor, live.record, live)
+        run = Run(self.backend, self._executor, live.record, live)
+        try:
+            await live.accepted.wait()
+        except anyio.get_cancelled_exc_class():
+            run.cancel_now()  # nobody has a handle on it
+            raise
+        return run
 
     async def run(self, flow: FlowLike, input: Json = None, **options: Unpack[SubmitOptions]) -> Json:
         """Run a flow for one input, and give its output.

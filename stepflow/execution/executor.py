@@ -211,8 +211,8 @@ class Executor:
         run.accepted.set()
         run.hungry.set()
         run.notify()
-        for timer in run.timers:
-            timer.cancel()
+        for scope in run.scopes:
+            scope.cancel()
         if run.record.parent is None:
             self.trees.pop(run.id, None)
         for runner in self._runners:
@@ -220,17 +220,14 @@ class Executor:
                 runner.cancel()
 
     async def _again_later(self, run: LiveRun, retry: StepRetried) -> None:
-        with anyio.CancelScope() as scope:
-            run.timers[scope] = None
+        with run.until_ended():
             await self._clock.sleep(retry.delay_s)
             run.tree.push(run, [(retry.item, retry.step)])
-        del run.timers[scope]
         run.tree.sleeping -= 1
         self.kick(run.tree)
 
     async def _end_at_deadline(self, run: LiveRun, deadline: float) -> None:
-        with anyio.CancelScope() as scope:
-            run.timers[scope] = None
+        with run.until_ended():
             await self._clock.sleep(max(0.0, deadline - self._clock.now()))
             late = deadline - run.started.started_at
             error = Failed(ErrorCode.TIMEOUT, f"the run's deadline of {late:g} s is over", may_retry=False)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from itertools import islice
 
 import anyio
@@ -66,21 +66,40 @@ class Feeder:
         self._count = 0
 
     async def feed(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
+        """Admit every input. The run's end stops it, also where the next input is waited for."""
         run = self._run
         try:
-            async with aclosing(_in_chunks(inputs)) as chunks:
-                async for chunk in chunks:
-                    self._admit(chunk)
-                    if not await self._has_room():
-                        return
-            run.is_fed = False
-            run.apply(InputsClosed(self._count))
-            self._executor.begin_again(run)
+            with run.until_ended():
+                await self._feed(inputs)
+        except anyio.get_cancelled_exc_class():
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            self._break_off(RuntimeError("the iterable was cancelled"))  # it raised that by itself, as asyncio allows
         except Exception as error:
             logger.exception("run %s: its inputs broke off after %d", run.id, self._count)
-            run.lost = error
-            message = f"the inputs broke off with {type(error).__name__}: {error}"
-            self._executor.end(run, RunStatus.FAILED, Failed(ErrorCode.CANCELLED, message))
+            self._break_off(error)
+
+    async def _feed(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
+        run = self._run
+        async with aclosing(_in_chunks(inputs)) as chunks:
+            async for chunk in chunks:
+                if run.state.has_ended:
+                    return
+                self._admit(chunk)
+                if not await self._has_room():
+                    return
+        if run.state.has_ended:
+            return
+        run.is_fed = False
+        run.apply(InputsClosed(self._count))
+        self._executor.begin_again(run)
+
+    def _break_off(self, error: Exception) -> None:
+        run = self._run
+        if run.state.has_ended or run.ended.is_set():
+            return
+        run.lost = error
+        message = f"the inputs broke off with {type(error).__name__}: {error}"
+        self._executor.end(run, RunStatus.FAILED, Failed(ErrorCode.CANCELLED, message))
 
     async def _has_room(self) -> bool:
         """Wait until few inputs are left to begin. False: the run has ended meanwhile."""
@@ -117,8 +136,11 @@ class Feeder:
 
 async def _in_chunks(inputs: Iterable[Json] | AsyncIterable[Json]) -> AsyncGenerator[Sequence[Json], None]:
     if isinstance(inputs, AsyncIterable):
-        async for input in inputs:
-            yield [input]
+        async with AsyncExitStack() as stack:
+            if isinstance(inputs, AsyncGenerator):
+                await stack.enter_async_context(aclosing(inputs))
+            async for input in inputs:
+                yield [input]
         return
     source = iter(inputs)
     while chunk := list(islice(source, 2 * FEED_BELOW)):

@@ -1,7 +1,8 @@
 """A run while it is being driven: its state, and what is not yet durable."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -86,7 +87,7 @@ class LiveRun:
         self.is_output_strict = False
         self.durable_low_water = 0  # the results of all items below it are stored
         self.changed: anyio.Event | None = None
-        self.timers: dict[anyio.CancelScope, None] = {}  # back-offs and the deadline that are being waited for
+        self.scopes: dict[anyio.CancelScope, None] = {}  # around tasks that only serve this run
         self.lost: BaseException | None = None  # why it can't be driven any further
         self._pending: list[Event] = []
         self._results: list[ItemResult] = []
@@ -265,6 +266,19 @@ class LiveRun:
             min_item=event.low_water,
             is_checkpoint=True,
         )
+
+    @contextmanager
+    def until_ended(self) -> Iterator[None]:
+        """Around what is waited for only as long as the run goes on: its end cancels the body."""
+        scope = anyio.CancelScope()
+        self.scopes[scope] = None
+        if self.ended.is_set():
+            scope.cancel()
+        try:
+            with scope:
+                yield
+        finally:
+            del self.scopes[scope]
 
     def notify(self) -> None:
         """Wake whoever waits for results."""

@@ -382,10 +382,46 @@ async def test_a_back_off_ends_with_its_run(app: Components) -> None:
         run = await engine.submit(flow, [1])
         live = run._live
         assert live is not None
-        while not live.timers:
+        while not live.scopes:
             await anyio.sleep(0)
         await run.cancel()
-        while live.timers:
+        while live.scopes:
             await anyio.sleep(0)
 
     assert live.tree.sleeping == 0
+
+
+@pytest.mark.parametrize("rounds", range(12))
+async def test_whoever_is_cancelled_in_a_call_leaves_nothing_behind(app: Components, rounds: int) -> None:
+    busy: list[int] = []
+
+    @app.component("/hang")
+    async def hang(value: int) -> None:
+        busy.append(value)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            busy.remove(value)
+
+    flow = {"steps": [{"id": "e", "component": "/hang", "input": {"$input": "$"}}], "output": {"$step": "e"}}
+    async with Engine(app) as engine:
+
+        async def run() -> None:
+            await engine.run(flow, 1)
+
+        async def stream() -> None:
+            async for _ in engine.run_batch(flow, iter([3])):
+                pass
+
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(run)
+            calls.start_soon(stream)
+            for _ in range(rounds):
+                await anyio.lowlevel.checkpoint()
+            calls.cancel_scope.cancel()
+        for record in await engine.list_runs():
+            await (await engine.get_run(record.id)).wait()
+        await anyio.wait_all_tasks_blocked()
+
+        assert busy == []
+        assert all(record.status is RunStatus.CANCELLED for record in await engine.list_runs())
