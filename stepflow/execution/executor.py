@@ -232,7 +232,6 @@ class Executor:
             late = deadline - run.started.started_at
             error = Failed(ErrorCode.TIMEOUT, f"the run's deadline of {late:g} s is over", may_retry=False)
             self.end(run, RunStatus.FAILED, error)
-        del run.timers[scope]
 
     def _wake_one(self) -> None:
         if self._is_waking:
