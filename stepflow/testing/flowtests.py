@@ -1,6 +1,7 @@
 """The test cases that flows carry: found, run as one batch a file, compared, and recorded."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -28,6 +29,8 @@ MAX_CONCURRENCY = 10
 
 Status: TypeAlias = Literal["passed", "failed", "unexpected-new", "error"]
 """`unexpected-new`: the case has no output yet to compare with. `error`: there is no outcome to compare."""
+
+_LOOKS_MEANT = re.compile(r"^steps\s*:.*\bcomponent\b", re.MULTILINE | re.DOTALL)  # for text that is not YAML
 
 _CONFIG_NAMES = (
     "stepflow-config.test.yml",
@@ -97,7 +100,7 @@ def is_flow(path: Path) -> bool:
     try:
         document = read_text(text, str(path), "yaml").value
     except FlowInvalidError:
-        return SCHEMA in text
+        return SCHEMA in text or _LOOKS_MEANT.search(text) is not None
     return isinstance(document, dict) and (document.get("schema") == SCHEMA or _has_steps(document))
 
 
@@ -111,6 +114,7 @@ def run_file(
     *,
     config: ConfigSource = None,
     case_names: Sequence[str] = (),
+    default_config: ConfigSource = None,
     components: Components | Mapping[str, Components] | None = None,
     max_concurrency: int = MAX_CONCURRENCY,
 ) -> FileReport:
@@ -121,6 +125,7 @@ def run_file(
     Args:
         config: stands above the configuration that the flow names, and above those beside it.
         case_names: the cases to run; none: all.
+        default_config: stands below them, above the ordinary search.
         components: registries mounted beside the configuration's routes.
     """
     try:
@@ -128,7 +133,7 @@ def run_file(
         cases = _selected(flow, case_names)
         if not cases:
             return FileReport(path=str(path), flow=flow)
-        source, directory = _config(path, flow, config)
+        source, directory = _config(path, flow, config, default_config)
         read = load_config(source, environ=os.environ, directory=directory)
         engine = open_engine(read, components=components, max_concurrency=max_concurrency, store=None)
         results = anyio.run(_results, engine, flow, [case.input for _, case in cases])
@@ -154,7 +159,9 @@ async def _results(unopened: Engine, flow: Flow, inputs: Sequence[Json]) -> dict
         return {result.index: result async for result in run.results()}
 
 
-def _config(path: str | os.PathLike[str], flow: Flow, given: ConfigSource) -> tuple[ConfigSource, Path | None]:
+def _config(
+    path: str | os.PathLike[str], flow: Flow, given: ConfigSource, default: ConfigSource
+) -> tuple[ConfigSource, Path | None]:
     """The configuration of a flow's tests, and the directory that its paths are relative to."""
     directory = Path(path).absolute().parent
     test = flow.test
@@ -170,7 +177,7 @@ def _config(path: str | os.PathLike[str], flow: Flow, given: ConfigSource) -> tu
     if test is not None and isinstance(test.config, dict):
         return test.config, directory
     beside = next((directory / name for name in _CONFIG_NAMES if (directory / name).is_file()), None)
-    return beside or find_config(directory, Path.cwd()), None
+    return beside or default or find_config(directory, Path.cwd()), None
 
 
 def _report(index: int, case: TestCase, result: ItemResult | None) -> CaseReport:

@@ -32,7 +32,10 @@ class FlowFile(pytest.File):
         if self._report is None:
             wanted = [item.name for item in self.session.items if item.parent is self]
             self._report = run_file(
-                self.path, config=config_file_of(self.config), components=components_of(self.config), case_names=wanted
+                self.path,
+                default_config=config_file_of(self.config),
+                components=components_of(self.config),
+                case_names=wanted,
             )
         return self._report
 

@@ -136,6 +136,16 @@ def test_the_configuration_given_stands_above_all_others(tmp_path: Path) -> None
     assert not run_file(flow).ok
 
 
+def test_a_default_configuration_stands_below_what_the_flow_says(tmp_path: Path) -> None:
+    write(tmp_path, default_yml=NOOP_AT.format(prefix="/default"), stepflow_config_yml=NOOP_AT.format(prefix="/found"))
+    inline = "config: {plugins: {b: {type: builtin}}, routes: {/own: [{plugin: b}]}}, "
+    own = write(tmp_path, flow_yaml=flow_at("/own", inline))
+
+    assert run_file(own, default_config=tmp_path / "default.yml").ok
+    plain = write(tmp_path, flow_yaml=flow_at("/default"))
+    assert run_file(plain, default_config=tmp_path / "default.yml").ok
+
+
 def test_the_file_that_the_flow_names_is_beside_the_flow(tmp_path: Path) -> None:
     flow = write(
         tmp_path,
@@ -209,6 +219,7 @@ def test_flows_are_found_in_folders_and_other_files_passed_over(tmp_path: Path) 
         compose_yml="services: {}\n",
         pipeline_yml="steps: [{script: make}]\n",
         text_yml="- [broken\n",
+        typo_yml="steps:\n  - {id: a, component: /x\n",
         broken_yml=schema + "steps: [\n",
         wants_yml=schema + "output: 1\n",
         notes_md="steps\n",
@@ -222,6 +233,7 @@ def test_flows_are_found_in_folders_and_other_files_passed_over(tmp_path: Path) 
         "b/flow.yaml",
         "broken.yml",
         "c/deep/flow.yaml",
+        "typo.yml",
         "wants.yml",
     ]
 

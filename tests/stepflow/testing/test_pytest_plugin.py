@@ -265,12 +265,21 @@ def test_one_case_of_a_flow_is_run_by_its_node_id(pytester: pytest.Pytester) -> 
 
 def test_a_broken_flow_is_told_with_its_place(pytester: pytest.Pytester) -> None:
     broken = CASES.replace("$step: a}\ntest", "$step: nobody}\ntest")
-    files(pytester, pytest_ini=FLOWS_INI, flows__broken_yaml=broken, flows__text_yaml="steps: [{component: [}\n")
+    files(pytester, pytest_ini=FLOWS_INI, flows__broken_yaml=broken)
 
     result = pytester.runpytest_inprocess("flows")
 
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["*broken.yaml:3:*nobody*"])
+
+
+def test_a_flow_that_is_not_yaml_ends_the_collection(pytester: pytest.Pytester) -> None:
+    files(pytester, pytest_ini=FLOWS_INI, flows__typo_yaml="steps:\n  - {component: [}\n", flows__sum_yaml=CASES)
+
+    result = pytester.runpytest_inprocess("flows")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*flows/typo.yaml:2:*not YAML*"])
 
 
 def test_the_plugin_loads_nothing_until_it_is_asked_for() -> None:
