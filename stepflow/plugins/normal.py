@@ -16,6 +16,9 @@ _SHORTEST_TOO_DEEP = 2 * MAX_DEPTH
 _BRACKETS = b"[]{}"
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _BRACKETS)
 _BYTES = (bytes, bytearray, memoryview)
+_SHORT = 2**63
+"""Integers below it have a text for certain; Python refuses to write out very long ones."""
+
 _TOO_DEEP = f"it is nested deeper than {MAX_DEPTH} levels, or contains itself"
 
 
@@ -38,7 +41,12 @@ def normalise(value: Any) -> Json:
             another kind; the path says where.
     """
     kind = type(value)
-    if value is None or kind is bool or kind is int or (kind is float and isfinite(value)):
+    if (
+        value is None
+        or kind is bool
+        or (kind is int and -_SHORT < value < _SHORT)
+        or (kind is float and isfinite(value))
+    ):
         scalar: Json = value
         return scalar
     try:
@@ -119,6 +127,8 @@ def _children(value: Any) -> Iterator[tuple[str | int, Any]]:
 
 
 def _reason(value: Any, error: Exception | None = None) -> str:
+    if isinstance(value, int) and abs(value) >= _SHORT:
+        return "an integer of so many digits cannot be written as JSON; write it as a string"
     if isinstance(value, float):
         return f"{_number_name(value)} is not JSON"
     if isinstance(value, _BYTES):

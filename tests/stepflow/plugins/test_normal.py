@@ -177,3 +177,11 @@ def test_a_value_that_contains_itself_is_refused():
 
     with pytest.raises(NotJsonError, match="contains itself"):
         normalise(value)
+
+
+def test_an_integer_too_long_to_be_written_is_refused():
+    assert normalise(10**4_000) == 10**4_000
+
+    for value, path in ((10**5_000, r"\$"), ({"a": [-(10**5_000)]}, r"\$\.a\[0\]")):
+        with pytest.raises(NotJsonError, match=f"^{path}: an integer of so many digits cannot be written"):
+            normalise(value)
