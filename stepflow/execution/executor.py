@@ -31,7 +31,19 @@ from stepflow.execution.tree import Entry, Tree
 from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 from stepflow.plan.model import EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
-from stepflow.records import Committed, ErrorCode, Failed, LeaseLost, Outcome, RunId, RunStatus, Succeeded, Task, Write
+from stepflow.records import (
+    Committed,
+    ErrorCode,
+    Failed,
+    Json,
+    LeaseLost,
+    Outcome,
+    RunId,
+    RunStatus,
+    Succeeded,
+    Task,
+    Write,
+)
 
 logger = logging.getLogger("stepflow.run")
 
@@ -71,14 +83,14 @@ class Executor:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.host: Host  # set by whoever builds the host, which needs the executor
-        self.trees: dict[str, Tree] = {}
+        self.trees: dict[str, Tree[LiveRun]] = {}
         self._store = store
         self._dispatcher = dispatcher
         self._clock = clock
         self._chance = chance
         self._tasks = tasks
         self._observers = tuple(observers)
-        self._runnable: deque[Tree] = deque()
+        self._runnable: deque[Tree[LiveRun]] = deque()
         self._runners: dict[_Runner, None] = {}
         self._idle: list[anyio.Event] = []
         self._is_waking = False
@@ -120,7 +132,7 @@ class Executor:
             self._dirty.append(run)
             self._record_event.set()
 
-    def kick(self, tree: Tree) -> None:
+    def kick(self, tree: Tree[LiveRun]) -> None:
         """Look whether something may be taken from this tree again."""
         if not tree.is_listed and tree.free > 0:
             if not tree.has_ready and tree.admitting() is None:
@@ -281,7 +293,7 @@ class Executor:
         finally:
             self._is_waking = False
 
-    def _take(self) -> Entry | None:
+    def _take(self) -> Entry[LiveRun] | None:
         runnable = self._runnable
         while runnable:
             tree = runnable[0]
@@ -297,7 +309,7 @@ class Executor:
                 self._end_if_stuck(tree)
         return None
 
-    def _open_item(self, tree: Tree) -> Entry | None:
+    def _open_item(self, tree: Tree[LiveRun]) -> Entry[LiveRun] | None:
         """Begin the next item, and take its first step. Items begin only when no open one has a step to start."""
         while (run := tree.admitting()) is not None:
             state = run.state
@@ -317,7 +329,7 @@ class Executor:
                     return taken
         return None
 
-    def _end_if_stuck(self, tree: Tree) -> None:
+    def _end_if_stuck(self, tree: Tree[LiveRun]) -> None:
         """A run with open items of which nothing will ever move is ended, with the reason."""
         if tree.sleeping or tree.has_ready or any(run.has_news for run in tree.runs.values()):
             return
@@ -328,41 +340,53 @@ class Executor:
                 return
 
     async def _perform(self, runner: _Runner, run: LiveRun, index: int, step: int) -> None:
-        item = run.state.items.get(index)
-        if item is None:
-            return  # the run has ended meanwhile
-        planned = run.plan.steps[step]
-        attempt = item.attempts[step] + 1
-        clock = self._clock
-        run.apply_item(StepStarted(index, step, attempt, run.elapsed_ms(clock.now())), index)
-        try:
-            input = planned.input.evaluate(item.outputs, item.input, run.variables)
-        except EvaluationFailedError as error:
-            run.apply_item(StepFailed(index, step, error.failed, run.elapsed_ms(clock.now())), index)
-            self._settle(run)
+        started = self._start(run, index, step)
+        if started is None:
             return
+        attempt, input = started
         runner.run = run
         try:
             way = run.ways[step]
             if way is None or way.version != self._dispatcher.version:
-                found = await self._dispatcher.way(planned.component, input, lambda reason: self.waiting(run))
-                if isinstance(found, Failed):
-                    self._finish(run, index, step, attempt, found)
+                way = await self._find_way(run, index, step, attempt, input)
+                if way is None:
                     return
-                way = run.ways[step] = found
-            outcome = await self._answer(way, run.task(way, index, step, attempt, input))
+            task = run.task(way, index, step, attempt, input)
+            if task.timeout_s is None:
+                outcome = await way.plugin.perform(task, self.host)
+            else:
+                outcome = await self._perform_in_time(way, task, task.timeout_s)
+        except Exception as error:
+            logger.exception("the plugin failed at step %d of run %s, item %d", step, run.id, index)
+            outcome = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
         finally:
             runner.run = None
         self._finish(run, index, step, attempt, outcome)
 
-    async def _answer(self, way: Way, task: Task) -> Outcome:
+    def _start(self, run: LiveRun, index: int, step: int) -> tuple[int, Json] | None:
+        """Begin an attempt: its number and input. None: there is nothing to dispatch."""
+        item = run.state.items.get(index)
+        if item is None:
+            return None  # the run has ended meanwhile
+        attempt = item.attempts[step] + 1
+        at = int((self._clock.now() - run.began) * 1_000)
+        run.apply_item(StepStarted(index, step, attempt, at), index)
         try:
-            if task.timeout_s is None:
-                return await way.plugin.perform(task, self.host)
-            return await self._perform_in_time(way, task, task.timeout_s)
-        except Exception as error:
-            logger.exception("plugin failed at %s of run %s, item %d", task.component, task.run_id, task.item)
-            return Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
+            return attempt, run.plan.steps[step].input.evaluate(item.outputs, item.input, run.variables)
+        except EvaluationFailedError as error:
+            run.apply_item(StepFailed(index, step, error.failed, at), index)
+            self._settle(run)
+            return None
+
+    async def _find_way(self, run: LiveRun, index: int, step: int, attempt: int, input: Json) -> Way | None:
+        """The way to a step's component; None: there is none, and the step's failure is recorded."""
+        component = run.plan.steps[step].component
+        found = await self._dispatcher.way(component, input, lambda reason: self.waiting(run))
+        if isinstance(found, Failed):
+            self._finish(run, index, step, attempt, found)
+            return None
+        run.ways[step] = found
+        return found
 
     async def _perform_in_time(self, way: Way, task: Task, timeout_s: float) -> Outcome:
         with self._clock.timeout(timeout_s):
@@ -374,7 +398,7 @@ class Executor:
         item = run.state.items.get(index)
         if item is None or run.state.has_ended:
             return
-        at = run.elapsed_ms(self._clock.now())
+        at = int((self._clock.now() - run.began) * 1_000)
         if isinstance(outcome, Succeeded):
             run.apply_item(StepSucceeded(index, step, outcome.output, at), index)
         else:

@@ -19,7 +19,7 @@ from stepflow.execution.events import (
     StepRetried,
     encode_events,
 )
-from stepflow.execution.state import RunState
+from stepflow.execution.state import APPLY, RunState
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import Policy
 from stepflow.plan.model import Plan
@@ -54,7 +54,7 @@ class LiveRun:
         plan: Plan,
         variables: Mapping[str, Json],
         policies: tuple[Policy, ...],
-        tree: Tree,
+        tree: "Tree[LiveRun]",
         lease: Lease,
         depth: int = 0,
         max_concurrency: int | None = None,
@@ -62,6 +62,7 @@ class LiveRun:
         self.id: RunId = record.id
         self.record = record
         self.started = started
+        self.began = started.started_at
         self.plan = plan
         self.variables = variables
         self.policies = policies
@@ -73,7 +74,7 @@ class LiveRun:
         self.window = max(2 * tree.limit, 100) if max_concurrency is None else max_concurrency
         self.gate: int | None = None  # where set, items from this one on wait until their results are wanted
         self.free = max_concurrency  # slots of its own, within the tree's; None: only the tree's
-        self.parked: list[tuple[int, int, int, LiveRun]] = []
+        self.parked: list[Any] = []
         self.sub_run_calls: dict[int, dict[tuple[int, int], int]] = {}  # by item, then step and attempt
         self.number = tree.add(self)
         self.is_dirty = False  # it has events that the next commit takes
@@ -108,7 +109,7 @@ class LiveRun:
         return bool(self._pending)
 
     def elapsed_ms(self, now: float) -> int:
-        return int((now - self.started.started_at) * 1_000)
+        return int((now - self.began) * 1_000)
 
     def may_open(self) -> bool:
         """Whether another item may begin.
@@ -131,7 +132,7 @@ class LiveRun:
 
     def apply_item(self, event: Any, item: int) -> None:
         """The same for an event that speaks of one item."""
-        self.state.apply(event)
+        APPLY[type(event)](self.state, event)
         self._pending.append(event)
         if item > self._max_item:
             self._max_item = item

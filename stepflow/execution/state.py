@@ -108,7 +108,7 @@ class RunState:
 
     def apply(self, event: Event) -> None:
         """Change as the event says. Events of a step or item that has finished change nothing."""
-        _APPLY[type(event)](self, event)
+        APPLY[type(event)](self, event)
 
     def _open(self, index: int, input: Json) -> OpenItem:
         item = OpenItem(index, input, self._output)
@@ -197,7 +197,7 @@ class RunState:
         self.total = event.count
 
     def _step_started(self, event: StepStarted) -> None:
-        item = self._item(event.item)
+        item = self.items.get(event.item) or self._item(event.item)
         if item is not None:
             item.attempts[event.step] = event.attempt
 
@@ -303,7 +303,7 @@ def _snapshot(item: OpenItem) -> OpenItemSnapshot:
     )
 
 
-_APPLY: dict[type, Callable[[RunState, Any], None]] = {
+APPLY: dict[type, Callable[[RunState, Any], None]] = {  # what `RunState.apply` does, for who can't spare the call
     RunStarted: RunState._run_started,
     ItemsAdmitted: RunState._items_admitted,
     InputsClosed: RunState._inputs_closed,

@@ -2,18 +2,32 @@
 
 from collections import deque
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 
-if TYPE_CHECKING:
-    from stepflow.execution.live import LiveRun
 
-Entry: TypeAlias = tuple[int, int, int, "LiveRun"]
+class Member(Protocol):
+    """A run, as its tree sees it."""
+
+    @property
+    def number(self) -> int: ...
+
+    free: int | None  # slots of its own, within the tree's; None: only the tree's
+    parked: list[Any]  # entries that wait for one of them
+
+    def may_open(self) -> bool:
+        """Whether another item may begin."""
+        ...
+
+
+R = TypeVar("R", bound=Member)
+
+Entry: TypeAlias = tuple[int, int, int, R]
 """A step that may start: item, step, the run's number in its tree, the run."""
 
 
-class Tree:
+class Tree(Generic[R]):
     """A root run and its sub-runs: they share slots, and a heap of steps that may start.
 
     A slot is a token: whatever only waits gives it back. The heap is ordered by item, then step, then run, so that
@@ -23,23 +37,23 @@ class Tree:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.free = limit
-        self.runs: dict[int, LiveRun] = {}
+        self.runs: dict[int, R] = {}
         self.is_listed = False  # the executor knows that something can be taken here
         self.sleeping = 0  # steps that wait for their next attempt
         self.performing = 0  # steps that a runner is busy with, whether they hold a slot or not
-        self._heap: list[Entry] = []
+        self._heap: list[Entry[R]] = []
         self._returning: deque[anyio.Event] = deque()
         self._numbers = 0
 
-    def add(self, run: "LiveRun") -> int:
+    def add(self, run: R) -> int:
         self._numbers += 1
         self.runs[self._numbers] = run
         return self._numbers
 
-    def remove(self, run: "LiveRun") -> None:
+    def remove(self, run: R) -> None:
         self.runs.pop(run.number, None)
 
-    def push(self, run: "LiveRun", ready: list[tuple[int, int]]) -> None:
+    def push(self, run: R, ready: list[tuple[int, int]]) -> None:
         number, heap = run.number, self._heap
         for item, step in ready:
             heappush(heap, (item, step, number, run))
@@ -48,14 +62,14 @@ class Tree:
     def has_ready(self) -> bool:
         return bool(self._heap)
 
-    def admitting(self) -> "LiveRun | None":
+    def admitting(self) -> R | None:
         """The run whose next item should begin: sub-runs first, since somebody waits for them."""
         for run in reversed(self.runs.values()):
             if run.may_open():
                 return run
         return None
 
-    def take(self) -> Entry | None:
+    def take(self) -> Entry[R] | None:
         """The next step that may start, with a slot for it; None when there is none."""
         while self._heap:
             entry = heappop(self._heap)
@@ -70,7 +84,7 @@ class Tree:
             run.parked.append(entry)
         return None
 
-    def give_back(self, run: "LiveRun") -> None:
+    def give_back(self, run: R) -> None:
         """A slot is free again; whoever waits to go on comes before new steps."""
         if run.free is not None:
             run.free += 1
@@ -81,7 +95,7 @@ class Tree:
         else:
             self.free += 1
 
-    async def take_again(self, run: "LiveRun") -> None:
+    async def take_again(self, run: R) -> None:
         """Wait for a slot, to go on with a step that gave its own back."""
         if run.free is not None:
             run.free -= 1

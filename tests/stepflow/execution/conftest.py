@@ -7,9 +7,9 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.engine import Engine
+from stepflow.execution.events import Event
 from stepflow.protocols import Observer
 from stepflow.records import Task
-from stepflow.execution.events import Event
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock, turned_backend
 

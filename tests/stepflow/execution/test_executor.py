@@ -9,12 +9,20 @@ import pytest
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
 from stepflow.errors import PluginUnavailableError, ResourceUnavailableError, RetryAfter, RunFailedError
+from stepflow.execution.events import (
+    ItemEnded,
+    RunEnded,
+    StepDefaulted,
+    StepFailed,
+    StepRetried,
+    StepStarted,
+    StepSucceeded,
+)
+from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 from stepflow.flow.read import flow_from_json
 from stepflow.plan.compile import build_plan
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
-from stepflow.records import ErrorCode, Failed, RunStatus
-from stepflow.execution.events import ItemEnded, RunEnded, StepDefaulted, StepFailed, StepRetried, StepStarted, StepSucceeded
-from stepflow.execution.verdict import BackoffPolicy, RetrySettings
+from stepflow.records import ErrorCode, RunStatus
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ import pytest
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
 from stepflow.errors import StoreUnavailableError
-from stepflow.records import LeaseLost, RunStatus, Verdict, Write
 from stepflow.execution import live
 from stepflow.execution.events import Checkpointed, ItemsAdmitted, RunStarted, decode_events
 from stepflow.execution.state import RunState
+from stepflow.records import LeaseLost, RunStatus, Verdict, Write
 from stepflow.stores.memory import MemoryBackend
 
 pytestmark = pytest.mark.anyio

@@ -4,17 +4,12 @@ import pytest
 
 from stepflow.components import Components, Context
 from stepflow.errors import ComponentError
-from stepflow.flow.read import flow_from_json
-from stepflow.plan.compile import build_plan
-from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
-from stepflow.execution import live
 from stepflow.execution.events import (
     Checkpointed,
     Event,
     InputsClosed,
     ItemEnded,
     ItemsAdmitted,
-    RunEnded,
     StepFailed,
     StepRetried,
     StepStarted,
@@ -22,7 +17,11 @@ from stepflow.execution.events import (
     decode_events,
     encode_events,
 )
+from stepflow.execution.live import LiveRun
 from stepflow.execution.state import RunState
+from stepflow.flow.read import flow_from_json
+from stepflow.plan.compile import build_plan
+from stepflow.records import ErrorCode, Failed, RunStatus, Succeeded
 
 DIAMOND = {
     "steps": [
@@ -162,12 +161,16 @@ async def test_a_replay_comes_to_the_live_state_after_every_event(
             raise ComponentError("no")
         return value
 
-    class Watched(RunState):
+    class Watched(LiveRun):
         def apply(self, event: Event) -> None:
             super().apply(event)
-            lived.append(encode_events([self.snapshot()]))
+            lived.append(encode_events([self.state.snapshot()]))
 
-    monkeypatch.setattr(live, "RunState", Watched)
+        def apply_item(self, event: Event, item: int) -> None:
+            super().apply_item(event, item)
+            lived.append(encode_events([self.state.snapshot()]))
+
+    monkeypatch.setattr("stepflow.engine.LiveRun", Watched)
     flow = {
         **DIAMOND,
         "steps": [{**step, "onError": {"action": "retry", "maxRetries": 1}} for step in DIAMOND["steps"]],

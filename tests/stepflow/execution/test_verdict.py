@@ -2,10 +2,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepflow.execution.verdict import (
+    BackoffPolicy,
+    GiveUp,
+    Policy,
+    RetrySettings,
+    TakeDefault,
+    TryAgain,
+    judge,
+    policy_of,
+)
 from stepflow.flow.read import flow_from_json
 from stepflow.plan.compile import build_plan
 from stepflow.records import ErrorCode, Failed
-from stepflow.execution.verdict import BackoffPolicy, GiveUp, Policy, RetrySettings, TakeDefault, TryAgain, judge, policy_of
 
 
 def half() -> float:
