@@ -33,10 +33,15 @@ Arguments: TypeAlias = Callable[[Task, Host, HeldCall], dict[str, Any]]
 class Means:
     """What calls are made with while a plugin is open."""
 
-    __slots__ = ("state", "thread_limit", "threads")
+    __slots__ = ("is_alone", "state", "thread_limit", "threads")
 
-    def __init__(self, state: Any, tasks: TaskGroup, threads: int) -> None:
+    def __init__(self, state: Any, tasks: TaskGroup, threads: int, *, is_alone: bool = False) -> None:
+        """
+        Args:
+            is_alone: the process has nothing to do but one call at a time, so that it may block the event loop.
+        """
         self.state = state
+        self.is_alone = is_alone
         self.threads = Threads(tasks)
         self.thread_limit = Limit(anyio.CapacityLimiter(threads), "a thread")
 
@@ -50,6 +55,8 @@ def limits_of(component: Component) -> tuple[Limit, ...]:
 def performer(component: Component, means: Means) -> Perform:
     """Calls the component for one task at a time."""
     limits = limits_of(component)
+    if not component.is_async and means.is_alone and component.parameters.context is None:
+        return _at_once(component)
     if not component.is_async:
         return _in_thread(component, means, (*limits, means.thread_limit))
     if limits or component.parameters.context is not None:
@@ -131,6 +138,25 @@ def _in_thread(component: Component, means: Means, limits: Sequence[Limit]) -> P
             call.give_back()
             raise
         return await means.threads.run(call, work)
+
+    return perform
+
+
+def _at_once(component: Component) -> Perform:
+    """Calls a plain function where it may block the event loop: a thread would cost more than many a call."""
+    function, convert, named = component.function, _converting(component), _path_arguments(component)
+
+    async def perform(task: Task, host: Host) -> Outcome:
+        try:
+            value = convert(task.input)
+            answer = function(value) if named is None else function(value, **named(task))
+            if inspect.iscoroutine(answer):
+                answer = await Stepper().step(answer)
+            return Succeeded(normalise(answer))
+        except BaseException as error:
+            if not isinstance(error, Exception) and is_cancellation(error):
+                raise
+            return failure(error)
 
     return perform
 

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import anyio
 import msgspec
-from anyio.abc import ObjectSendStream
 from anyio.from_thread import BlockingPortal
 
 from stepflow.clock import SystemClock
@@ -19,7 +18,6 @@ from stepflow.plugins.calling import Means, Perform, PerformAll, batch_performer
 from stepflow.plugins.failure import failed_by
 from stepflow.plugins.lifespan import entered
 from stepflow.plugins.pipe import (
-    HEAD_SIZE,
     Answer,
     Ask,
     Begun,
@@ -34,9 +32,8 @@ from stepflow.plugins.pipe import (
     RunFlow,
     Settings,
     Unready,
-    body_size,
     pack,
-    unpack,
+    read,
 )
 from stepflow.plugins.processes import find
 from stepflow.plugins.stepping import GRACE_S
@@ -90,31 +87,35 @@ class _Child:
             os._exit(1)  # the parent is gone
 
     async def serve(self, registry: Components, state: Any, orders: BinaryIO) -> None:
-        send, receive = anyio.create_memory_object_stream[Frame](1)
-        async with BlockingPortal() as portal, anyio.create_task_group() as tasks, receive:
-            threading.Thread(target=self._read, args=(orders, send, portal), daemon=True).start()
-            means = Means(state, tasks, 1)
-            async for frame in receive:
+        over = anyio.Event()
+        async with BlockingPortal() as portal, anyio.create_task_group() as tasks:
+            means = Means(state, tasks, 1, is_alone=True)
+
+            async def take(frame: Frame) -> None:
                 if isinstance(frame, Reply):
                     self.host.take(frame)
                 elif isinstance(frame, Order):
-                    self.write(Begun())
-                    tasks.start_soon(self._carry_out, frame, registry, means)
+                    await self._carry_out(frame, registry, means)
+
+            def read_on() -> None:
+                """Hand on what the parent writes. It hangs up when there is nothing to do, or because it is gone."""
+                try:
+                    while (frame := read(orders)) is not None:
+                        if isinstance(frame, Order):
+                            self._is_busy = True
+                        portal.start_task_soon(take, frame)
+                    if not self._is_busy:
+                        portal.start_task_soon(over.set)
+                        threading.Event().wait(GRACE_S)
+                finally:
+                    os._exit(1)
+
+            threading.Thread(target=read_on, daemon=True).start()
+            await over.wait()
             tasks.cancel_scope.cancel()
 
-    def _read(self, orders: BinaryIO, send: ObjectSendStream[Frame], portal: BlockingPortal) -> None:
-        """Hand on what the parent writes. It hangs up when there is nothing to do, or because it is gone."""
-        try:
-            while len(head := orders.read(HEAD_SIZE)) == HEAD_SIZE:
-                portal.call(send.send, unpack(orders.read(body_size(head))))
-            if not self._is_busy:
-                portal.call(send.aclose)
-                threading.Event().wait(GRACE_S)
-        finally:
-            os._exit(1)
-
     async def _carry_out(self, order: Order, registry: Components, means: Means) -> None:
-        self._is_busy = True
+        self.write(Begun())
         try:
             outcomes = await self._outcomes(order, registry, means)
         except (ImportError, AttributeError) as error:

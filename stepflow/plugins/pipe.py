@@ -3,7 +3,7 @@
 import pickle
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
 
@@ -12,7 +12,6 @@ from stepflow.plugins.failure import failed_by
 from stepflow.records import BlobId, Json, Outcome, Task
 
 _HEAD = struct.Struct("!Q")
-HEAD_SIZE = _HEAD.size
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -97,13 +96,33 @@ def pack(frame: Frame) -> bytes:
     return _HEAD.pack(len(body)) + body
 
 
-def body_size(head: bytes) -> int:
-    size: int = _HEAD.unpack(head)[0]
-    return size
+class Frames:
+    """Makes frames of the bytes that come."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def add(self, more: bytes) -> None:
+        self._bytes += more
+
+    def next(self) -> Frame | None:
+        """The next whole frame, if there is one."""
+        if len(self._bytes) < _HEAD.size:
+            return None
+        end = _HEAD.size + _HEAD.unpack_from(self._bytes)[0]
+        if len(self._bytes) < end:
+            return None
+        frame: Frame = pickle.loads(self._bytes[_HEAD.size : end])
+        del self._bytes[:end]
+        return frame
 
 
-def unpack(body: bytes) -> Frame:
-    frame: Frame = pickle.loads(body)
+def read(source: BinaryIO) -> Frame | None:
+    """The next frame, waited for; None at the end."""
+    head = source.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    frame: Frame = pickle.loads(source.read(_HEAD.unpack(head)[0]))
     return frame
 
 

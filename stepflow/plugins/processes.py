@@ -13,17 +13,16 @@ from typing import Any
 import anyio
 import msgspec
 from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 
 from stepflow.clock import SystemClock
 from stepflow.components import Component, Components
 from stepflow.plugins.calling import Perform, PerformAll, limits_of
 from stepflow.plugins.held import HeldCall, Limit
 from stepflow.plugins.pipe import (
-    HEAD_SIZE,
     Answer,
     Ask,
     Frame,
+    Frames,
     GetBlob,
     Order,
     PutBlob,
@@ -34,10 +33,8 @@ from stepflow.plugins.pipe import (
     RunFlow,
     Settings,
     Unready,
-    body_size,
     pack,
     portable,
-    unpack,
 )
 from stepflow.plugins.stepping import GRACE_S
 from stepflow.protocols import Clock, Host
@@ -46,7 +43,8 @@ from stepflow.records import BlobType, ErrorCode, Failed, Outcome, Task
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']; from stepflow.plugins.child import main; main()"
 )
-_GONE = (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
+_CHUNK = 1 << 20
+_GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError)
 
 
 class _UnreadyError(Exception):
@@ -61,7 +59,8 @@ class _Child:
         assert process.stdout is not None
         self.process = process
         self._stdin = process.stdin
-        self._stdout = BufferedByteReceiveStream(process.stdout)
+        self._stdout = process.stdout
+        self._received = Frames()
 
     @property
     def is_alive(self) -> bool:
@@ -71,8 +70,9 @@ class _Child:
         await self._stdin.send(pack(frame))
 
     async def receive(self) -> Frame:
-        size = body_size(await self._stdout.receive_exactly(HEAD_SIZE))
-        return unpack(await self._stdout.receive_exactly(size))
+        while (frame := self._received.next()) is None:
+            self._received.add(await self._stdout.receive(_CHUNK))
+        return frame
 
     async def hang_up(self) -> None:
         """Let an idle process leave its lifespan and end."""
@@ -85,7 +85,8 @@ class _Child:
         if self.is_alive:
             self.process.kill()
             await self.process.wait()
-        await self.process.aclose()
+        with suppress(*_GONE):
+            await self.process.aclose()
         return self.process.returncode
 
 
@@ -167,14 +168,18 @@ class ProcessPool:
 
     async def _answer(self, child: _Child, call: HeldCall, host: Host, order: Order) -> Answer:
         """Serve the process until it has an answer."""
+        frame = await child.receive()
+        if isinstance(frame, Answer):
+            return frame
         gone: Exception | None = None
         async with anyio.create_task_group() as questions:
             try:
-                while not isinstance(frame := await child.receive(), Answer):
+                while not isinstance(frame, Answer):
                     if isinstance(frame, Report):
                         host.report(order.tasks[0], frame.progress)
                     elif isinstance(frame, Ask):
                         questions.start_soon(_reply, child, call, host, order.tasks[0], frame)
+                    frame = await child.receive()
             except _GONE as error:
                 gone = error
             questions.cancel_scope.cancel()
@@ -226,9 +231,9 @@ def process_performer(component: Component, pool: ProcessPool) -> Perform:
 def process_batch_performer(component: Component, pool: ProcessPool, *, is_in_batch: bool = True) -> PerformAll:
     limits = (*limits_of(component), pool.limit)
     function = reference(component.function)
+    broken = _not_found(component, function)
 
     async def perform_all(tasks: Sequence[Task], host: Host) -> list[Outcome]:
-        broken = _not_found(component, function)
         if broken is not None:
             return [broken] * len(tasks)
         call = HeldCall(tasks[0], host, None, limits, is_in_batch=is_in_batch)
