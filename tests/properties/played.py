@@ -11,7 +11,7 @@ import stepflow
 from stepflow.execution.events import Event, StepDefaulted, StepFailed, StepSucceeded
 from stepflow.testing.clock import TurnedClock, turned_backend
 
-QUICK = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 THOROUGH = settings(QUICK, max_examples=3_000)
 
 

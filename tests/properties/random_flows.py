@@ -13,6 +13,12 @@ COMPONENTS = {
     "/null": lambda step, input, attempt: ("ok", None),
     "/fail": lambda step, input, attempt: ("failed", ("COMPONENT_FAILED", step)),
     "/refuse": lambda step, input, attempt: ("failed", ("INVALID_INPUT", step)),
+    "/late": lambda step, input, attempt: ("failed", ("TIMEOUT", step)),
+    "/moody": lambda step, input, attempt: [
+        ("failed", ("UNREACHABLE", step)),
+        ("failed", ("COMPONENT_FAILED", step)),
+        ("ok", input),
+    ][(attempt - 1) % 3],
     "/third": lambda step, input, attempt: (
         ("ok", {"a": attempt}) if attempt >= 3 else ("failed", ("RESOURCE_UNAVAILABLE", step))
     ),
@@ -70,6 +76,7 @@ on_errors = st.one_of(
     st.none(),
     st.just({"action": "fail"}),
     values.map(lambda value: {"action": "useDefault", "defaultValue": value}),
+    st.integers(0, 2).map(lambda count: {"action": "useDefault", "maxRetries": count}),
     st.integers(0, 3).map(lambda count: {"action": "retry", "maxRetries": count}),
     st.just({"action": "retry"}),
 )

@@ -7,6 +7,12 @@ from typing import Any
 Result = tuple[str, Any]  # ("ok", value) or ("failed", (code, message))
 
 EXPRESSION = ("failed", ("EXPRESSION_FAILURE", None))  # the text of an expression's failure is not part of the model
+RETRIED = {
+    "TIMEOUT": "transport",
+    "UNREACHABLE": "transport",
+    "COMPONENT_FAILED": "component",
+    "RESOURCE_UNAVAILABLE": "component",
+}
 PARTS = re.compile(r"\.([A-Za-z_]+)|\[(\d+)\]")
 
 
@@ -41,13 +47,18 @@ class Item:
         if input[0] == "failed":
             return input
         on_error = step.get("onError", {})
-        retries = on_error.get("maxRetries", 3) if on_error.get("action") == "retry" else 0
-        for attempt in range(1, retries + 2):
+        action = on_error.get("action", "fail")
+        left = {"transport": 3, "component": on_error.get("maxRetries", 3 if action == "retry" else 0)}
+        attempt = 0
+        while True:
+            attempt += 1
             self.dispatched.append((step["id"], attempt))
             result = self.component(step["component"], step["id"], input[1], attempt)
-            if result[0] == "ok" or result[1][0] not in ("COMPONENT_FAILED", "RESOURCE_UNAVAILABLE"):
+            kind = RETRIED.get(result[1][0]) if result[0] == "failed" else None
+            if kind is None or left[kind] == 0:
                 break
-        if result[0] == "failed" and on_error.get("action") == "useDefault":
+            left[kind] -= 1
+        if result[0] == "failed" and action == "useDefault":
             return "ok", on_error.get("defaultValue")
         return result
 
