@@ -28,7 +28,8 @@ CHUNK = 1_000
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    plan: Plan
+    flow: Flow  # as it was given: the one that is stored
+    plan: Plan  # of the flow as overridden
     variables: dict[str, Json]  # defaults included
     given: dict[str, Json]
     overrides: Json
@@ -103,10 +104,12 @@ def prepare(
         InputInvalidError: overrides or variables don't fit it.
     """
     plan = plans.plan(flow)
-    if overrides:
-        plan = compile_flow(apply_overrides(flow, overrides), id=plan.flow_id)
+    patched = apply_overrides(flow, overrides)
+    if patched is not flow:
+        plan = compile_flow(patched, id=plan.flow_id)
     resolved: Variables = resolve_variables(plan.flow, variables, validation=validation)
     return Prepared(
+        flow=flow,
         plan=plan,
         variables=resolved.values,
         given=dict(variables),
