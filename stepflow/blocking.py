@@ -11,11 +11,12 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from stepflow.components import Components
 from stepflow.config import open_engine
-from stepflow.engine import Engine, FlowLike, ListedComponent, SubmitOptions
+from stepflow.engine import Engine, FlowLike, ListedComponent
 from stepflow.errors import EngineClosedError
-from stepflow.records import BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
+from stepflow.execution.options import SubmitOptions
+from stepflow.records import BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 
 T = TypeVar("T")
 

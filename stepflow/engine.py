@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import TypeAlias, TypedDict, Unpack
+from typing import TypeAlias, Unpack
 
 import anyio
 import msgspec
@@ -27,6 +27,7 @@ from stepflow.execution.feeding import Feeder, whole_inputs
 from stepflow.execution.handle import STREAM_WINDOW, Run
 from stepflow.execution.host import EngineHost, begin_with
 from stepflow.execution.live import LiveRun
+from stepflow.execution.options import SubmitOptions, check_concurrency, check_inputs, check_options, check_validation
 from stepflow.execution.submission import (
     Plans,
     Prepared,
@@ -65,26 +66,6 @@ FlowLike: TypeAlias = str | os.PathLike[str] | Mapping[str, Json] | Flow
 
 AUTO_CONCURRENCY = 100
 DEFAULT_RETRY = RetrySettings()
-VALIDATIONS = ("strict", "warn", "off")
-
-
-class SubmitOptions(TypedDict, total=False):
-    """What may be said of one submission."""
-
-    key: str | None
-    """The caller's name for the run, kept in its record."""
-    variables: Mapping[str, Json] | None
-    overrides: Json
-    """Patches of steps: `{"steps": {id: {"value": {…}}}}`."""
-    max_concurrency: int | None
-    """Most tasks in flight at once; None takes the engine's."""
-    deadline_s: float | None
-    """Seconds after which the run is ended, with the items that did not finish failed by TIMEOUT."""
-    validation: str | None
-    """strict, warn or off, for inputs and variables; None takes the engine's."""
-    keep_results: bool
-    """False: results are read once, in item order, as the run goes on. Items begin only so far ahead of the reader,
-    and a store in memory forgets what was read, so that a batch of any length fits."""
 
 
 class ListedComponent(msgspec.Struct, frozen=True):
@@ -129,9 +110,8 @@ class Engine:
         observers: Sequence[Observer] = (),
     ) -> None:
         for name, mode in (("validation", validation), ("output_validation", output_validation)):
-            if mode not in VALIDATIONS:
-                raise ValueError(f"{name} is one of {', '.join(VALIDATIONS)}, not {mode!r}")
-        _check_concurrency(max_concurrency)
+            check_validation(name, mode)
+        check_concurrency(max_concurrency)
         self._sources: dict[str, PluginSource] = dict(plugins or {})
         mounts = self._mount(components)
         if routes is None:
@@ -220,16 +200,16 @@ class Engine:
             InputInvalidError: an input, a variable or an override does not fit; nothing was stored.
         """
         self._backend()
+        check_options(options)
+        check_inputs(inputs)
         mode = options.get("validation") or self._validation
-        if mode not in VALIDATIONS:
-            raise ValueError(f"validation is one of {', '.join(VALIDATIONS)}, not {mode!r}")
         prepared = self._prepared(flow, options, mode)
         checker = None if mode == "off" else input_checker(prepared.plan.flow)
         whole: list[Json] | None = None
-        if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+        if isinstance(inputs, Sequence):
             whole = whole_inputs(inputs, normalise, checker, is_strict=mode == "strict")
         live = self._live_run(prepared, options, None if whole is None else len(whole))
-        await self._store_flow(prepared.plan.flow_id, prepared.plan.flow)
+        await self._store_flow(prepared.plan.flow_id, prepared.flow)
         if whole is not None:
             begin_with(live, whole)
         else:
@@ -364,8 +344,8 @@ class Engine:
         prepared = prepare(
             self._plans,
             self._plans.flow(source),
-            variables=_plain(options.get("variables") or {}, "variables"),
-            overrides=options.get("overrides"),
+            variables=_plain_object(options.get("variables") or {}, "variables"),
+            overrides=_plain(options.get("overrides"), "overrides"),
             settings=self._settings,
             validation=mode,
         )
@@ -377,11 +357,8 @@ class Engine:
         now = self._clock.now()
         plan = prepared.plan
         asked = options.get("max_concurrency")
-        _check_concurrency(asked)
         limit = asked or self._max_concurrency or AUTO_CONCURRENCY
         deadline_s = options.get("deadline_s")
-        if deadline_s is not None and not deadline_s > 0:
-            raise ValueError(f"deadline_s is a number of seconds above 0, not {deadline_s!r}")
         run_id = self._chance.run_id(now)
         record = RunRecord(
             id=run_id,
@@ -440,17 +417,16 @@ class Engine:
         return step
 
 
-def _check_concurrency(value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError(f"max_concurrency is a whole number from 1 on, not {value!r}")
-
-
-def _plain(values: Mapping[str, Json], what: str) -> dict[str, Json]:
+def _plain(value: Json, what: str) -> Json:
     """A copy that nobody else changes, of plain JSON."""
     try:
-        plain = normalise(dict(values))
+        return normalise(value)
     except NotJsonError as error:
         raise InputInvalidError([Problem(message=f"{what}: {error}")]) from None
+
+
+def _plain_object(values: Mapping[str, Json], what: str) -> dict[str, Json]:
+    plain = _plain(dict(values), what)
     assert isinstance(plain, dict)
     return plain
 
