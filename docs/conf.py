@@ -22,6 +22,7 @@ html_theme = "furo"
 html_title = f"stepflow {release}"
 
 default_role = "code"
+smartquotes = False
 myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "description"
