@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from stepflow.flow.identity import recover_integers
 from stepflow.records import Json
 
 _CONTEXT = re.compile(r"\bContext\b")
@@ -195,7 +196,27 @@ def converter(hint: Any) -> Callable[[bytes], Any] | None:
         return convert
     if isinstance(hint, type) and not _is_readable(hint):
         raise TypeError(f"type {hint} is not supported")
-    return msgspec.json.Decoder(hint).decode
+    return _reading(hint)
+
+
+def _reading(hint: Any) -> Callable[[bytes], Any]:
+    """A decoder that takes a whole double, such as 1.0, for an integer where only that fits."""
+    decode = msgspec.json.Decoder(hint).decode
+
+    def read(text: bytes) -> Any:
+        try:
+            return decode(text)
+        except msgspec.ValidationError:
+            whole = msgspec.json.encode(recover_integers(msgspec.json.decode(text)))
+            if whole == text:
+                raise
+            try:
+                return decode(whole)
+            except msgspec.ValidationError:
+                pass
+            raise
+
+    return read
 
 
 def _is_readable(hint: type) -> bool:
