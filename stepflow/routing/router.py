@@ -254,16 +254,16 @@ class Router:
     def _not_found(search: _Search) -> Unroutable:
         parts: list[str] = []
         for candidate, rule, source, below in search.lacking:
-            names = _names(candidate.route, rule, source)
+            names, aliases = _names(candidate.route, rule, source), _names(candidate.route, rule, source, aliases=True)
             wanted = candidate.route.caller_path(rule, below) or below
-            near = get_close_matches(wanted, names[:_MAX_COMPARED], 1)
+            near = get_close_matches(wanted, (*names, *aliases)[:_MAX_COMPARED], 1)
             hint = f'; did you mean "{near[0]}"?' if near else ""
             parts.append(f'{source} has no component "{wanted}"{hint} (it has: {_some(names) or "none"})')
         return Unroutable(code=ErrorCode.COMPONENT_NOT_FOUND, message="; ".join(dict.fromkeys(parts)))
 
 
-def _names(route: Route, rule: Rule, source: _Source) -> list[str]:
-    paths = [mount_path(info) for info in source.listed or ()]
+def _names(route: Route, rule: Rule, source: _Source, *, aliases: bool = False) -> list[str]:
+    paths = [mount_path(info) for info in source.listed or () if info.is_alias is aliases]
     return [route.caller_path(rule, path) or path for path in paths]
 
 
