@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from stepflow.components import Component
 from stepflow.context import Context
 from stepflow.errors import InvalidInputError
+from stepflow.flow.path import format_path
 from stepflow.plugins.failure import failed_by, is_cancellation
 from stepflow.plugins.held import HeldCall, Limit
 from stepflow.plugins.normal import NotJsonError, normalise
@@ -137,7 +138,10 @@ def _in_thread(component: Component, means: Means, limits: Sequence[Limit]) -> P
         except BaseException:
             call.give_back()
             raise
-        return await means.threads.run(call, work)
+        try:
+            return await means.threads.run(call, work)
+        except Exception as error:  # noqa: BLE001 - no thread could be started
+            return failure(error)
 
     return perform
 
@@ -280,6 +284,9 @@ def _converting(component: Component) -> Convert:
 
 def _text_of(error: ValueError) -> str:
     """What is wrong with an input, and where."""
+    errors = getattr(error, "errors", None)
+    if callable(errors):  # of pydantic
+        return "; ".join(f"{fault['msg']} - at `{format_path(fault['loc'])}`" for fault in errors())
     text = str(error)
     if not isinstance(error, msgspec.ValidationError):
         return text

@@ -1,5 +1,6 @@
 """The process that calls components for `processes.py`. It lives as long as the pipe from its parent is open."""
 
+import json
 import os
 import signal
 import sys
@@ -9,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any, BinaryIO
 
 import anyio
-import msgspec
 from anyio.from_thread import BlockingPortal
 
 from stepflow.clock import SystemClock
@@ -44,7 +44,7 @@ from stepflow.records import Blob, BlobId, BlobType, ErrorCode, Failed, Json, Ou
 def main() -> None:
     """Serve the parent until it hangs up. What components print goes to stderr, since stdout is the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its processes
-    settings = msgspec.json.decode(sys.argv.pop(), type=Settings)
+    settings = Settings(**json.loads(sys.argv.pop()))  # paths may hold lone surrogates, which msgspec refuses
     orders, answers = _take_pipes()
     anyio.run(_serve, settings, orders, answers, backend=settings.backend)
 

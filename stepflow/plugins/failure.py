@@ -20,7 +20,7 @@ def failed_by(error: BaseException) -> Failed:
     Its data hold `exception_type`, `details` and `cause` where there are some, and the `traceback` from the user's
     code on where the exception was not raised on purpose.
     """
-    error = _only_leaf(error)
+    error = only_leaf(error)
     message = _message(error)
     data: dict[str, Json] = {"exception_type": type(error).__name__}
     if isinstance(error, ComponentError):
@@ -66,8 +66,8 @@ def is_cancellation(error: BaseException) -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _only_leaf(error: BaseException) -> BaseException:
-    """The one exception that a task group wrapped."""
+def only_leaf(error: BaseException) -> BaseException:
+    """The one exception that a task group wrapped; the group itself where there are several."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

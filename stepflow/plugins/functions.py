@@ -11,6 +11,7 @@ from anyio.abc import TaskGroup
 from stepflow.components import Component, Components
 from stepflow.plugins.batching import Collector
 from stepflow.plugins.calling import Means, Perform, batch_performer, performer
+from stepflow.plugins.failure import only_leaf
 from stepflow.plugins.lifespan import entered
 from stepflow.plugins.processes import ProcessPool, process_batch_performer, process_performer
 from stepflow.protocols import Host
@@ -37,7 +38,11 @@ class FunctionsPlugin:
         Args:
             threads: how many plain functions run at a time; absent: 40.
             processes: how many processes run at a time; absent: one for each processor.
+
+        Raises:
+            ConfigError: the type hint of an input cannot be used.
         """
+        registry.infos()
         self._registry = registry
         self._threads = threads or THREADS
         self._processes = processes
@@ -51,15 +56,22 @@ class FunctionsPlugin:
             raise RuntimeError("this FunctionsPlugin is open already; make one for each engine")
         registry = self._registry
         runs_here = not registry.all() or any(not component.process for component in registry.all())
-        async with entered(registry if runs_here else Components()) as state, anyio.create_task_group() as tasks:
-            opened = self._opened = _Opened(registry, Means(state, tasks, self._threads), tasks, self._processes)
+        async with entered(registry if runs_here else Components()) as state:
             try:
-                yield
-            finally:
-                self._opened = None
-                self._performs.clear()
-                tasks.cancel_scope.cancel()
-                await opened.close()
+                async with anyio.create_task_group() as tasks:
+                    self._opened = _Opened(registry, Means(state, tasks, self._threads), tasks, self._processes)
+                    try:
+                        yield
+                    finally:
+                        await self._close(self._opened, tasks)
+            except BaseExceptionGroup as group:
+                raise only_leaf(group) from None
+
+    async def _close(self, opened: "_Opened", tasks: TaskGroup) -> None:
+        self._opened = None
+        self._performs.clear()
+        tasks.cancel_scope.cancel()
+        await opened.close()
 
     def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo]:
         return self._registry.infos()

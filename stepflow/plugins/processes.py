@@ -1,5 +1,6 @@
 """Components called in spawned processes: one call a process at a time, and a process that dies loses only its own."""
 
+import json
 import os
 import signal
 import sys
@@ -148,10 +149,15 @@ class ProcessPool:
         return True
 
     async def _started(self) -> _Child:
-        settings = Settings(list(sys.path), _backend(), self._lifespan)
-        command = [sys.executable, "-c", _BOOT, msgspec.json.encode(settings).decode()]
-        with anyio.CancelScope(shield=True):
-            process = await anyio.open_process(command, stdin=PIPE, stdout=PIPE, stderr=None, start_new_session=True)
+        settings = Settings([str(path) for path in sys.path], _backend(), self._lifespan)
+        command = [sys.executable, "-c", _BOOT, json.dumps(msgspec.structs.asdict(settings))]
+        try:
+            with anyio.CancelScope(shield=True):
+                process = await anyio.open_process(
+                    command, stdin=PIPE, stdout=PIPE, stderr=None, start_new_session=True
+                )
+        except OSError as error:
+            raise _UnreadyError(f"it cannot be started: {error}") from None
         child = _Child(process)
         try:
             first = await child.receive()

@@ -3,17 +3,22 @@ from contextvars import ContextVar
 
 import anyio
 import msgspec
+import pydantic
 import pytest
 
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
-from stepflow.errors import ComponentError
+from stepflow.errors import ComponentError, ConfigError
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.records import ErrorCode, Failed, Succeeded
 
 pytestmark = pytest.mark.anyio
 
 NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
+
+
+class Model(pydantic.BaseModel):
+    score: float
 
 
 class Document(msgspec.Struct):
@@ -91,6 +96,38 @@ async def test_an_input_of_another_type_names_its_path(perform):
 
     assert outcome.code is ErrorCode.INVALID_INPUT
     assert "$.tags[1]" in outcome.message
+
+
+async def test_an_input_that_a_model_refuses_names_its_paths(perform):
+    app = Components()
+
+    @app.component
+    async def score(input: list[Model]) -> float:
+        return input[0].score
+
+    outcome = await perform(app, "/score", [{"score": "high"}, {}])
+
+    assert outcome.code is ErrorCode.INVALID_INPUT
+    assert "`$[0].score`" in outcome.message
+    assert "`$[1].score`" in outcome.message
+    assert await perform(app, "/score", [{"score": 0.5}]) == Succeeded(0.5)
+
+
+async def test_a_hint_that_cannot_be_used_is_refused_before_anything_runs():
+    app = Components()
+
+    @app.component
+    async def odd(input: threading.Event):
+        return 1
+
+    with pytest.raises(ConfigError, match="JSON cannot become"):
+        FunctionsPlugin(app)
+
+
+async def test_what_is_raised_while_a_plugin_is_open_comes_out_as_it_is():
+    with pytest.raises(ZeroDivisionError):
+        async with FunctionsPlugin(Components()).open():
+            raise ZeroDivisionError
 
 
 async def test_user_code_may_change_its_input(perform, slots, task):

@@ -43,6 +43,10 @@ def square(input: int) -> int:
     print("this goes to stderr")
     return input * input
 
+@app.component("/echo", process=True)
+def echo(input):
+    return input
+
 @app.component("/later", process=True)
 async def later(input: int) -> int:
     return input + 1
@@ -122,6 +126,13 @@ async def test_both_colors_give_their_outputs_and_failures(module, slots, task):
 
     assert refused.code is ErrorCode.INVALID_INPUT
     assert (failed.code, failed.message, failed.retry_after_s) == (ErrorCode.RESOURCE_UNAVAILABLE, "busy", 20)
+
+
+async def test_inputs_and_outputs_may_be_large(module, slots, task):
+    text = "x" * 5_000_000
+    plugin = FunctionsPlugin(module.app, processes=1)
+    async with plugin.open():
+        assert await plugin.perform(task("/echo", [text]), slots) == Succeeded([text])
 
 
 async def test_a_process_that_dies_loses_its_own_call_only(module, slots, task):
