@@ -1,6 +1,6 @@
 """The engine for tests, with methods to await."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar, Unpack
 
@@ -51,7 +51,7 @@ class AsyncScriptedEngine:
         return await self.wait(lambda engine: engine.run(flow, input, **options))
 
     async def run_batch(
-        self, flow: FlowLike, inputs: Sequence[Json], **options: Unpack[SubmitOptions]
+        self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[SubmitOptions]
     ) -> list[ItemResult]:
         """Run a flow for many inputs, and give every result, in order."""
         __tracebackhide__ = True

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
@@ -84,10 +85,10 @@ class ScriptedEngine:
         __tracebackhide__ = True
         return self.run_batch(flow, [input], **options)[0]
 
-    def run_batch(self, flow: FlowLike, inputs: Sequence[Json], **options: Unpack[SubmitOptions]) -> list[ItemResult]:
+    def run_batch(self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[SubmitOptions]) -> list[ItemResult]:
         """Run a flow for many inputs, and give every result, in order. Raises as `run` does."""
         __tracebackhide__ = True
-        return self.submit(flow, inputs, **options).results()
+        return self.submit(flow, list(inputs), **options).results()
 
     def submit(self, flow: FlowLike, inputs: Sequence[Json], **options: Unpack[SubmitOptions]) -> "ScriptedRun":
         """Start a run; it goes on while the clock is turned or its results are waited for."""
@@ -100,8 +101,10 @@ class ScriptedEngine:
 
         Raises:
             ClockStoppedError: the answer needs time to go on, and the clock is turned by hand.
+            RuntimeError: the caller is async, and would be blocked.
         """
         __tracebackhide__ = True
+        _refuse_inside_a_loop()
         return self._runner.run(self._asked(ask))
 
     def check(self) -> None:
@@ -262,6 +265,21 @@ class _Watch:
 
     def on_progress(self, task: Task, progress: Json) -> None:
         """Progress is not an event."""
+
+
+def _refuse_inside_a_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if "trio" not in sys.modules:
+            return
+        import trio
+
+        if not trio.lowlevel.in_trio_run():
+            return
+    raise RuntimeError(
+        "this engine blocks: in an async test use the fixture stepflow_async_engine and await its methods"
+    )
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -8,6 +8,7 @@ import pytest
 import stepflow
 from stepflow.records import RunStatus
 from stepflow.testing.async_engine import AsyncScriptedEngine
+from stepflow.testing.engine import ScriptedEngine
 from stepflow.testing.script import UnscriptedError
 
 pytestmark = pytest.mark.anyio
@@ -66,6 +67,11 @@ async def test_the_clock_is_turned_by_hand(stepflow_async_engine: AsyncScriptedE
     assert before is RunStatus.RUNNING
     assert (await run.record()).status is RunStatus.COMPLETED
     assert [result.output for result in await run.results()] == ["ok"]
+
+
+async def test_the_blocking_engine_is_refused_in_an_async_test(stepflow_engine: ScriptedEngine) -> None:
+    with pytest.raises(RuntimeError, match="use the fixture stepflow_async_engine"):
+        stepflow_engine.run(FLOW, 1)
 
 
 async def test_a_component_that_nobody_plays_fails_the_test_by_name(
