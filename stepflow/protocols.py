@@ -35,7 +35,9 @@ class Clock(Protocol):
         """Seconds since the epoch."""
         ...
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Wait, on this clock."""
+        ...
 
     def timeout(self, seconds: float, *, shield: bool = False) -> "AbstractContextManager[Deadline, bool]":
         """A scope that is cancelled when the time is over, without raising."""
@@ -50,7 +52,9 @@ class Deadline(Protocol):
     """What `Clock.timeout` gives: whether the time ran out."""
 
     @property
-    def cancelled_caught(self) -> bool: ...
+    def cancelled_caught(self) -> bool:
+        """Whether the scope was left because the time was over."""
+        ...
 
 
 class Chance(Protocol):
@@ -91,13 +95,17 @@ class Store(Protocol):
 class Runs(Protocol):
     """Questions about runs. None of these is asked on the hot path."""
 
-    async def get(self, run_id: RunId) -> RunRecord | None: ...
+    async def get(self, run_id: RunId) -> RunRecord | None:
+        """The run's row; None: no run has this id."""
+        ...
 
     async def find(self, prefix: str) -> Sequence[RunId]:
         """Ids of at most two root runs that begin so; `last` gives the newest root run."""
         ...
 
-    async def find_child(self, parent: ParentLink) -> RunRecord | None: ...
+    async def find_child(self, parent: ParentLink) -> RunRecord | None:
+        """The newest sub-run with this link: run, item, step and key."""
+        ...
 
     async def find_key(self, key: str) -> RunRecord | None:
         """The newest root run that was submitted with this key."""
@@ -136,22 +144,32 @@ class Runs(Protocol):
 class Blobs(Protocol):
     """Content by its id. Storing the same bytes again changes nothing: the first type wins."""
 
-    async def put(self, content: bytes, type: BlobType = BlobType.DATA, *, filename: str | None = None) -> BlobId: ...
+    async def put(self, content: bytes, type: BlobType = BlobType.DATA, *, filename: str | None = None) -> BlobId:
+        """Keep the bytes, and give their id, which is `stepflow.records.blob_id(content)`."""
+        ...
 
-    async def get(self, blob_id: BlobId) -> Blob | None: ...
+    async def get(self, blob_id: BlobId) -> Blob | None:
+        """The blob of this id, in lower case; None: there is none."""
+        ...
 
 
 class Backend(Protocol):
     """A whole store, as `Engine(store=…)` takes it. Open it with `async with`."""
 
     @property
-    def journal(self) -> Store: ...
+    def journal(self) -> Store:
+        """Where runs are written."""
+        ...
 
     @property
-    def runs(self) -> Runs: ...
+    def runs(self) -> Runs:
+        """Where they are asked about."""
+        ...
 
     @property
-    def blobs(self) -> Blobs: ...
+    def blobs(self) -> Blobs:
+        """Where content is kept."""
+        ...
 
     async def __aenter__(self) -> "Backend": ...
 
@@ -170,10 +188,14 @@ class Host(Protocol):
     """What a plugin may ask of the engine while it performs a task."""
 
     @property
-    def clock(self) -> Clock: ...
+    def clock(self) -> Clock:
+        """The engine's clock: whatever waits, waits on it."""
+        ...
 
     @property
-    def blobs(self) -> Blobs: ...
+    def blobs(self) -> Blobs:
+        """The engine's blobs."""
+        ...
 
     async def run_flow(
         self,
@@ -241,4 +263,6 @@ class Observer(Protocol):
         """An event of `stepflow.execution.events`."""
         ...
 
-    def on_progress(self, task: Task, progress: Json) -> None: ...
+    def on_progress(self, task: Task, progress: Json) -> None:
+        """What a component reported of its own work."""
+        ...

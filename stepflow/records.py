@@ -174,12 +174,16 @@ class ItemResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class BlobType(StrEnum):
+    """What the bytes of a blob are. Flows and data are JSON."""
+
     FLOW = "flow"
     DATA = "data"
     BINARY = "binary"
 
 
 class Blob(msgspec.Struct, frozen=True):
+    """Content, and the id that it has by itself."""
+
     id: BlobId
     content: bytes
     type: BlobType = BlobType.DATA

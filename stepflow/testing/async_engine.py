@@ -35,6 +35,7 @@ class AsyncScriptedEngine:
         return self._engine.events
 
     def events_of(self, run_id: RunId) -> list[Event]:
+        """What happened so far in one run, in order."""
         return self._engine.events_of(run_id)
 
     def script(self, path: str, answers: Sequence[Answer] | Callable[[Json], Answer]) -> None:
@@ -89,6 +90,7 @@ class AsyncScriptedRun:
         return await self._engine.wait(lambda _: self._run.results())
 
     async def cancel(self) -> None:
+        """End the run at once."""
         await self._engine.wait(lambda _: self._run.cancel())
 
 

@@ -61,6 +61,7 @@ class ScriptedEngine:
         return self._watch.seen
 
     def events_of(self, run_id: RunId) -> list[Event]:
+        """What happened so far in one run, in order."""
         return [event for id, event in self._watch.seen if id == run_id]
 
     def script(self, path: str, answers: Sequence[Answer] | Callable[[Json], Answer]) -> None:
@@ -214,6 +215,7 @@ class ScriptedRun:
         return results
 
     def cancel(self) -> None:
+        """End the run at once."""
         self._engine.do(lambda _: self._run.cancel())
 
     async def _results(self) -> list[ItemResult]:
