@@ -70,6 +70,7 @@ class SyncEngine:
         )
         self._stack: ExitStack | None = None
         self._portal: BlockingPortal | None = None
+        self._process = 0  # where its thread runs: a fork has none
 
     @property
     def engine(self) -> Engine:
@@ -83,14 +84,15 @@ class SyncEngine:
             self._portal = stack.enter_context(start_blocking_portal())
             stack.enter_context(self._portal.wrap_async_context_manager(self._engine))
             self._stack = stack.pop_all()
+        self._process = os.getpid()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         stack, self._stack, self._portal = self._stack, None, None
-        if stack is not None:
-            stack.__exit__(kind, error, traceback)
+        if stack is not None and self._process == os.getpid():
+            stack.close()  # what the body raised is not the engine's: its thread would print it
 
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
         """Run a coroutine function on the engine's loop and wait for what it gives.
@@ -99,6 +101,8 @@ class SyncEngine:
         """
         if self._portal is None:
             raise EngineClosedError("the engine is not open: use it inside `with SyncEngine(…) as engine:`")
+        if self._process != os.getpid():
+            raise EngineClosedError("the engine was opened before this process was forked: open one in each process")
         future: Future[T] = self._portal.start_task_soon(lambda: function(*args, **kwargs))
         try:
             return future.result()

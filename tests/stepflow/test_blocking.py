@@ -1,4 +1,6 @@
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +15,10 @@ from stepflow.errors import EngineClosedError, RunFailedError
 from stepflow.execution.events import RunEnded, RunStarted
 from stepflow.records import RunStatus
 
-DOUBLE = {"steps": [{"id": "d", "component": "/double", "input": {"$input": "n"}}], "output": {"$step": "d"}}
+DOUBLE: dict[str, Any] = {
+    "steps": [{"id": "d", "component": "/double", "input": {"$input": "n"}}],
+    "output": {"$step": "d"},
+}
 
 
 @pytest.fixture
@@ -121,3 +126,51 @@ def test_the_function_run_stays_a_function_whatever_was_imported_before() -> Non
 def test_a_flow_path_that_is_not_there_is_a_plain_error() -> None:
     with pytest.raises(stepflow.FlowInvalidError, match=r"nowhere\.yaml"):
         stepflow.run("nowhere.yaml", {})
+
+
+def test_ctrl_c_leaves_the_engine_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    app = stepflow.Components()
+    is_over = threading.Event()
+
+    @app.component("/interrupt")
+    def interrupt(value: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        is_over.wait(60)
+
+    flow: dict[str, Any] = {"steps": [{"id": "s", "component": "/interrupt"}], "output": {"$step": "s"}}
+    try:
+        with pytest.raises(KeyboardInterrupt), SyncEngine(app) as engine:
+            for _ in engine.run_batch(flow, range(10)):
+                pass
+    finally:
+        is_over.set()
+
+    assert caplog.records == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_is_told_that_the_engine_is_not_its_own(app: stepflow.Components) -> None:
+    program = """
+import os
+from stepflow import SyncEngine
+from stepflow.errors import EngineClosedError
+
+flow = {"steps": [], "output": 1}
+with SyncEngine() as engine:
+    engine.run(flow)
+    if os.fork() == 0:
+        try:
+            engine.run(flow)
+        except EngineClosedError as error:
+            os.write(1, f"{error}\\n".encode())
+        os._exit(0)
+    os.wait()
+    print(engine.run(flow))
+"""
+
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert found.stdout.splitlines() == [
+        "the engine was opened before this process was forked: open one in each process",
+        "1",
+    ]
