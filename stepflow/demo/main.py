@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from errno import ENOENT
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +41,8 @@ def run_demo(*, quick: bool, output: Path | None, html: Path, console: Console) 
         OSError: the output or the report can't be written.
         KeyboardInterrupt: after everything that was started has stopped.
     """
+    if not html.parent.is_dir():
+        raise FileNotFoundError(ENOENT, "there is no such directory", str(html.parent))
     audit = audit_sources(take_inventory(quick=quick), output=output, console=console)
     html.write_text(audit_page(audit), encoding="utf-8")
     for line in [*closing_lines(audit), f"  report: {html}"]:

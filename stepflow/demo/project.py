@@ -1,6 +1,7 @@
 """The demo as a small project of the user's own."""
 
 import shutil
+from errno import EEXIST
 from pathlib import Path
 
 import msgspec
@@ -57,7 +58,7 @@ def copy_demo(directory: Path) -> list[str]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
-        raise FileExistsError(17, "the directory is not empty; choose another", str(directory))
+        raise FileExistsError(EEXIST, "the directory is not empty; choose another", str(directory))
     for name in COPIED:
         shutil.copyfile(Path(__file__).with_name(name), directory / name)
     inputs = (msgspec.json.encode(source) for source in take_inventory().sources)

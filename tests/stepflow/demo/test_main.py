@@ -97,3 +97,18 @@ def test_a_file_that_vanishes_fails_alone(folder: Path, inventory: Inventory, tm
     assert audit.failed == 1
     assert [result.ok for result in audit.results] == [True, True, False]
     assert audit.report.ranking.files == 2
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such directory"):
+        main.run_demo(quick=True, output=None, html=tmp_path / "gone" / "audit.html", console=Console())
+
+
+def test_a_terminal_gets_a_bar_that_goes_away(inventory: Inventory, tmp_path: Path) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=100, force_terminal=True)
+
+    main.run_demo(quick=False, output=None, html=tmp_path / "audit.html", console=console)
+
+    assert f"{FILES}/{FILES}" in shown.getvalue()
+    assert f"0 failed, {shown.getvalue().split('tolerated failures ')[1].split()[0]} tolerated" in shown.getvalue()
