@@ -167,6 +167,7 @@ class Engine:
             settings=self._settings,
             lease=self._lease,
             observers=self._observers,
+            output_validation=self._output_validation,
         )
         self._tasks.start_soon(self._executor.serve)
         self._stack = stack
@@ -204,7 +205,7 @@ class Engine:
         check_inputs(inputs)
         mode = options.get("validation") or self._validation
         prepared = self._prepared(flow, options, mode)
-        checker = None if mode == "off" else input_checker(prepared.plan.flow)
+        checker = input_checker(prepared.plan.flow, mode)
         whole: list[Json] | None = None
         if isinstance(inputs, Sequence):
             whole = whole_inputs(inputs, normalise, checker, is_strict=mode == "strict")
@@ -222,7 +223,8 @@ class Engine:
                 executor=self._executor,
                 clock=self._clock,
                 plain=normalise,
-                checker=checker if mode == "strict" else None,
+                checker=checker,
+                is_strict=mode == "strict",
             )
             self._tasks.start_soon(feeder.feed, inputs)
         run = Run(self.backend, self._executor, live.record, live)
@@ -380,6 +382,7 @@ class Engine:
             max_concurrency=asked,
             deadline=None if deadline_s is None else now + deadline_s,
             key=options.get("key"),
+            validation=options.get("validation") or self._validation,
         )
         live = LiveRun(
             record=record,
@@ -392,9 +395,8 @@ class Engine:
         )
         live.redactor = prepared.redactor
         live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
-        if self._output_validation != "off":
-            live.check_output = output_checker(plan.flow)
-            live.is_output_strict = self._output_validation == "strict"
+        live.check_output = output_checker(plan.flow, self._output_validation)
+        live.is_output_strict = self._output_validation == "strict"
         return live
 
     async def _store_flow(self, flow_id: BlobId, flow: Flow) -> None:

@@ -26,9 +26,12 @@ class RunStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="ru
     deadline: float | None = None  # seconds since the epoch
     parent: ParentLink | None = None
     key: str | None = None
+    validation: str = "strict"  # of inputs and variables: strict, warn or off; sub-runs take it from their parent
 
 
 class ItemsAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="in"):
+    """Inputs came in: those of the items from `first` on."""
+
     first: int
     inputs: list[Any]
 
@@ -40,6 +43,8 @@ class InputsClosed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 
 
 class StepStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="go"):
+    """An attempt begins."""
+
     item: int
     step: int
     attempt: int
@@ -47,6 +52,8 @@ class StepStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="g
 
 
 class StepSucceeded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="ok"):
+    """An attempt gave the step's output."""
+
     item: int
     step: int
     output: Any
@@ -54,6 +61,8 @@ class StepSucceeded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
 
 
 class StepFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="fail"):
+    """The step has failed for good, or its input could not be evaluated."""
+
     item: int
     step: int
     error: Failed
@@ -82,6 +91,8 @@ class StepRetried(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="a
 
 
 class SubRunLinked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="sub"):
+    """The step started a run of its own."""
+
     item: int
     step: int
     run_id: RunId
@@ -90,6 +101,8 @@ class SubRunLinked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
 
 
 class ItemEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="item"):
+    """Every step that the item needs has ended, and this is its result."""
+
     item: int
     outcome: Outcome
     at: int
@@ -104,6 +117,8 @@ class RunEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="end"
 
 
 class OpenItemSnapshot(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of an item that has begun and not ended."""
+
     index: int
     outputs: list[tuple[int, bool, Any]]  # (step, succeeded, the output or the failure)
     attempts: list[tuple[int, int]]

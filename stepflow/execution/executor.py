@@ -110,7 +110,7 @@ class Executor:
         self.trees[run.record.root_id] = run.tree
         self._conclude(run)
         self.mark_dirty(run)
-        if run.started.deadline is not None:
+        if run.started.deadline is not None and run.record.parent is None:  # a sub-run ends with its root
             self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
 
     def begin_again(self, run: LiveRun) -> None:

@@ -12,7 +12,7 @@ from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted
 from stepflow.execution.executor import FEED_BELOW, Executor
 from stepflow.execution.live import LiveRun
-from stepflow.execution.submission import input_problem, input_problems
+from stepflow.execution.submission import input_problem, input_problems, refusal
 from stepflow.flow.schema import SchemaValidator
 from stepflow.protocols import Clock
 from stepflow.records import ErrorCode, Failed, Json, RunStatus
@@ -57,12 +57,14 @@ class Feeder:
         clock: Clock,
         plain: Callable[[Json], Json],
         checker: SchemaValidator | None,
+        is_strict: bool,
     ) -> None:
         self._run = run
         self._executor = executor
         self._clock = clock
         self._plain = plain
         self._checker = checker
+        self._is_strict = is_strict
         self._count = 0
 
     async def feed(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
@@ -131,7 +133,10 @@ class Feeder:
         except ValueError as error:
             return None, f"item {index}: {error}"
         problem = None if self._checker is None else input_problem(index, value, self._checker)
-        return value, None if problem is None else problem.message
+        if problem is None or self._is_strict:
+            return value, None if problem is None else refusal(problem)
+        logger.warning("%s", problem)
+        return value, None
 
 
 async def _in_chunks(inputs: Iterable[Json] | AsyncIterable[Json]) -> AsyncGenerator[Sequence[Json], None]:

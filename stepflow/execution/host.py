@@ -7,14 +7,25 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError, Problem
-from stepflow.execution.events import InputsClosed, ItemsAdmitted, RunStarted, SubRunLinked
+from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted, RunStarted, SubRunLinked
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
-from stepflow.execution.submission import Plans, Prepared, chunks, passed_down, prepare
+from stepflow.execution.submission import (
+    Plans,
+    Prepared,
+    chunks,
+    input_checker,
+    input_problem,
+    output_checker,
+    passed_down,
+    prepare,
+    refusal,
+)
 from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
+from stepflow.plan.variables import Redactor
 from stepflow.protocols import Blobs, Chance, Clock, Observer, Runs, SubRun
 from stepflow.records import (
     BlobId,
@@ -51,6 +62,7 @@ class EngineHost:
         settings: RetrySettings,
         lease: Lease,
         observers: Sequence[Observer],
+        output_validation: str,
     ) -> None:
         self.clock = clock
         self.blobs = blobs
@@ -61,6 +73,7 @@ class EngineHost:
         self._settings = settings
         self._lease = lease
         self._observers = tuple(observers)
+        self._output_validation = output_validation
         self._flows: dict[BlobId, Flow] = {}
 
     def report(self, task: Task, progress: Json) -> None:
@@ -156,7 +169,7 @@ class EngineHost:
             variables=passed_down(flow, variables or {}, parent.variables),
             overrides=overrides,
             settings=self._settings,
-            validation="strict",
+            validation=parent.started.validation,
         )
         await self.blobs.put(canonical_flow(flow).encode(), BlobType.FLOW)
         return prepared
@@ -169,8 +182,9 @@ class EngineHost:
         inputs: Sequence[Json],
         max_concurrency: int | None,
     ) -> LiveRun:
-        now = self.clock.now()
         plan = prepared.plan
+        refused = _refused(plan.flow, inputs, parent.started.validation)
+        now = self.clock.now()
         record = RunRecord(
             id=self._chance.run_id(now),
             root_id=parent.record.root_id,
@@ -189,7 +203,9 @@ class EngineHost:
             variables=prepared.given,
             overrides=prepared.overrides,
             max_concurrency=max_concurrency,
+            deadline=parent.started.deadline,
             parent=link,
+            validation=parent.started.validation,
         )
         child = LiveRun(
             record=record,
@@ -202,8 +218,10 @@ class EngineHost:
             depth=parent.depth + 1,
             max_concurrency=max_concurrency,
         )
-        child.redactor = prepared.redactor
-        begin_with(child, inputs)
+        child.redactor = _redactor_below(prepared, parent)
+        child.check_output = output_checker(plan.flow, self._output_validation)
+        child.is_output_strict = self._output_validation == "strict"
+        begin_with(child, inputs, refused)
         parent.apply_item(SubRunLinked(link.item, link.step, child.id, link.key, parent.elapsed_ms(now)), link.item)
         self._executor.mark_dirty(parent)
         self._executor.begin(child)
@@ -227,9 +245,32 @@ def _may_reuse(known: RunRecord, task: Task) -> bool:
     return known.status is RunStatus.COMPLETED or task.attempt == 1
 
 
-def begin_with(run: LiveRun, inputs: Sequence[Json]) -> None:
-    """Let a run begin with all its inputs, admitted in one commit."""
+def _redactor_below(prepared: Prepared, parent: LiveRun) -> Redactor | None:
+    """What keeps the parent's secrets too: its variables are passed down."""
+    if parent.redactor is None:
+        return prepared.redactor
+    own = prepared.redactor or Redactor(prepared.plan.flow, prepared.variables)
+    return own.beside(parent.redactor)
+
+
+def _refused(flow: Flow, inputs: Sequence[Json], validation: str) -> dict[int, Failed]:
+    """The items of a sub-run whose input does not fit the flow: each fails by itself, since nobody can mend it now."""
+    checker = input_checker(flow, validation)
+    refused: dict[int, Failed] = {}
+    for index, input in enumerate(inputs if checker is not None else ()):
+        problem = input_problem(index, input, checker) if checker is not None else None
+        if problem is not None and validation == "strict":
+            refused[index] = Failed(ErrorCode.INVALID_INPUT, refusal(problem))
+        elif problem is not None:
+            logger.warning("%s", problem)
+    return refused
+
+
+def begin_with(run: LiveRun, inputs: Sequence[Json], refused: Mapping[int, Failed] = {}) -> None:
+    """Let a run begin with all its inputs, admitted in one commit; some may have failed already."""
     run.apply(run.started)
     for first, chunk in chunks(inputs):
         run.apply(ItemsAdmitted(first, chunk))
+    for index, failed in refused.items():
+        run.apply_end(ItemEnded(index, failed, 0))
     run.apply(InputsClosed(len(inputs)))

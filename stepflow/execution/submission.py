@@ -1,5 +1,6 @@
 """What is settled before a run starts: the plan, the values of the variables, the policy of each step. Pure."""
 
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from stepflow.plan.model import Plan
 from stepflow.plan.overrides import apply_overrides
 from stepflow.plan.variables import Redactor, Variables, declared, resolve_variables
 from stepflow.records import Json
+
+logger = logging.getLogger("stepflow.run")
 
 KEPT_PLANS = 256
 SHOWN_PROBLEMS = 20
@@ -127,25 +130,29 @@ def _redactor(flow: Flow, variables: Mapping[str, Json]) -> Redactor | None:
     return Redactor(flow, variables)
 
 
-def input_checker(flow: Flow) -> SchemaValidator | None:
+def input_checker(flow: Flow, validation: str) -> SchemaValidator | None:
     """The validator of the declared input schema; None where any input will do.
 
     Raises:
-        InputInvalidError: the schema itself can't be used.
+        InputInvalidError: under `strict`, the schema itself can't be used.
     """
     schema = flow.schemas.input
-    if schema is None or schema is True or schema == {}:
+    if validation == "off" or schema is None or schema is True or schema == {}:
         return None
     try:
         return SchemaValidator(schema, flow.schemas.defs)
     except SchemaError as error:
-        raise InputInvalidError([Problem(message=f"the flow's input schema can't be used: {error}")]) from None
+        message = f"the flow's input schema can't be used: {error}"
+        if validation == "strict":
+            raise InputInvalidError([Problem(message=message)]) from None
+        logger.warning("%s", message)
+        return None
 
 
-def output_checker(flow: Flow) -> Callable[[Json], str | None] | None:
+def output_checker(flow: Flow, validation: str) -> Callable[[Json], str | None] | None:
     """A function that says what is wrong with an output; None where there is nothing to hold it against."""
     schema = flow.schemas.output
-    if schema is None or schema is True or schema == {}:
+    if validation == "off" or schema is None or schema is True or schema == {}:
         return None
     try:
         validator = SchemaValidator(schema, flow.schemas.defs)
@@ -170,6 +177,11 @@ def input_problem(index: int, input: Json, checker: SchemaValidator) -> Problem 
     )
 
 
+def refusal(problem: Problem) -> str:
+    """What `input_problem` found, as the message of a failed item."""
+    return f"{problem.message} ({problem.path})"
+
+
 def input_problems(inputs: Sequence[Json], checker: SchemaValidator) -> tuple[Problem, ...]:
     """What is wrong with the inputs of a batch; after the first few only how many more there are."""
     found = [
@@ -186,6 +198,11 @@ def chunks(inputs: Sequence[Json]) -> Iterator[tuple[int, list[Json]]]:
 
 
 def passed_down(flow: Flow, given: Mapping[str, Json], parent: Mapping[str, Json]) -> dict[str, Json]:
-    """The variables of a sub-run: what it was given, and of its parent's what it declares."""
-    inherited = {info.name: parent[info.name] for info in declared(flow) if info.name in parent}
-    return {**inherited, **given}
+    """The variables of a sub-run: its parent's, where it was not given others.
+
+    A flow whose schema of variables allows no more than it declares gets only those.
+    """
+    schema = flow.schemas.variables
+    is_closed = isinstance(schema, dict) and schema.get("additionalProperties") is False
+    names = {info.name for info in declared(flow)} if is_closed else parent.keys()
+    return {**{name: value for name, value in parent.items() if name in names}, **given}

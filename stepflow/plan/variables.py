@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 
 import msgspec
 
@@ -301,6 +302,12 @@ class Redactor:
         defs = flow.schemas.defs
         self._input = SecretMarks(schema_document(flow.schemas.input, defs))
         self._variables = SecretMarks(schema_document(flow.schemas.variables, defs)).scalars(dict(variables))
+
+    def beside(self, other: "Redactor") -> "Redactor":
+        """This one, with the variables that the other keeps secret."""
+        both = copy(self)
+        both._variables = [*self._variables, *other._variables]
+        return both
 
     def redact(self, text: str, input: Json = None) -> str:
         """The text without the secrets of the variables, and of an item's input where one is given."""
