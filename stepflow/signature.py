@@ -184,7 +184,9 @@ def _first_line(error: Exception) -> str:
 
 
 def converter(hint: Any) -> Callable[[bytes], Any] | None:
-    """From JSON text to a value of this type; None where the JSON itself will do. It raises ValueError.
+    """From JSON text to a value of this type; None where the JSON itself will do.
+
+    It raises ValueError or msgspec.ValidationError.
 
     Raises:
         TypeError: JSON has nothing that could become this type.

@@ -44,13 +44,13 @@ class Means:
         self.state = state
         self.is_alone = is_alone
         self.threads = Threads(tasks)
-        self.thread_limit = Limit(anyio.CapacityLimiter(threads), "a thread")
+        self.thread_limit = Limit(threads, "a thread")
 
 
 def limits_of(component: Component) -> tuple[Limit, ...]:
     if component.max_concurrency is None:
         return ()
-    return (Limit(anyio.CapacityLimiter(component.max_concurrency), f"max_concurrency of {component.path}"),)
+    return (Limit(component.max_concurrency, f"max_concurrency of {component.path}"),)
 
 
 def performer(component: Component, means: Means) -> Perform:
@@ -276,13 +276,13 @@ def _converting(component: Component) -> Convert:
     def convert(value: Json) -> Any:
         try:
             return typed(encode(value))
-        except ValueError as error:
+        except (ValueError, msgspec.ValidationError) as error:  # not always a ValueError itself
             raise InvalidInputError(_text_of(error)) from None
 
     return convert
 
 
-def _text_of(error: ValueError) -> str:
+def _text_of(error: Exception) -> str:
     """What is wrong with an input, and where."""
     errors = getattr(error, "errors", None)
     if callable(errors):  # of pydantic

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
-import msgspec
 
 from stepflow.errors import ComponentError
 from stepflow.plugins.normal import normalise
@@ -13,11 +12,44 @@ from stepflow.protocols import Host
 from stepflow.records import Json, Task
 
 
-class Limit(msgspec.Struct, frozen=True):
-    """So many at a time, first come first served."""
+class Limit:
+    """So many at a time, first come first served: a place that is given back goes to who has waited longest."""
 
-    limiter: anyio.CapacityLimiter
-    name: str
+    __slots__ = ("_free", "_waiting", "name", "total")
+
+    def __init__(self, total: int, name: str) -> None:
+        self.total = total
+        self.name = name
+        self._free = total
+        self._waiting: dict[anyio.Event, None] = {}
+
+    def take_now(self) -> bool:
+        """Take a place if there is one."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def take(self) -> None:
+        """Wait for a place."""
+        event = anyio.Event()
+        self._waiting[event] = None
+        try:
+            await event.wait()
+        except BaseException:
+            if event.is_set():
+                self.give_back()
+            else:
+                del self._waiting[event]
+            raise
+
+    def give_back(self) -> None:
+        if not self._waiting:
+            self._free += 1
+            return
+        event = next(iter(self._waiting))
+        del self._waiting[event]
+        event.set()
 
 
 class HeldCall:
@@ -65,25 +97,24 @@ class HeldCall:
 
     async def take(self) -> None:
         for limit in self._limits:
-            try:
-                limit.limiter.acquire_on_behalf_of_nowait(self)
+            if limit.take_now():
                 self._held.append(limit)
-            except anyio.WouldBlock:
+            else:
                 await self._take_later(limit)
 
     async def _take_later(self, limit: Limit) -> None:
         if self.is_in_batch:  # a batch runs beside the slots; its calls wait for it without one
-            await limit.limiter.acquire_on_behalf_of(self)
+            await limit.take()
             self._held.append(limit)
             return
         async with self._host.waiting(self._task, limit.name):
-            await limit.limiter.acquire_on_behalf_of(self)
+            await limit.take()
             self._held.append(limit)
 
     def give_back(self) -> None:
         self.rest()
         while self._held:
-            self._held.pop().limiter.release_on_behalf_of(self)
+            self._held.pop().give_back()
 
     def work(self) -> None:
         """From now on, until `rest` or `give_back`, the clock cannot see what is done."""

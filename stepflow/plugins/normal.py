@@ -58,7 +58,7 @@ def normalise(value: Any) -> Json:
         raise
     except RecursionError:
         raise NotJsonError("$", _TOO_DEEP) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
         raise _fault(value, (), error) from None
     if len(text) > _SHORTEST_TOO_DEEP and _is_too_deep(text, plain):
         raise NotJsonError("$", _TOO_DEEP)
@@ -108,7 +108,7 @@ def _fault(value: Any, path: Path, error: Exception) -> NotJsonError:
         try:
             _encode(part)
             _encode(child)
-        except (TypeError, ValueError) as inner:
+        except (TypeError, ValueError, msgspec.MsgspecError) as inner:
             if isinstance(part, str) and not _is_text(part):
                 break
             return _fault(child, (*path, part), inner)

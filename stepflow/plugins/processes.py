@@ -95,7 +95,7 @@ class ProcessPool:
     """Processes for one registry, started when they are first needed and kept for the next call."""
 
     def __init__(self, registry: Components, limit: int | None) -> None:
-        self.limit = Limit(anyio.CapacityLimiter(limit or _processors()), "a process")
+        self.limit = Limit(limit or _processors(), "a process")
         self._lifespan = None if registry.lifespan is None else reference(registry.lifespan)
         self._idle: list[_Child] = []
         self._clock: Clock = SystemClock()
@@ -116,7 +116,7 @@ class ProcessPool:
             text = f"the process of {order.path} {_how_it_ended(code)}"
             return [Failed(ErrorCode.RESOURCE_UNAVAILABLE, text)] * len(order.tasks)
         finally:
-            if is_whole and len(self._idle) < self.limit.limiter.total_tokens:
+            if is_whole and len(self._idle) < self.limit.total:
                 self._idle.append(child)
             elif child.is_alive:
                 with anyio.CancelScope(shield=True):
