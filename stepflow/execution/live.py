@@ -160,10 +160,14 @@ class LiveRun:
         )
 
     def redacted(self, failed: Failed, input: Json) -> Failed:
-        """The failure with no secret of the run in its message."""
+        """The failure with no secret of the run in its message, nor in that of its cause."""
         if self.redactor is None:
             return failed
-        return msgspec.structs.replace(failed, message=self.redactor.redact(failed.message, input))
+        message, data = self.redactor.redact(failed.message, input), failed.data
+        match data:
+            case {"cause": {"message": str(text), **cause}, **others}:
+                data = {**others, "cause": {**cause, "message": self.redactor.redact(text, input)}}
+        return msgspec.structs.replace(failed, message=message, data=data)
 
     def checked(self, ended: ItemEnded) -> ItemEnded:
         """The end of an item, its output held against the flow's schema where there is one."""
@@ -174,6 +178,9 @@ class LiveRun:
         if wrong is None:
             return ended
         message = f"the output of item {ended.item} does not fit the flow's output schema: {wrong}"
+        item = self.state.items.get(ended.item)
+        if self.redactor is not None:
+            message = self.redactor.redact(message, None if item is None else item.input)
         if not self.is_output_strict:
             logger.warning("run %s: %s", self.id, message)
             return ended
