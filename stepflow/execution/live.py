@@ -164,9 +164,10 @@ class LiveRun:
         if self.redactor is None:
             return failed
         message, data = self.redactor.redact(failed.message, input), failed.data
-        match data:
-            case {"cause": {"message": str(text), **cause}, **others}:
-                data = {**others, "cause": {**cause, "message": self.redactor.redact(text, input)}}
+        cause = data.get("cause") if isinstance(data, dict) else None
+        if isinstance(data, dict) and isinstance(cause, dict):
+            shown = self.redactor.redact(str(cause.get("message")), input)
+            data = {**data, "cause": {**cause, "message": shown}}
         return msgspec.structs.replace(failed, message=message, data=data)
 
     def checked(self, ended: ItemEnded) -> ItemEnded:
