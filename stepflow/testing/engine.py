@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
@@ -270,18 +271,24 @@ class _Watch:
 
 
 def _refuse_inside_a_loop() -> None:
-    try:
+    if _is_looping():
+        raise RuntimeError(
+            "this engine blocks: in an async test use the fixture stepflow_async_engine and await its methods"
+        )
+
+
+def _is_looping() -> bool:
+    """Whether the caller runs inside asyncio or Trio."""
+    with suppress(RuntimeError):
         asyncio.get_running_loop()
-    except RuntimeError:
-        if "trio" not in sys.modules:
-            return
+        return True
+    if "trio" in sys.modules:
         import trio
 
-        if not trio.lowlevel.in_trio_run():
-            return
-    raise RuntimeError(
-        "this engine blocks: in an async test use the fixture stepflow_async_engine and await its methods"
-    )
+        with suppress(RuntimeError):
+            trio.lowlevel.current_trio_token()
+            return True
+    return False
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -1,9 +1,11 @@
 """Batches run by the engine in virtual time, and what they came to."""
 
+import asyncio
 from functools import partial
 from typing import Any
 
 import anyio
+import trio
 from hypothesis import HealthCheck, settings
 from random_flows import registry
 
@@ -22,9 +24,13 @@ class Played:
         self.order = order
         self.calls: list[tuple[int, str, int]] = []
         self.events: list[Event] = []
-        name, backend_options = turned_backend(backend)
+        _, turned = turned_backend(backend)
         main = partial(self._main, flow, inputs, **options)
-        self.results = anyio.run(main, backend=name, backend_options=backend_options)
+        if backend == "trio":
+            self.results = trio.run(main, **turned)
+            return
+        with asyncio.Runner(**turned) as runner:
+            self.results = runner.run(main())
 
     async def _main(self, flow: Any, inputs: Any, **options: Any) -> list[stepflow.ItemResult]:
         engine = stepflow.Engine(registry(self.calls), clock=TurnedClock(), observers=[self])
