@@ -33,6 +33,11 @@ class Way(msgspec.Struct, frozen=True):
     params: Mapping[str, Json]
     version: int  # of what the router knew; -1: holds for one input only
 
+    def input_schema(self) -> Json:
+        """What the component says of its input; None where it says nothing."""
+        listed = self.plugin.components(self.params) or ()
+        return next((info.input_schema for info in listed if info.id == self.target), None)
+
 
 class Dispatcher:
     """Finds the plugin of each step. Plugins stay open until the task group is cancelled."""

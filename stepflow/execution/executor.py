@@ -402,7 +402,7 @@ class Executor:
         if isinstance(outcome, Succeeded):
             run.apply_item(StepSucceeded(index, step, outcome.output, at), index)
         else:
-            self._record_failure(run, item, step, attempt, run.redacted(outcome, item.input), at)
+            self._record_failure(run, item, step, attempt, run.redacted(outcome, item, step), at)
         self._settle(run)
 
     def _record_failure(self, run: LiveRun, item: OpenItem, step: int, attempt: int, failed: Failed, at: int) -> None:

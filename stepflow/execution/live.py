@@ -19,11 +19,12 @@ from stepflow.execution.events import (
     StepRetried,
     encode_events,
 )
-from stepflow.execution.state import APPLY, RunState
+from stepflow.execution.state import APPLY, OpenItem, RunState
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import Policy
+from stepflow.flow.schema import SecretMarks
 from stepflow.plan.model import Plan
-from stepflow.plan.variables import Redactor
+from stepflow.plan.variables import Redactor, without
 from stepflow.records import ErrorCode, Failed, ItemResult, Json, Lease, RunChange, RunId, RunRecord, Task, Write
 
 logger = logging.getLogger("stepflow.run")
@@ -159,16 +160,27 @@ class LiveRun:
             deadline=self.started.deadline,
         )
 
-    def redacted(self, failed: Failed, input: Json) -> Failed:
-        """The failure with no secret of the run in its message, nor in that of its cause."""
-        if self.redactor is None:
+    def redacted(self, failed: Failed, item: OpenItem, step: int) -> Failed:
+        """A step's failure with no secret in its message, nor in that of its cause."""
+        secrets = self._secrets_of(item, step)
+        if self.redactor is not None:
+            secrets += self.redactor.secrets(item.input)
+        if not secrets:
             return failed
-        message, data = self.redactor.redact(failed.message, input), failed.data
+        message, data = without(failed.message, secrets), failed.data
         cause = data.get("cause") if isinstance(data, dict) else None
         if isinstance(data, dict) and isinstance(cause, dict):
-            shown = self.redactor.redact(str(cause.get("message")), input)
-            data = {**data, "cause": {**cause, "message": shown}}
+            data = {**data, "cause": {**cause, "message": without(str(cause.get("message")), secrets)}}
         return msgspec.structs.replace(failed, message=message, data=data)
+
+    def _secrets_of(self, item: OpenItem, step: int) -> list[Json]:
+        """What the component that was called marks as secret in its input."""
+        way = self.ways[step]
+        schema = None if way is None else way.input_schema()
+        marks = SecretMarks(schema)
+        if not marks.any:
+            return []
+        return marks.scalars(self.plan.steps[step].input.evaluate(item.outputs, item.input, self.variables))
 
     def checked(self, ended: ItemEnded) -> ItemEnded:
         """The end of an item, its output held against the flow's schema where there is one."""

@@ -1,7 +1,7 @@
 """Variables: what a flow declares, the values of one run, and the settings that are read from them."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 
 import msgspec
@@ -311,10 +311,19 @@ class Redactor:
 
     def redact(self, text: str, input: Json = None) -> str:
         """The text without the secrets of the variables, and of an item's input where one is given."""
-        patterns = {pattern for secret in (*self._variables, *self._input.scalars(input)) for pattern in _spelt(secret)}
-        for pattern in sorted(patterns, key=lambda each: (-len(each), each)):
-            text = re.sub(pattern, REDACTED, text)
-        return text
+        return without(text, self.secrets(input))
+
+    def secrets(self, input: Json = None) -> list[Json]:
+        """The values that are kept secret: those of the variables, and of an item's input where one is given."""
+        return [*self._variables, *self._input.scalars(input)]
+
+
+def without(text: str, secrets: Iterable[Json]) -> str:
+    """The text with `[REDACTED]` for each of the secrets."""
+    patterns = {pattern for secret in secrets for pattern in _spelt(secret)}
+    for pattern in sorted(patterns, key=lambda each: (-len(each), each)):
+        text = re.sub(pattern, REDACTED, text)
+    return text
 
 
 def _spelt(secret: Json) -> Iterator[str]:

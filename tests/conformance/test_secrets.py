@@ -1,8 +1,12 @@
 """What is marked as secret stands in no text that people read; data stay as they are."""
 
+from typing import Annotated
+
+import msgspec
 import pytest
 
 from stepflow.errors import RunFailedError
+from stepflow.execution.events import StepFailed, StepRetried
 
 pytestmark = pytest.mark.anyio
 
@@ -58,3 +62,22 @@ async def test_what_is_wrong_with_an_output_is_told_without_secrets(make_engine,
     assert "[REDACTED]" in told
     assert "hunter22" not in told
     assert result.output == ("hunter22" if mode == "warn" else None), "data are never changed"
+
+
+class Login(msgspec.Struct):
+    user: str
+    password: Annotated[str, msgspec.Meta(extra_json_schema={"is_secret": True})]
+
+
+async def test_what_a_component_marks_in_its_input_stays_out_of_its_failures(make_engine, app, seen, one_step):
+    @app.component("/login")
+    async def login(value: Login) -> None:
+        raise PermissionError(f"{value.user} may not log in with {value.password}")
+
+    flow = one_step("/login", input={"user": "ada", "password": {"$input": "$"}}, onError={"action": "retry"})
+    async with make_engine() as engine:
+        with pytest.raises(RunFailedError) as caught:
+            await engine.run(flow, "hunter22")
+
+    assert caught.value.message == "ada may not log in with [REDACTED]"
+    assert "hunter22" not in str(seen.of(StepRetried, StepFailed))
