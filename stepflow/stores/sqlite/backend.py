@@ -1,0 +1,75 @@
+"""A whole store in one SQLite file."""
+
+import os
+from typing import Self
+
+from stepflow.clock import SystemClock
+from stepflow.protocols import Clock
+from stepflow.records import Lease, RunRecord
+from stepflow.stores.sqlite.blobs import SqliteBlobs
+from stepflow.stores.sqlite.file import SqliteFile, Synchronous
+from stepflow.stores.sqlite.journal import SqliteJournal
+from stepflow.stores.sqlite.location import path_of
+from stepflow.stores.sqlite.owners import claim_unfinished
+from stepflow.stores.sqlite.runs import SqliteRuns
+
+
+class SqliteBackend:
+    """The store protocols over a file, for one engine at a time.
+
+    Args:
+        location: a path, or a URL such as `sqlite:runs.db`. The file is made when it is not there.
+        synchronous: FULL, every commit is on the disk when it is answered; NORMAL, a power cut may take the last
+            commits with it (a killed process takes none), though somebody has seen their results.
+        clock: waits while another program has the file locked.
+    """
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str],
+        *,
+        synchronous: Synchronous = "FULL",
+        clock: Clock | None = None,
+    ) -> None:
+        self._open_as(location, synchronous, clock or SystemClock(), is_reader=False)
+
+    @classmethod
+    def reader(cls, location: str | os.PathLike[str], *, clock: Clock | None = None) -> Self:
+        """A store that only answers questions, beside the engine that has the file. The file must exist."""
+        backend = cls.__new__(cls)
+        backend._open_as(location, "FULL", clock or SystemClock(), is_reader=True)
+        return backend
+
+    def _open_as(
+        self, location: str | os.PathLike[str], synchronous: Synchronous, clock: Clock, *, is_reader: bool
+    ) -> None:
+        self._file = SqliteFile(path_of(location), clock=clock, synchronous=synchronous, is_reader=is_reader)
+        self._journal = SqliteJournal(self._file)
+        self._runs = SqliteRuns(self._file)
+        self._blobs = SqliteBlobs(self._file, clock)
+
+    @property
+    def journal(self) -> SqliteJournal:
+        return self._journal
+
+    @property
+    def runs(self) -> SqliteRuns:
+        return self._runs
+
+    @property
+    def blobs(self) -> SqliteBlobs:
+        return self._blobs
+
+    async def __aenter__(self) -> Self:
+        await self._file.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._file.close()
+
+    async def claim_unfinished(self, owner: str) -> list[tuple[RunRecord, Lease]]:
+        """Take over every run of the file that has not ended, sub-runs too, oldest first, in one transaction.
+
+        Each gets an epoch that is one higher, so whoever had it before writes nothing more.
+        """
+        return await self._file.write(lambda conn: claim_unfinished(conn, owner))

@@ -1,0 +1,135 @@
+"""The open database: one connection, and the one place where transactions begin and end."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+from sqlite_utils import Database
+
+from stepflow.errors import StoreError
+from stepflow.protocols import Clock
+from stepflow.stores.sqlite.faults import is_busy, store_error, unavailable
+from stepflow.stores.sqlite.lock import FileLock
+from stepflow.stores.sqlite.schema import check_schema, prepare_schema
+
+Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
+
+T = TypeVar("T")
+
+_LEVELS = ("FULL", "NORMAL")
+_DELAYS_S = (0.001, 0.002, 0.005, *[0.01] * 10, *[0.05] * 18)
+"""The waits before a locked file is tried again; after the last one whoever asked decides."""
+
+
+class SqliteFile:
+    """A database file that is open for one engine, or for reading only.
+
+    Work runs on the loop's own thread: a commit of a group takes less time there than handing it to a writer thread.
+    No work awaits, so transactions never overlap.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock, synchronous: Synchronous, is_reader: bool) -> None:
+        if synchronous not in _LEVELS:
+            raise StoreError(f"synchronous={synchronous!r} is neither FULL nor NORMAL")
+        self.path = path.resolve()
+        self.is_reader = is_reader
+        self._clock = clock
+        self._synchronous = synchronous
+        self._lock = FileLock(self.path)
+        self._database: Database | None = None
+
+    @property
+    def database(self) -> Database:
+        if self._database is None:
+            raise StoreError(f"{self.path}: the store is not open; use it inside `async with`")
+        return self._database
+
+    async def open(self) -> None:
+        """Take the file's lock, bring its schema up to date.
+
+        Raises:
+            StoreError: it is no store of ours, cannot be written, or is another engine's; nothing was changed.
+        """
+        if not self.is_reader:
+            self._lock.acquire()
+        try:
+            self._database = await self._patiently(self._connect)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def close(self) -> None:
+        if self._database is None:
+            return
+        conn, self._database = self._database.conn, None
+        try:
+            with suppress(sqlite3.Error):
+                conn.execute("PRAGMA optimize")
+            conn.close()
+        finally:
+            self._lock.release()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` gives; all that it wrote is durable, in one transaction, or nothing is.
+
+        Raises:
+            StoreUnavailableError: another program has the file locked; nothing was written.
+            StoreError: the file can't be written; nothing was.
+        """
+        return await self._patiently(lambda: _transact(self.database.conn, work))
+
+    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` reads; it must not write. Raises as `write` does."""
+        return await self._patiently(lambda: work(self.database.conn))
+
+    async def _patiently(self, attempt: Callable[[], T]) -> T:
+        waited_s = 0.0
+        for delay_s in (*_DELAYS_S, None):
+            try:
+                return attempt()
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    raise store_error(error, self.path) from error
+            if delay_s is not None:
+                await self._clock.sleep(delay_s)
+                waited_s += delay_s
+        raise unavailable(self.path, waited_s)
+
+    def _connect(self) -> Database:
+        if self.is_reader and not self.path.exists():
+            raise StoreError(f"{self.path}: there is no such file")
+        mode = "rw" if self.is_reader else "rwc"
+        conn = sqlite3.connect(f"{self.path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=0)
+        try:
+            database = Database(conn, execute_plugins=False, recursive_triggers=False)
+            if self.is_reader:
+                conn.execute("PRAGMA query_only = 1")
+                check_schema(database, self.path)
+            else:
+                prepare_schema(database, self.path)
+                self._set_durability(conn)
+        except BaseException:
+            conn.close()
+            raise
+        return database
+
+    def _set_durability(self, conn: sqlite3.Connection) -> None:
+        conn.execute(f"PRAGMA synchronous = {self._synchronous}")
+        conn.execute("PRAGMA fullfsync = 1")  # of macOS, whose plain fsync leaves data in the drive's cache
+        conn.execute("PRAGMA checkpoint_fullfsync = 1")
+        conn.execute("PRAGMA journal_size_limit = 67108864")
+
+
+def _transact(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        answer = work(conn)
+        conn.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+        raise
+    return answer

@@ -1,0 +1,103 @@
+"""Questions about the runs in a SQLite file."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from stepflow.protocols import PAGE
+from stepflow.records import Failed, ItemResult, Outcome, ParentLink, RunId, RunRecord, RunStatus
+from stepflow.stores.sqlite.file import SqliteFile
+from stepflow.stores.sqlite.statements import statement
+
+_outcomes = msgspec.json.Decoder(Outcome)
+_failures = msgspec.json.Decoder(Failed)
+
+
+class SqliteRuns:
+    """What the rows of runs and of results say."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    async def get(self, run_id: RunId) -> RunRecord | None:
+        return await self._one("WHERE id = ?", run_id)
+
+    async def find(self, prefix: str) -> Sequence[RunId]:
+        if prefix == "last":
+            rows = await self._rows(statement("find_last"))
+        elif prefix.isascii():
+            rows = await self._rows(statement("find_ids"), prefix, prefix + "\U0010ffff")
+        else:
+            rows = []
+        return [id for (id,) in rows]
+
+    async def find_child(self, parent: ParentLink) -> RunRecord | None:
+        where = "WHERE parent_run = ? AND parent_item = ? AND parent_step = ? AND parent_key = ?"
+        return await self._one(f"{where} ORDER BY id DESC LIMIT 1", parent.run_id, parent.item, parent.step, parent.key)
+
+    async def find_key(self, key: str) -> RunRecord | None:
+        return await self._one("WHERE key = ? ORDER BY id DESC LIMIT 1", key)
+
+    async def list(
+        self,
+        *,
+        status: RunStatus | None = None,
+        flow_name: str | None = None,
+        root_id: RunId | None = None,
+        parent_id: RunId | None = None,
+        roots_only: bool = False,
+        limit: int = 100,
+        before: RunId | None = None,
+    ) -> Sequence[RunRecord]:
+        asked = {
+            "status = ?": status,
+            "flow_name = ?": flow_name,
+            "root_id = ?": root_id,
+            "parent_run = ?": parent_id,
+            "id < ?": before,
+        }
+        given = {clause: value for clause, value in asked.items() if value is not None}
+        clauses = [*given, "parent_run IS NULL"] if roots_only else [*given]
+        where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+        sql = f"{statement('select_runs')} {where} ORDER BY id DESC LIMIT ?"
+        return [record_of(row) for row in await self._rows(sql, *given.values(), limit)]
+
+    async def results(self, run_id: RunId, *, after: int = -1, limit: int = PAGE) -> Sequence[ItemResult]:
+        rows = await self._rows(statement("results"), run_id, after, limit)
+        return [ItemResult(item, _outcomes.decode(outcome)) for item, outcome in rows]
+
+    async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
+        rows = await self._rows(statement("completed"), run_id, after, limit)
+        return [(place, ItemResult(item, _outcomes.decode(outcome))) for place, item, outcome in rows]
+
+    async def forget_results(self, run_id: RunId, *, through: int) -> None:
+        return None
+
+    async def _one(self, where: str, *values: str | int) -> RunRecord | None:
+        rows = await self._rows(f"{statement('select_runs')} {where}", *values)
+        return record_of(rows[0]) if rows else None
+
+    async def _rows(self, sql: str, *values: str | int) -> Sequence[tuple[Any, ...]]:
+        return await self._file.ask(lambda conn: conn.execute(sql, values).fetchall())
+
+
+def record_of(row: Sequence[Any]) -> RunRecord:
+    """The run that a row of `select_runs` tells of."""
+    id, root_id, flow_id, flow_name, status, parent_run, item, step, parent_key, key = row[:10]
+    created_at, ended_at, total, succeeded, failed, error = row[10:16]
+    return RunRecord(
+        id=id,
+        root_id=root_id,
+        flow_id=flow_id,
+        flow_name=flow_name,
+        status=RunStatus(status),
+        parent=None if parent_run is None else ParentLink(run_id=parent_run, item=item, step=step, key=parent_key),
+        key=key,
+        created_at=created_at,
+        ended_at=ended_at,
+        total=total,
+        succeeded=succeeded,
+        failed=failed,
+        error=None if error is None else _failures.decode(error),
+    )

@@ -1,0 +1,142 @@
+"""The tables, indexes and views of a store, and how a file comes to have them.
+
+Names that begin with an underscore are the store's own and may change; the views are for everybody and stay.
+"""
+
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from stepflow.errors import StoreError
+from stepflow.stores.sqlite.statements import statement
+
+APPLICATION_ID = 0x53464C57
+"""Says in the file's header whose it is."""
+
+VIEWS = ("runs", "items", "attempts", "steps")
+
+MIGRATIONS = ("0001_tables", "0002_views")
+
+migrations = Migrations("stepflow")
+
+
+@migrations(name="0001_tables")
+def _create_tables(db: Database) -> None:
+    _create_runs(db)
+    db.create_table(
+        "_entries",
+        {
+            "run": int,
+            "first": int,
+            "count": int,
+            "min_item": int,
+            "max_item": int,
+            "has_inputs": int,
+            "is_checkpoint": int,
+            "payload": bytes,
+        },
+        pk=("run", "first"),
+        not_null=("run", "first", "count", "min_item", "max_item", "has_inputs", "is_checkpoint", "payload"),
+    )
+    db.execute("CREATE INDEX _entries_inputs ON _entries (run, first) WHERE has_inputs")
+    db.create_table(
+        "_results",
+        {"run": int, "item": int, "place": int, "outcome": str},
+        pk=("run", "item"),
+        not_null=("run", "item", "place", "outcome"),
+    )
+    db.table("_results").create_index(["run", "place"], "_results_by_place", unique=True)
+    db.create_table(
+        "_blobs",
+        {"id": str, "type": str, "filename": str, "content": bytes, "touched_at": float},
+        pk="id",
+        not_null=("type", "content", "touched_at"),
+    )
+
+
+def _create_runs(db: Database) -> None:
+    runs = db.create_table(
+        "_runs",
+        {
+            "no": int,
+            "id": str,
+            "root_id": str,
+            "flow_id": str,
+            "flow_name": str,
+            "status": str,
+            "parent_run": str,
+            "parent_item": int,
+            "parent_step": int,
+            "parent_key": str,
+            "key": str,
+            "created_at": float,
+            "ended_at": float,
+            "total": int,
+            "succeeded": int,
+            "failed": int,
+            "error": str,
+            "owner": str,
+            "epoch": int,
+            "last": int,
+            "places": int,
+            "checkpoint": int,
+            "low_water": int,
+        },
+        pk="no",
+        not_null=("id", "root_id", "flow_id", "status", "created_at", "owner", "epoch"),
+        defaults={"succeeded": 0, "failed": 0, "last": 0, "places": 0, "checkpoint": 0, "low_water": 0},
+    )
+    runs.create_index(["id"], "_runs_by_id", unique=True)
+    runs.create_index(["status", "id"], "_runs_by_status")
+    runs.create_index(["root_id", "id"], "_runs_by_root")
+    db.execute("CREATE INDEX _runs_by_flow ON _runs (flow_name, id) WHERE flow_name IS NOT NULL")
+    db.execute("CREATE INDEX _runs_by_key ON _runs (key, id) WHERE key IS NOT NULL")
+    db.execute("CREATE INDEX _runs_roots ON _runs (id) WHERE parent_run IS NULL")
+    db.execute(
+        "CREATE INDEX _runs_by_parent ON _runs (parent_run, parent_item, parent_step, parent_key) "
+        "WHERE parent_run IS NOT NULL"
+    )
+
+
+@migrations(name="0002_views")
+def _create_views(db: Database) -> None:
+    for name in VIEWS:
+        db.create_view(name, statement(f"view_{name}"))
+
+
+def prepare_schema(db: Database, path: Path) -> None:
+    """Make an empty file a store, and bring an older store up to date.
+
+    Raises:
+        StoreError: the file is something else's, or a newer version's; it is as it was.
+    """
+    is_empty = db.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_master)").fetchone()[0]
+    if is_empty:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    _refuse_foreign(db, path)
+    mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreError(f"{path}: the file system cannot keep a write-ahead log; put the file on a local disk")
+    migrations.apply(db)
+
+
+def check_schema(db: Database, path: Path) -> None:
+    """Make sure that a file can be read as it is.
+
+    Raises:
+        StoreError: it is something else's, or another version's.
+    """
+    _refuse_foreign(db, path)
+    if migrations.pending(db):
+        raise StoreError(f"{path}: an older version wrote this store; an engine that opens it brings it up to date")
+
+
+def _refuse_foreign(db: Database, path: Path) -> None:
+    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise StoreError(f"{path}: this SQLite database is not a store of runs; name another file")
+    newer = [applied.name for applied in migrations.applied(db) if applied.name not in MIGRATIONS]
+    if newer:
+        raise StoreError(
+            f"{path}: a newer version wrote this store (it has {', '.join(newer)}); "
+            "run `pip install --upgrade stepflow-engine`, or name another file"
+        )

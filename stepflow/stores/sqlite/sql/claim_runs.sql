@@ -1,0 +1,3 @@
+UPDATE _runs
+SET owner = ?, epoch = epoch + 1
+WHERE status IN ('running', 'paused');

@@ -1,0 +1,3 @@
+SELECT no, epoch, last, places
+FROM _runs
+WHERE id = ?;

@@ -1,0 +1,2 @@
+INSERT OR IGNORE INTO _results (run, item, place, outcome)
+VALUES (?, ?, ?, ?);

@@ -1,0 +1,3 @@
+UPDATE _runs
+SET epoch = ?, owner = ?
+WHERE no = ?;

@@ -1,0 +1,3 @@
+UPDATE _blobs
+SET touched_at = ?
+WHERE id = ?;

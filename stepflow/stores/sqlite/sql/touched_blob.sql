@@ -1,0 +1,3 @@
+SELECT touched_at
+FROM _blobs
+WHERE id = ?;
