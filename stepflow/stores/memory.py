@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
 from stepflow.protocols import PAGE
@@ -14,12 +15,14 @@ from stepflow.records import (
     BlobType,
     Committed,
     Entries,
+    Failed,
     ItemResult,
     LeaseLost,
     ParentLink,
     RunId,
     RunRecord,
     RunStatus,
+    Succeeded,
     Verdict,
     Write,
     blob_id,
@@ -206,11 +209,11 @@ class MemoryBackend:
         found: list[ItemResult] = []
         index = after + 1
         while len(found) < limit and (result := run.results.get(index)) is not None:
-            found.append(result)
+            found.append(_own(result))
             index += 1
         if len(found) < limit and len(run.results) > len(found):
             beyond = sorted(place for place in run.results if place > index)
-            found += [run.results[place] for place in beyond[: limit - len(found)]]
+            found += [_own(run.results[place]) for place in beyond[: limit - len(found)]]
         return found
 
     async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
@@ -219,7 +222,7 @@ class MemoryBackend:
             return []
         begin = max(0, after - run.forgotten)
         items = list(islice(run.order, begin, begin + limit))
-        return [(run.forgotten + begin + place, run.results[item]) for place, item in enumerate(items, 1)]
+        return [(run.forgotten + begin + place, _own(run.results[item])) for place, item in enumerate(items, 1)]
 
     async def forget_results(self, run_id: RunId, *, through: int) -> None:
         run = self._runs.get(run_id)
@@ -230,6 +233,16 @@ class MemoryBackend:
         kept = [index for index in run.order if index > through]
         run.forgotten += len(run.order) - len(kept)
         run.order = deque(kept)
+
+
+def _own(result: ItemResult) -> ItemResult:
+    """The result with containers of its own: the reader may change them, and what is stored stays as it is."""
+    outcome = result.outcome
+    if isinstance(outcome, Failed):
+        return ItemResult(result.index, replace(outcome, data=to_builtins(outcome.data)))
+    if isinstance(outcome.output, (dict, list)):
+        return ItemResult(result.index, Succeeded(to_builtins(outcome.output)))
+    return result
 
 
 class _MemoryBlobs:

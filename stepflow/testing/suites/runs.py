@@ -169,6 +169,20 @@ class RunsSuite:
 
         assert list(await store.runs.results(run)) == [ItemResult(0, outcome)]
 
+    async def test_what_was_read_may_be_changed_without_harm(self, store: Backend, ids: Ids) -> None:
+        outputs: list[Succeeded | Failed] = [Succeeded({"a": []}), Failed(ErrorCode.COMPONENT_FAILED, "", {"a": []})]
+        results = [ItemResult(index, outcome) for index, outcome in enumerate(outputs)]
+        run = await begin(store, record(ids.draw()))
+        await store.journal.commit([write(run, 2, ["a"], results=results)])
+
+        for read in (*await store.runs.results(run), *(one for _, one in await store.runs.completed(run))):
+            held = read.outcome.output if isinstance(read.outcome, Succeeded) else read.outcome.data
+            assert held == {"a": []}
+            assert isinstance(held, dict)
+            held["a"] = "changed"
+
+        assert [(await store.runs.results(run))[0].output, results[0].output] == [{"a": []}, {"a": []}]
+
     async def test_forgetting_results_keeps_those_beyond(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
         await store.journal.commit([write(run, 2, ["a"], results=[result(index) for index in range(5)])])
