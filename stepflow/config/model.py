@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 
 from stepflow.errors import Problem
-from stepflow.records import Json
 from stepflow.execution.verdict import RetrySettings
+from stepflow.records import Json
 
 
 class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
