@@ -3,6 +3,8 @@
 import os
 from typing import Self
 
+from sqlite_utils import Database
+
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
 from stepflow.records import Lease, RunRecord
@@ -47,6 +49,11 @@ class SqliteBackend:
         self._journal = SqliteJournal(self._file)
         self._runs = SqliteRuns(self._file)
         self._blobs = SqliteBlobs(self._file, clock)
+
+    @property
+    def database(self) -> Database:
+        """The open database, for looking at it and for its upkeep."""
+        return self._file.database
 
     @property
     def journal(self) -> SqliteJournal:

@@ -29,11 +29,14 @@ SELECT
     results.place,
     admitted.input,
     -- The second path is nowhere, so that the first value stands in an array: as it was written, whatever its type.
-    substr(
-        json_extract(results.outcome, '$.output', '$.nowhere'),
-        2,
-        length(json_extract(results.outcome, '$.output', '$.nowhere')) - 7
-    ) AS output,
+    CASE
+        WHEN json_extract(results.outcome, '$.outcome') = 'success'
+            THEN substr(
+                json_extract(results.outcome, '$.output', '$.nowhere'),
+                2,
+                length(json_extract(results.outcome, '$.output', '$.nowhere')) - 7
+            )
+    END AS output,
     json_extract(coalesce(results.outcome, admitted.run_error), '$.code') AS error_code,
     json_extract(coalesce(results.outcome, admitted.run_error), '$.message') AS error_message
 FROM admitted
