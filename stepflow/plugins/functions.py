@@ -134,6 +134,7 @@ class _Opened:
         return self._pool
 
     async def close(self) -> None:
+        self._means.threads.close()
         if self._pool is not None:
             await self._pool.close()
 

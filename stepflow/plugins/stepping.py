@@ -1,6 +1,8 @@
 """User coroutines, stepped in a context of their own; when they are cancelled they have time to clean up."""
 
+import sys
 from collections.abc import Coroutine, Generator
+from contextlib import suppress
 from contextvars import Context, copy_context
 from math import inf
 from types import coroutine
@@ -68,6 +70,7 @@ def go_on(
 ) -> Generator[Any, Any, T]:
     """Run on a coroutine that was suspended by `trap`, inside the scope that gives it grace."""
     ignored = 0
+    grace = None if scope is None else _Grace(scope)
     while True:
         error: BaseException | None = None
         answer = None
@@ -79,28 +82,62 @@ def go_on(
         except BaseException as raised:  # noqa: BLE001 - goes into the coroutine
             error = raised
         cancellation = _cancellation(answer, error)
-        if cancellation is not None and scope is not None:
-            _give_grace(scope)
-            ignored += scope.cancel_called
+        if cancellation is not None and grace is not None:
+            grace.begin()
+            ignored += grace.is_over
             if ignored > _MAX_IGNORED:
-                coro.close()
+                with suppress(RuntimeError):  # it ignores even this
+                    coro.close()
                 raise cancellation
         try:
             trap = context.run(coro.send, answer) if error is None else context.run(coro.throw, error)
         except StopIteration as stop:
             result: T = stop.value
             return result
+        if grace is not None and grace.has_begun:
+            grace.shield()
 
 
-def _give_grace(scope: anyio.CancelScope) -> None:
-    """Make the scope a shield, if it is something around it that was cancelled and not a scope inside."""
-    if scope.shield or anyio.current_effective_deadline() != -inf:
-        return
-    scope.shield = True
-    if anyio.current_effective_deadline() == -inf:
+class _Grace:
+    """The time that a cancelled coroutine has to clean up: its scope becomes a shield, until its deadline.
+
+    Not while the coroutine is inside a task group of its own: Trio's would take a cancellation that it can't see for
+    its own, and the coroutine would go on behind it as if its children had ended well.
+    """
+
+    __slots__ = ("has_begun", "scope")
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self.scope = scope
+        self.has_begun = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every cancellation from now on is one too many."""
+        return self.scope.cancel_called or (self.has_begun and not self.scope.shield)
+
+    def begin(self) -> None:
+        """Begin, if it is something around the scope that was cancelled and not a scope inside."""
+        scope = self.scope
+        if self.has_begun or anyio.current_effective_deadline() != -inf:
+            return
+        scope.shield = True
+        is_inside = anyio.current_effective_deadline() == -inf
         scope.shield = False
-        return
-    scope.deadline = anyio.current_time() + GRACE_S  # noqa: TID251 - deadlines of scopes are in the loop's own time
+        if not is_inside:
+            self.has_begun = True
+            scope.deadline = anyio.current_time() + GRACE_S  # noqa: TID251 - deadlines of scopes are in the loop's time
+            self.shield()
+
+    def shield(self) -> None:
+        if not self.scope.shield and not _is_in_nursery():
+            self.scope.shield = True
+
+
+def _is_in_nursery() -> bool:
+    """Whether the current task is inside a task group of Trio."""
+    trio = sys.modules.get("trio")
+    return trio is not None and trio.lowlevel.in_trio_task() and bool(trio.lowlevel.current_task().child_nurseries)
 
 
 def _cancellation(answer: Any, error: BaseException | None) -> BaseException | None:

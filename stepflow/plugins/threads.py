@@ -19,7 +19,12 @@ class Threads:
 
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
+        self._is_closed = False
         self._unlimited = anyio.CapacityLimiter(inf)  # calls hold places under limits of their own
+
+    def close(self) -> None:
+        """From now on nobody waits for threads that nobody waits for: their places are gone with the plugin."""
+        self._is_closed = True
 
     async def run(self, call: HeldCall, work: Callable[[], T]) -> T:
         """Do the work of a call that holds its places, and give these back."""
@@ -41,7 +46,7 @@ class Threads:
             call.is_cancelled = True
             raise
         finally:
-            if ended.is_set() or entered.acquire(blocking=False):
+            if ended.is_set() or self._is_closed or entered.acquire(blocking=False):
                 call.give_back()
             else:
                 self._tasks.start_soon(self._give_back_later, call, ended)

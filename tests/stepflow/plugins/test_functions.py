@@ -343,6 +343,31 @@ async def test_a_cancelled_thread_keeps_its_place_until_it_ends(slots, task):
     assert seen == [True, False]
 
 
+async def test_a_plugin_can_be_left_while_threads_work(slots, task):
+    app = Components()
+    started, gate = threading.Event(), threading.Event()
+
+    @app.component
+    def block(input):
+        started.set()
+        gate.wait(10)
+
+    plugin = FunctionsPlugin(app)
+    async with anyio.create_task_group() as calls:
+
+        async def call() -> None:
+            with pytest.raises(anyio.get_cancelled_exc_class()) as raised:
+                await plugin.perform(task("block", 1), slots)
+            raise raised.value
+
+        async with plugin.open():
+            calls.start_soon(call)
+            while not started.is_set():
+                await anyio.lowlevel.checkpoint()
+        calls.cancel_scope.cancel()
+    gate.set()
+
+
 async def _cancel_when(scope: anyio.CancelScope, event: threading.Event) -> None:
     while not event.is_set():
         await anyio.lowlevel.checkpoint()

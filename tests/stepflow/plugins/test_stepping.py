@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 from contextvars import ContextVar
 
 import anyio
@@ -127,6 +128,21 @@ async def test_a_coroutine_that_swallows_every_cancellation_is_closed(clock):
     assert clock.elapsed_s == 10 + GRACE_S
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_coroutine_that_ignores_even_its_closing_is_left(clock):
+    async def stubborn():
+        while not is_over:
+            with suppress(BaseException):
+                await asyncio.sleep(100)
+
+    is_over: list[int] = []
+    with anyio.move_on_after(10) as scope:
+        await Stepper().step(stubborn())
+    is_over.append(1)
+
+    assert scope.cancelled_caught
+
+
 async def test_a_timeout_of_its_own_starts_no_grace(clock):
     async def tries():
         for _ in range(10):
@@ -186,3 +202,24 @@ async def test_timeouts_of_asyncio_work_inside(clock, anyio_backend):
         return "done"
 
     assert await Stepper().step(work()) == "done"
+
+
+async def test_a_cancelled_coroutine_does_not_go_on_behind_its_task_group(clock):
+    came_by: list[str] = []
+
+    async def grouped():
+        try:
+            async with anyio.create_task_group():
+                await anyio.sleep_forever()
+            came_by.append("behind")
+        finally:
+            await anyio.sleep(1)
+            came_by.append("cleaned up")
+        return "as if all were well"
+
+    with anyio.move_on_after(1) as scope:
+        await Stepper().step(grouped())
+
+    assert scope.cancelled_caught
+    assert came_by == ["cleaned up"]
+    assert clock.elapsed_s == 2
