@@ -244,6 +244,10 @@ class RunState:
         self.status = event.status
         self.has_ended = True
         self.error = event.error
+        if self.total is None:
+            self.total = self.admitted  # whatever else was to come is no item of this run
+        if event.status is RunStatus.FAILED:
+            self.failed = self.total - self.succeeded  # those without a result take the run's error
         self.items.clear()
         self.ready.clear()
         self.closing.clear()
