@@ -1,9 +1,9 @@
 PYTHON ?= python
 
-.PHONY: help fmt lint types layers check test test-all docs bench
+.PHONY: help fmt lint types layers check test test-all test-lowest docs bench
 
 help:  ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 fmt:  ## format the code and mend what can be mended without thought
 	$(PYTHON) -m ruff check --fix .
@@ -17,7 +17,7 @@ types:  ## mypy, strict
 	$(PYTHON) -m mypy
 
 layers:  ## who may import whom
-	lint-imports
+	$(PYTHON) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 
 check: lint types layers docs  ## all that needs no test run
 
@@ -27,7 +27,11 @@ test:  ## the fast tier, as the README runs it
 test-all:  ## every tier
 	$(PYTHON) -m pytest --all-tiers
 
+test-lowest:  ## the fast tier under the lowest versions that pyproject.toml allows, in a venv of its own
+	$(PYTHON) tests/lowest.py
+
 docs:  ## build the documentation; a warning is an error
+	@$(PYTHON) -c 'import sphinx, furo, myst_parser' || { echo "the documentation needs: pip install -e '.[dev]'" >&2; exit 1; }
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 bench:  ## the benchmarks, one after the other

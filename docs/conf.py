@@ -52,7 +52,7 @@ class Options(SphinxDirective):
 
 
 def _lines(command: click.Command, *, is_root: bool) -> Iterator[str]:
-    given = " ".join(param.make_metavar(click.Context(command)) for param in _arguments(command))
+    given = " ".join(piece for param in _arguments(command) for piece in param.get_usage_pieces(click.Context(command)))
     if not is_root:
         yield from (*(line.strip() for line in (command.help or "").splitlines()), "")
     if given:
