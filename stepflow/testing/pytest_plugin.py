@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from stepflow.testing.async_engine import AsyncScriptedEngine
     from stepflow.testing.engine import ScriptedEngine
 
-pytest.register_assert_rewrite("stepflow.testing")
+pytest.register_assert_rewrite("stepflow.testing.suites")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
