@@ -171,9 +171,9 @@ class Executor:
         writes: list[Write] = []
         held: list[Held] = []
         for run in dirty:
+            run_writes, run_held = self._writes_of(run)
             run.is_dirty = False
             run.is_committing = True
-            run_writes, run_held = run.take_writes()
             writes += run_writes
             held.append(run_held)
         verdicts = iter(await self._commit(writes))
@@ -185,6 +185,21 @@ class Executor:
                 self._release(part)
             else:
                 self._abandon(part.run, lost)
+
+    def _writes_of(self, run: LiveRun) -> tuple[list[Write], Held]:
+        """What to write of a run. One of which something can't be written is ended, and harms no other."""
+        try:
+            return run.take_writes()
+        except (RecursionError, TypeError, ValueError) as error:
+            logger.exception("run %s: what happened can't be recorded", run.id)
+            what = "a value is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            failed = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"what happened can't be recorded: {what}", may_retry=False)
+        run.drop_unwritable()
+        if run.state.has_ended:
+            run.apply(RunEnded(RunStatus.FAILED, run.elapsed_ms(self._clock.now()), failed))  # the other was dropped
+        else:
+            self.end(run, RunStatus.FAILED, failed)
+        return run.take_writes()
 
     async def _commit(self, writes: list[Write]) -> Sequence[Committed | LeaseLost]:
         while True:

@@ -96,6 +96,7 @@ class LiveRun:
         self._retries: list[StepRetried] = []
         self._first = 1
         self._is_new = True
+        self._has_inputs = False  # among what is pending
         self._since_checkpoint = 0
         self._min_item = -1
         self._max_item = -1
@@ -130,6 +131,8 @@ class LiveRun:
         """Let an event change the state, and keep it for the next commit."""
         self.state.apply(event)
         self._pending.append(event)
+        if type(event) is ItemsAdmitted:
+            self._has_inputs = True
 
     def apply_item(self, event: Any, item: int) -> None:
         """The same for an event that speaks of one item."""
@@ -210,49 +213,57 @@ class LiveRun:
             self.sub_run_calls.pop(event.item, None)
 
     def take_writes(self) -> tuple[list[Write], Held]:
-        """Everything that is not durable yet as writes, and what will follow from it."""
+        """Everything that is not durable yet as writes, and what will follow from it.
+
+        Raises:
+            RecursionError, TypeError, ValueError: an event holds what JSON can't say; nothing was taken.
+        """
+        rows = [(row, encode_events(row)) for row in self._rows()]
         events, self._pending = self._pending, []
         ready, self.state.ready = self.state.ready, []
         retries, self._retries = self._retries, []
-        writes = self._writes(events)
+        writes = [self._write(row, payload) for row, payload in rows]
+        self._min_item = self._max_item = -1
+        self._has_inputs = False
         self._since_checkpoint += len(events)
         if self._since_checkpoint >= CHECKPOINT_EVERY and not self.state.has_ended:
             writes.append(self._checkpoint())
         return writes, Held(self, events, ready, retries, len(writes), self.state.low_water)
 
-    def _writes(self, events: list[Event]) -> list[Write]:
-        if not self._is_new and type(events[0]) is not ItemsAdmitted:
-            return [self._write(events, self._min_item, self._max_item)]
-        writes: list[Write] = []
-        rest: list[Event] = []
-        for event in events:
-            if type(event) is ItemsAdmitted:
-                if rest:
-                    writes.append(self._write(rest, -1, -1))
-                    rest = []
-                last = event.first + len(event.inputs) - 1
-                writes.append(self._write([event], event.first, last, has_inputs=True))
-            else:
-                rest.append(event)
-        if rest:
-            writes.append(self._write(rest, self._min_item, self._max_item))
-        return writes
+    def drop_unwritable(self) -> None:
+        """Forget the pending events that can't be encoded, and an end that counted on them."""
+        self._pending = [event for event in self._pending if type(event) is not RunEnded and _is_writable(event)]
+        ended = {event.item for event in self._pending if type(event) is ItemEnded}
+        self._results = [result for result in self._results if result.index in ended]
 
-    def _write(self, events: list[Event], min_item: int, max_item: int, *, has_inputs: bool = False) -> Write:
+    def _rows(self) -> list[list[Event]]:
+        """The pending events as they are packed: inputs by themselves, since they are kept longer than the rest."""
+        if not self._has_inputs:
+            return [self._pending]
+        rows: list[list[Event]] = []
+        for event in self._pending:
+            if not rows or ItemsAdmitted in (type(event), type(rows[-1][0])):
+                rows.append([])
+            rows[-1].append(event)
+        return rows
+
+    def _write(self, events: list[Event], payload: bytes) -> Write:
         is_new, self._is_new = self._is_new, False
         first, self._first = self._first, self._first + len(events)
         results, self._results = self._results, []
-        self._min_item = self._max_item = -1
+        min_item, max_item, head = self._min_item, self._max_item, events[0]
+        if type(head) is ItemsAdmitted:
+            min_item, max_item = head.first, head.first + len(head.inputs) - 1
         last = events[-1]
         return Write(
             run_id=self.id,
             lease=self.lease,
             first=first,
             count=len(events),
-            payload=encode_events(events),
+            payload=payload,
             min_item=min_item,
             max_item=max_item,
-            has_inputs=has_inputs,
+            has_inputs=type(head) is ItemsAdmitted,
             results=results,
             new=self.record if is_new else None,
             change=self._change(last, bool(results)),
@@ -311,3 +322,11 @@ class LiveRun:
         if self.changed is None:
             self.changed = anyio.Event()
         await self.changed.wait()
+
+
+def _is_writable(event: Event) -> bool:
+    try:
+        encode_events([event])
+    except (RecursionError, TypeError, ValueError):
+        return False
+    return True

@@ -228,3 +228,45 @@ async def test_a_reader_who_lags_holds_the_run_back(make_engine: MakeEngine, cha
     assert first.output == 0
     assert begun <= 1_100
     assert record.status is RunStatus.CANCELLED
+
+
+async def test_inputs_are_written_by_themselves_so_that_a_checkpoint_keeps_them(
+    make_engine: MakeEngine, chained: Chained
+) -> None:
+    store = Recorded()
+
+    async with make_engine(echo(), store=store) as engine:
+        run = await engine.submit(chained("/echo", "/echo"), iter(range(3_000)))
+        await run.wait()
+
+    writes = [(write, decode_events(write.payload)) for commit in store.commits for write in commit]
+    admitting = [(write, events) for write, events in writes if any(type(e) is ItemsAdmitted for e in events)]
+    assert any(len(commit) > 1 for commit in store.commits[1:])
+    for write, events in admitting:
+        [admitted] = events
+        assert isinstance(admitted, ItemsAdmitted)
+        assert write.has_inputs
+        assert (write.min_item, write.max_item + 1) == (admitted.first, admitted.first + len(admitted.inputs))
+
+
+@pytest.mark.parametrize("steps", [1_500, 3_000])
+async def test_a_run_whose_values_cannot_be_written_is_ended_and_harms_no_other(
+    make_engine: MakeEngine, chained: Chained, caplog: pytest.LogCaptureFixture, steps: int
+) -> None:
+    flow = chained(*["/builtin/noop"] * steps)
+    for step in flow["steps"][1:]:
+        step["input"] = [step["input"]]
+
+    async with make_engine(echo()) as engine:
+        deep = await engine.submit(flow, [1])
+        other = await engine.submit(chained("/echo"), [2])
+        record = await deep.wait()
+        results = [result async for result in deep.results()]
+
+        assert [result.output async for result in other.results()] == [2]
+
+    assert record.status is RunStatus.FAILED
+    assert [result.error.message for result in results if result.error] == [
+        "what happened can't be recorded: a value is nested too deeply"
+    ]
+    assert "what happened can't be recorded" in caplog.text
