@@ -257,7 +257,10 @@ class Plugin(Protocol):
 
 
 class Observer(Protocol):
-    """Watches what happens. Called after the event is durable, on the engine's loop; must not block or raise."""
+    """Watches what happens. Called after the event is durable, on the engine's loop; must not block or raise.
+
+    The values in an event are those of the run itself: whoever wants to change one takes a copy.
+    """
 
     def on_event(self, run_id: RunId, event: object) -> None:
         """An event of `stepflow.execution.events`."""

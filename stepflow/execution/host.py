@@ -107,7 +107,8 @@ class EngineHost:
         child = self._child(parent, link)
         if child is None:
             prepared = await self._prepared(parent, flow, variables, overrides)
-            child = self._start(parent, link, prepared, inputs, max_concurrency)
+            meanwhile = self._child(parent, link)  # somebody may have asked for the same while the flow was read
+            child = meanwhile or self._start(parent, link, prepared, inputs, max_concurrency)
         try:
             async with self.waiting(task, "sub-run"):
                 await child.ended.wait()

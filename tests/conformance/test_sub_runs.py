@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
 from stepflow.components import Context
@@ -173,6 +174,34 @@ async def test_a_step_that_maps_is_retried_as_any_other(make_engine, seen, app):
     assert calls == [1, 2]
     assert len(seen.of(StepRetried)) == 1
     assert len(seen.of(SubRunLinked)) == 1, "the second attempt finds the sub-run of the first"
+
+
+async def test_calls_at_the_same_moment_with_one_key_are_one_sub_run(make_engine, app, seen, monkeypatch):
+    @app.component("/thrice")
+    async def thrice(value: Any, ctx: Context) -> list[Any]:
+        answers = []
+
+        async def ask() -> None:
+            answers.append(await ctx.evaluate({"output": {"$input": "$"}}, value, key="one"))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(ask)
+        return answers
+
+    async with make_engine() as engine:
+        blobs = type(engine.backend.blobs)
+        put = blobs.put
+
+        async def slow_put(*args: Any, **options: Any) -> str:
+            await anyio.sleep(1)
+            return await put(*args, **options)
+
+        monkeypatch.setattr(blobs, "put", slow_put)
+        flow = {"steps": [{"id": "t", "component": "/thrice", "input": 7}], "output": {"$step": "t"}}
+        assert await engine.run(flow) == [7, 7, 7]
+
+    assert len(seen.of(SubRunLinked)) == 1
 
 
 async def test_a_component_below_knows_the_deadline_of_the_whole_run(make_engine, app, one_step):
