@@ -42,7 +42,7 @@ def whole_inputs(
     if wrong or (misfits and is_strict):
         raise InputInvalidError([*wrong, *misfits])
     for problem in misfits:
-        logger.warning("%s", problem)
+        logger.warning("%s", refusal(problem))
     return found
 
 
@@ -135,7 +135,7 @@ class Feeder:
         problem = None if self._checker is None else input_problem(index, value, self._checker)
         if problem is None or self._is_strict:
             return value, None if problem is None else refusal(problem)
-        logger.warning("%s", problem)
+        logger.warning("%s", refusal(problem))
         return value, None
 
 

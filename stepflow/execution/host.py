@@ -263,7 +263,7 @@ def _refused(flow: Flow, inputs: Sequence[Json], validation: str) -> dict[int, F
         if problem is not None and validation == "strict":
             refused[index] = Failed(ErrorCode.INVALID_INPUT, refusal(problem))
         elif problem is not None:
-            logger.warning("%s", problem)
+            logger.warning("%s", refusal(problem))
     return refused
 
 

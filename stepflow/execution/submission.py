@@ -178,8 +178,8 @@ def input_problem(index: int, input: Json, checker: SchemaValidator) -> Problem 
 
 
 def refusal(problem: Problem) -> str:
-    """What `input_problem` found, as the message of a failed item."""
-    return f"{problem.message} ({problem.path})"
+    """What `input_problem` found, as the message of a failed item or of a warning."""
+    return problem.message if problem.path == "$" else f"{problem.message} ({problem.path})"
 
 
 def input_problems(inputs: Sequence[Json], checker: SchemaValidator) -> tuple[Problem, ...]:

@@ -83,6 +83,7 @@ async def test_what_does_not_fit_is_a_warning_or_nothing_where_that_is_asked_for
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == (2 if mode == "warn" else 0)
     assert all("who" in text or "item 0" in text for text in warned)
+    assert not any("error" in text for text in warned)
 
 
 @pytest.mark.parametrize("mode", ["warn", "off"])
