@@ -13,7 +13,7 @@ from stepflow.execution.verdict import Policy, RetrySettings, policy_of
 from stepflow.flow.model import Flow
 from stepflow.flow.path import format_path
 from stepflow.flow.read import read_flow
-from stepflow.flow.schema import SchemaError, SchemaValidator, secret_paths
+from stepflow.flow.schema import SchemaError, SchemaValidator, SecretMarks, schema_document
 from stepflow.plan.compile import compile_flow
 from stepflow.plan.model import Plan
 from stepflow.plan.overrides import apply_overrides
@@ -125,7 +125,7 @@ def prepare(
 
 def _redactor(flow: Flow, variables: Mapping[str, Json]) -> Redactor | None:
     schemas = (flow.schemas.variables, flow.schemas.input)
-    if not any(secret_paths(schema, flow.schemas.defs) for schema in schemas if schema is not None):
+    if not any(SecretMarks(schema_document(schema, flow.schemas.defs)).any for schema in schemas):
         return None
     return Redactor(flow, variables)
 
