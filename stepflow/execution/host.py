@@ -10,6 +10,7 @@ from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError,
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted, RunStarted, SubRunLinked
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
+from stepflow.execution.options import check_options
 from stepflow.execution.submission import (
     Plans,
     Prepared,
@@ -99,6 +100,7 @@ class EngineHost:
         overrides: Json = None,
         max_concurrency: int | None = None,
     ) -> SubRun:
+        check_options({"key": key, "max_concurrency": max_concurrency})
         parent = self._live(task)
         link = ParentLink(run_id=parent.id, item=task.item, step=task.step, key=key or self._next_key(parent, task))
         known = await self._runs.find_child(link)

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 
 from stepflow.errors import ComponentError
-from stepflow.plugins.normal import normalise
+from stepflow.plugins.normal import NotJsonError, normalise
 from stepflow.protocols import Host
 from stepflow.records import Json, Task
 
@@ -146,4 +146,7 @@ class HeldCall:
             raise ComponentError("a call that is one of a batch cannot have sub-runs; register the component unbatched")
 
     def to_json(self, value: Any) -> Json:
-        return normalise(value)
+        try:
+            return normalise(value)
+        except NotJsonError as error:
+            raise ValueError(f"what the context was given is not JSON: {error}") from None

@@ -204,6 +204,35 @@ async def test_calls_at_the_same_moment_with_one_key_are_one_sub_run(make_engine
     assert len(seen.of(SubRunLinked)) == 1
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key": 5},
+        {"key": "\ud800"},
+        {"max_concurrency": 0},
+        {"max_concurrency": "x"},
+        {"max_concurrency": True},
+        {"variables": {"x": object()}},
+        {"overrides": {"steps": {}, "more": object()}},
+    ],
+    ids=str,
+)
+async def test_what_makes_no_sense_fails_the_step_and_nothing_else(make_engine, app, one_step, options):
+    @app.component("/ask")
+    async def ask(value: Any, ctx: Context) -> Any:
+        return len(await ctx.run_flow({"output": 1}, [1], **options))
+
+    async with make_engine() as engine:
+        run = await engine.submit(one_step("/ask"), [1])
+        with anyio.fail_after(60):
+            await run.wait()
+        error = (await run.result(0)).error
+
+        assert error.code in (ErrorCode.INVALID_INPUT, ErrorCode.COMPONENT_FAILED)
+        assert "output" not in error.message
+        assert await engine.run({"output": 1}) == 1
+
+
 async def test_a_component_below_knows_the_deadline_of_the_whole_run(make_engine, app, one_step):
     @app.component("/when")
     async def when(value: Any, ctx: Context) -> float | None:
