@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from stepflow.flow.expression import kind
 from stepflow.flow.model import Path
 from stepflow.flow.path import format_path
 from stepflow.records import Json
@@ -310,7 +311,9 @@ def _violation(error: Any, masked: Json, secrets: SecretMarks) -> Violation:
     depth = secrets.depth(path)
     if depth is not None:
         return Violation(path[:depth], rule, f'{REDACTED} does not satisfy "{rule}"')
-    return Violation(path, rule, str(error.message).replace(_VALUE, _shown(_at(masked, path))))
+    value = _at(masked, path)
+    shown = kind(value) if secrets.any and rule == "type" else _shown(value)  # perhaps it stands in a secret's place
+    return Violation(path, rule, str(error.message).replace(_VALUE, shown))
 
 
 def _at(value: Json, path: Path) -> Json:

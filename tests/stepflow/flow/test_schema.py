@@ -238,3 +238,12 @@ def test_importing_the_module_loads_no_validator() -> None:
     code = "import stepflow.flow.schema, sys; sys.exit('jsonschema_rs' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("value", "shown"), [("hunter2!", "a string"), (["hunter2!"], "an array")])
+def test_a_secret_in_place_of_what_should_hold_it_is_not_shown(value: Any, shown: str) -> None:
+    schema = {"type": "object", "properties": {"token": {"type": "string", "is_secret": True}}}
+
+    [violation] = SchemaValidator(schema).violations(value)
+
+    assert violation.message == f'{shown} is not of type "object"'
