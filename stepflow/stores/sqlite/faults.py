@@ -21,7 +21,7 @@ _FACTS = {
 
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether another process is in the way, so that trying again may help."""
-    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 
 
 def unavailable(path: Path, waited_s: float) -> StoreUnavailableError:

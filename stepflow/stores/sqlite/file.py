@@ -52,6 +52,8 @@ class SqliteFile:
         Raises:
             StoreError: it is no store of ours, cannot be written, or is another engine's; nothing was changed.
         """
+        if self._database is not None:
+            raise StoreError(f"{self.path}: the store is open already")
         if not self.is_reader:
             self._lock.acquire()
         try:
@@ -66,6 +68,7 @@ class SqliteFile:
         conn, self._database = self._database.conn, None
         try:
             with suppress(sqlite3.Error):
+                conn.execute("PRAGMA analysis_limit = 400")
                 conn.execute("PRAGMA optimize")
             conn.close()
         finally:

@@ -1,5 +1,6 @@
 """One engine a file: a lock of the operating system, which ends with the process that holds it."""
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -20,6 +21,9 @@ else:
 
     def _try_lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+_HELD = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 
 
 class FileLock:
@@ -69,7 +73,11 @@ class FileLock:
     def _lock(self, file: IO[bytes]) -> None:
         try:
             _try_lock(file.fileno())
-        except OSError:
+        except OSError as error:
+            if error.errno not in _HELD:
+                raise StoreError(
+                    f"{self._guarded}: the file system cannot lock files ({error.strerror}); put it on a local disk"
+                ) from error
             raise StoreError(
                 f"{self._guarded} is used by {_holder(file)}, and a SQLite store serves one engine at a time; "
                 "stop that one, or give each engine a file of its own (several share runs through PostgreSQL)"

@@ -53,26 +53,31 @@ class SqliteRuns:
         asked = {
             "status = ?": status,
             "flow_name = ?": flow_name,
-            "root_id = ?": root_id,
+            "(id = ? OR (parent_run IS NOT NULL AND root_id = ?))": root_id,
             "parent_run = ?": parent_id,
             "id < ?": before,
         }
         given = {clause: value for clause, value in asked.items() if value is not None}
         clauses = [*given, "parent_run IS NULL"] if roots_only else [*given]
         where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+        values = [value for clause, value in given.items() for _ in range(clause.count("?"))]
         sql = f"{statement('select_runs')} {where} ORDER BY id DESC LIMIT ?"
-        return [record_of(row) for row in await self._rows(sql, *given.values(), limit)]
+        return [record_of(row) for row in await self._rows(sql, *values, limit)]
 
     async def results(self, run_id: RunId, *, after: int = -1, limit: int = PAGE) -> Sequence[ItemResult]:
-        rows = await self._rows(statement("results"), run_id, after, limit)
+        rows = await self._named("results", run_id, after, limit)
         return [ItemResult(item, _outcomes.decode(outcome)) for item, outcome in rows]
 
     async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
-        rows = await self._rows(statement("completed"), run_id, after, limit)
+        rows = await self._named("completed", run_id, after, limit)
         return [(place, ItemResult(item, _outcomes.decode(outcome))) for place, item, outcome in rows]
 
     async def forget_results(self, run_id: RunId, *, through: int) -> None:
         return None
+
+    async def _named(self, name: str, run_id: RunId, after: int, limit: int) -> Sequence[tuple[Any, ...]]:
+        asked = {"run_id": run_id, "after": after, "limit": limit}
+        return await self._file.ask(lambda conn: conn.execute(statement(name), asked).fetchall())
 
     async def _one(self, where: str, *values: str | int) -> RunRecord | None:
         rows = await self._rows(f"{statement('select_runs')} {where}", *values)

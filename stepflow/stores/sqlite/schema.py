@@ -1,6 +1,10 @@
 """The tables, indexes and views of a store, and how a file comes to have them.
 
 Names that begin with an underscore are the store's own and may change; the views are for everybody and stay.
+
+A row of the journal or of the results is found by one number: that of its run times 2**32, plus the position of its
+first entry, or its item. So it needs no index beside the table, and a commit changes few pages: each one more is
+written to the log and takes as long as a statement.
 """
 
 from pathlib import Path
@@ -26,8 +30,7 @@ def _create_tables(db: Database) -> None:
     db.create_table(
         "_entries",
         {
-            "run": int,
-            "first": int,
+            "at": int,
             "count": int,
             "min_item": int,
             "max_item": int,
@@ -35,17 +38,14 @@ def _create_tables(db: Database) -> None:
             "is_checkpoint": int,
             "payload": bytes,
         },
-        pk=("run", "first"),
-        not_null=("run", "first", "count", "min_item", "max_item", "has_inputs", "is_checkpoint", "payload"),
+        pk="at",
+        not_null=("count", "min_item", "max_item", "has_inputs", "is_checkpoint", "payload"),
     )
-    db.execute("CREATE INDEX _entries_inputs ON _entries (run, first) WHERE has_inputs")
-    db.create_table(
-        "_results",
-        {"run": int, "item": int, "place": int, "outcome": str},
-        pk=("run", "item"),
-        not_null=("run", "item", "place", "outcome"),
+    db.execute("CREATE INDEX _entries_inputs ON _entries (at) WHERE has_inputs AND (at & 4294967295) > 2")
+    results = db.create_table(
+        "_results", {"at": int, "place_at": int, "outcome": str}, pk="at", not_null=("place_at", "outcome")
     )
-    db.table("_results").create_index(["run", "place"], "_results_by_place", unique=True)
+    results.create_index(["place_at"], "_results_by_place", unique=True)
     db.create_table(
         "_blobs",
         {"id": str, "type": str, "filename": str, "content": bytes, "touched_at": float},
@@ -88,7 +88,7 @@ def _create_runs(db: Database) -> None:
     )
     runs.create_index(["id"], "_runs_by_id", unique=True)
     runs.create_index(["status", "id"], "_runs_by_status")
-    runs.create_index(["root_id", "id"], "_runs_by_root")
+    db.execute("CREATE INDEX _runs_by_root ON _runs (root_id, id) WHERE parent_run IS NOT NULL")
     db.execute("CREATE INDEX _runs_by_flow ON _runs (flow_name, id) WHERE flow_name IS NOT NULL")
     db.execute("CREATE INDEX _runs_by_key ON _runs (key, id) WHERE key IS NOT NULL")
     db.execute("CREATE INDEX _runs_roots ON _runs (id) WHERE parent_run IS NULL")

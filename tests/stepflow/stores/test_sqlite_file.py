@@ -13,7 +13,7 @@ import pytest
 from stepflow.errors import StoreError, StoreUnavailableError
 from stepflow.records import Committed, RunChange, RunStatus
 from stepflow.stores.sqlite.backend import SqliteBackend
-from stepflow.stores.sqlite.schema import MIGRATIONS, migrations
+from stepflow.stores.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrations
 from stepflow.testing.suites.writes import Ids, begin, entries, record, result, write
 
 pytestmark = pytest.mark.anyio
@@ -240,6 +240,40 @@ async def test_an_older_store_is_brought_up_to_date_by_an_engine_and_not_by_a_re
             pass
     async with SqliteBackend(path) as backend:
         assert sorted(backend.database.view_names()) == ["attempts", "items", "runs", "steps"]
+
+
+async def test_a_store_whose_making_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with closing(sqlite3.connect(path)) as cut:
+        cut.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+    async with SqliteBackend(path) as backend:
+        run = await begin(backend, record(Ids().draw()))
+
+        assert await entries(backend, run) == [(1, "begun")]
+
+
+async def test_a_damaged_file_is_an_error_and_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    async with SqliteBackend(path) as backend:
+        run = await begin(backend, record(Ids().draw()))
+        root = backend.database.execute("SELECT rootpage FROM sqlite_master WHERE name = '_entries'").fetchone()[0]
+        size = backend.database.execute("PRAGMA page_size").fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size)
+        file.write(b"\xff" * size)
+
+    async with SqliteBackend(path) as backend:
+        with pytest.raises(StoreError, match="damaged; restore it"):
+            await backend.journal.read(run)
+
+
+async def test_an_open_store_is_not_opened_again(tmp_path: Path) -> None:
+    async with SqliteBackend(tmp_path / "runs.db") as backend:
+        with pytest.raises(StoreError, match="open already"):
+            await backend.__aenter__()
+
+        assert await backend.runs.list() == []
 
 
 async def test_a_missing_folder_is_said(tmp_path: Path) -> None:

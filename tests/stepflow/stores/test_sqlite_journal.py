@@ -197,11 +197,13 @@ async def test_a_blob_with_a_flipped_bit_is_an_error_and_no_answer(store: Sqlite
         await store.blobs.get(id)
 
 
+def _plan(store: SqliteBackend, asked: list[str]) -> list[str]:
+    return [row[3] for sql in asked for row in store.database.execute(f"EXPLAIN QUERY PLAN {sql}")]
+
+
 async def test_questions_are_answered_by_an_index(store: SqliteBackend) -> None:
     asked: list[str] = []
-    conn = store.database.conn
-    conn.set_trace_callback(asked.append)
-    link = ParentLink(run_id="r", item=0, step=0, key="k")
+    store.database.conn.set_trace_callback(asked.append)
     await store.runs.list(status=RunStatus.RUNNING, roots_only=True)
     await store.runs.list(flow_name="f")
     await store.runs.list(root_id="r")
@@ -209,14 +211,28 @@ async def test_questions_are_answered_by_an_index(store: SqliteBackend) -> None:
     await store.runs.list(roots_only=True)
     await store.runs.list(before="r")
     await store.runs.find_key("k")
-    await store.runs.find_child(link)
+    await store.runs.find_child(ParentLink(run_id="r", item=0, step=0, key="k"))
     await store.runs.find("0")
     await store.runs.find("last")
     await store.runs.results("r")
     await store.runs.completed("r")
-    conn.set_trace_callback(None)
+    store.database.conn.set_trace_callback(None)
 
-    plans = [conn.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in asked]
+    scans = [step for step in _plan(store, asked) if step.startswith("SCAN ") and "USING" not in step]
 
-    assert len(plans) == 12
-    assert [[row[3] for row in plan if "INDEX" not in row[3]] for plan in plans if "INDEX" not in plan[0][3]] == []
+    assert len(asked) == 12
+    assert scans == []
+
+
+async def test_the_journal_is_read_in_its_order_without_sorting(store: SqliteBackend, ids: Ids) -> None:
+    run = await begin(store, record(ids.draw()))
+    asked: list[str] = []
+    store.database.conn.set_trace_callback(asked.append)
+    await store.journal.read(run)
+    await store.journal.history(run)
+    store.database.conn.set_trace_callback(None)
+
+    steps = _plan(store, asked)
+
+    assert len(asked) == 4
+    assert [step for step in steps if step.startswith(("SCAN", "USE TEMP"))] == []

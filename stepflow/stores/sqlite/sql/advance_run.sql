@@ -1,6 +1,6 @@
 UPDATE _runs
 SET
-    epoch = ?, owner = ?, last = ?, places = ?,
+    owner = ?, epoch = ?, last = ?, places = ?,
     checkpoint = coalesce(?, checkpoint), low_water = coalesce(?, low_water),
     total = coalesce(?, total), succeeded = coalesce(?, succeeded), failed = coalesce(?, failed)
 WHERE no = ?;

@@ -1,5 +1,7 @@
-SELECT place, item, outcome
+SELECT place_at & 4294967295 AS place, at & 4294967295 AS item, outcome
 FROM _results
-WHERE run = (SELECT no FROM _runs WHERE id = ?) AND place > ?
-ORDER BY place
-LIMIT ?;
+WHERE
+    place_at > (SELECT (no << 32) + :after FROM _runs WHERE id = :run_id)
+    AND place_at < (SELECT (no + 1) << 32 FROM _runs WHERE id = :run_id)
+ORDER BY place_at
+LIMIT :limit;

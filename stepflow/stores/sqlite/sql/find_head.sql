@@ -1,3 +1,3 @@
-SELECT no, epoch, last, places
+SELECT no, owner, epoch, last, places
 FROM _runs
 WHERE id = ?;

@@ -1,5 +1,7 @@
 SELECT
-    no, checkpoint, low_water,
-    coalesce((SELECT max(first) FROM _entries WHERE run = no AND first <= :after + 1), 1) AS begin
+    no << 32 AS base,
+    checkpoint,
+    low_water,
+    (SELECT max(at) FROM _entries WHERE at > no << 32 AND at <= (no << 32) + :after + 1) AS begin
 FROM _runs
 WHERE id = :run_id;

@@ -1,15 +1,17 @@
-SELECT first, count, payload
-FROM _entries
-WHERE run = :run AND first = 1 AND :checkpoint > 1 AND count > :after
-UNION ALL
-SELECT first, count, payload
+SELECT at, count, payload
 FROM _entries
 WHERE
-    run = :run AND has_inputs AND first >= :begin AND first > 1 AND first < :checkpoint
-    AND first + count > :after + 1 AND max_item >= :low_water
+    at > :base AND at <= :base + 2 AND at < :checkpoint AND at + count > :after
+    AND (at = :base + 1 OR (has_inputs AND max_item >= :low_water))
 UNION ALL
-SELECT first, count, payload
+SELECT at, count, payload
+FROM _entries INDEXED BY _entries_inputs
+WHERE
+    has_inputs AND (at & 4294967295) > 2
+    AND at >= :begin AND at < :checkpoint AND at + count > :after AND max_item >= :low_water
+UNION ALL
+SELECT at, count, payload
 FROM _entries
-WHERE run = :run AND first >= max(:begin, :checkpoint) AND first + count > :after + 1
-ORDER BY first
+WHERE at >= max(:begin, :checkpoint) AND at < :base + 4294967296 AND at + count > :after
+ORDER BY at
 LIMIT :limit;

@@ -1,5 +1,5 @@
-SELECT first, count, payload
+SELECT at, count, payload
 FROM _entries
-WHERE run = :run AND first >= :begin AND first + count > :after + 1
-ORDER BY first
+WHERE at >= :begin AND at < :base + 4294967296 AND at + count > :after
+ORDER BY at
 LIMIT :limit;

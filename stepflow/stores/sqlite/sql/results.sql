@@ -1,5 +1,7 @@
-SELECT item, outcome
+SELECT at & 4294967295 AS item, outcome
 FROM _results
-WHERE run = (SELECT no FROM _runs WHERE id = ?) AND item > ?
-ORDER BY item
-LIMIT ?;
+WHERE
+    at > (SELECT (no << 32) + :after FROM _runs WHERE id = :run_id)
+    AND at < (SELECT (no + 1) << 32 FROM _runs WHERE id = :run_id)
+ORDER BY at
+LIMIT :limit;

@@ -3,13 +3,13 @@ WITH events AS (
         runs.id AS run_id,
         runs.flow_id,
         runs.status AS run_status,
-        entries.first + event.key AS position,
+        (entries.at & 4294967295) + event.key AS position,
         json_extract(event.value, '$[0]') AS kind,
         json_extract(event.value, '$[1]') AS item,
         json_extract(event.value, '$[2]') AS step,
         event.value AS event
     FROM _runs AS runs
-    INNER JOIN _entries AS entries ON entries.run = runs.no
+    INNER JOIN _entries AS entries ON entries.at > runs.no << 32 AND entries.at < (runs.no + 1) << 32
     INNER JOIN json_each(CAST(entries.payload AS TEXT)) AS event
     WHERE entries.max_item >= 0
 ),

@@ -12,7 +12,7 @@ WITH admitted AS (
             ELSE json_quote(input.value)
         END AS input
     FROM _runs AS runs
-    INNER JOIN _entries AS entries ON entries.run = runs.no
+    INNER JOIN _entries AS entries ON entries.at > runs.no << 32 AND entries.at < (runs.no + 1) << 32
     INNER JOIN json_each(CAST(entries.payload AS TEXT)) AS event
     INNER JOIN json_each(event.value, '$[2]') AS input
     WHERE entries.has_inputs AND json_extract(event.value, '$[0]') = 'in'
@@ -27,7 +27,7 @@ SELECT
         WHEN admitted.run_status IN ('running', 'paused') THEN 'open'
         ELSE admitted.run_status
     END AS status,
-    results.place,
+    results.place_at & 4294967295 AS place,
     admitted.input,
     -- The second path is nowhere, so that the first value stands in an array: as it was written, whatever its type.
     CASE
@@ -41,4 +41,4 @@ SELECT
     json_extract(coalesce(results.outcome, admitted.run_error), '$.code') AS error_code,
     json_extract(coalesce(results.outcome, admitted.run_error), '$.message') AS error_message
 FROM admitted
-LEFT JOIN _results AS results ON results.run = admitted.run AND results.item = admitted.item;
+LEFT JOIN _results AS results ON results.at = (admitted.run << 32) + admitted.item;

@@ -1,3 +1,0 @@
-UPDATE _runs
-SET epoch = ?, owner = ?
-WHERE no = ?;
