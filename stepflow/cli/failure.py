@@ -5,6 +5,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -63,7 +64,7 @@ def explain(error: Exception, *, debug: bool) -> None:
 
 
 def explain_usage(error: click.UsageError) -> None:
-    if type(error).__name__ == "NoArgsIsHelpError":  # shows the help; not in every click that we accept
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return
     say(f"error: {error.format_message()}")
@@ -72,7 +73,12 @@ def explain_usage(error: click.UsageError) -> None:
 
 
 def say(line: str) -> None:
-    """A line on what stderr is at the moment: a progress bar puts it above itself."""
+    """A line on what stderr is at the moment: a progress bar puts it above itself.
+
+    What was told before it comes before it, also where both go into one file or pipe.
+    """
+    with suppress(OSError):  # whoever ends the process meets it again
+        sys.stdout.flush()
     sys.stderr.write(_showable(line, sys.stderr.encoding) + "\n")
     sys.stderr.flush()
 
