@@ -27,6 +27,7 @@ from stepflow.plan.subtype import is_subtype
 from stepflow.plan.types import FindComponent, FlowTypes, flow_types
 from stepflow.records import Json
 
+_DEEPEST = 40  # levels of an input schema that is made up; a document may be nested little deeper
 _LONGEST = 50  # items that are described one by one
 
 
@@ -190,12 +191,13 @@ class _Node:
     def add(self, reading: _Reading) -> None:
         node = self
         node.is_sure |= reading.is_sure
-        for part in reading.path:
+        for part in reading.path[:_DEEPEST]:
             node = (
                 node.fields.setdefault(part, _Node()) if isinstance(part, str) else node.items.setdefault(part, _Node())
             )
             node.is_sure |= reading.is_sure
-        node.readings.append(reading)
+        if len(reading.path) <= _DEEPEST:
+            node.readings.append(reading)
 
     def schema(self, root: SharedRoot, path: Path, conflicts: list[Diagnostic]) -> Json:
         wanted = _narrowest(self.readings, root, path, conflicts)

@@ -185,3 +185,12 @@ def test_a_field_called_like_a_keyword_is_a_field() -> None:
 
     assert inferred.flow.schemas.output == inferred.flow.schemas.input == inferred.flow.schemas.steps["o"] == odd
     assert inferred.output == "{ const: string, enum: integer, $ref: string, $defs: integer, prefixItems: string }"
+
+
+@pytest.mark.parametrize("parts", [40, 41, 100_000])
+def test_a_path_of_any_length_gives_a_schema_that_a_document_can_hold(parts: int) -> None:
+    inferred = infer(flow([], {"$input": "$" + ".a" * parts}), COMPONENTS.get)
+
+    document = flow_to_json(inferred.flow)
+
+    assert flow_to_json(flow_from_json(document)) == document
