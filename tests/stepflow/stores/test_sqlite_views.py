@@ -1,6 +1,7 @@
 """The views say what the events say."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -242,3 +243,14 @@ async def test_a_view_of_one_run_reads_only_its_rows(store: SqliteBackend) -> No
 
         assert any("INDEX _runs_by_id (id=?)" in step for step in steps)
         assert not any(step.startswith(("SCAN runs", "SCAN entries")) for step in steps)
+
+
+async def test_the_reference_tells_of_every_column(store: SqliteBackend) -> None:
+    reference = Path(__file__).parents[3] / "docs" / "reference" / "sqlite.md"
+    _, *sections = reference.read_text(encoding="utf-8").split("\n### ")
+    told = {section.split("\n")[0]: set(re.findall(r"`([a-z_]+)`", section)) for section in sections}
+
+    views = {view.name: {column.name for column in view.columns} for view in store.database.views}
+
+    assert told.keys() == views.keys()
+    assert {name: sorted(columns - told[name]) for name, columns in views.items()} == dict.fromkeys(views, [])
