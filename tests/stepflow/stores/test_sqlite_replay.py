@@ -1,0 +1,134 @@
+"""What a recovery reads amounts to what happened, wherever the journal was cut."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from stepflow.components import Components
+from stepflow.engine import Engine
+from stepflow.execution import live
+from stepflow.execution.events import decode_events
+from stepflow.execution.state import RunState
+from stepflow.flow.read import read_flow
+from stepflow.plan.compile import compile_flow
+from stepflow.plan.model import PENDING, Plan
+from stepflow.protocols import Backend
+from stepflow.records import Entries, Json, RunId, RunStatus, Verdict, Write
+from stepflow.stores.sqlite.backend import SqliteBackend
+
+pytestmark = pytest.mark.anyio
+
+ITEMS = 60
+FLOW = read_flow(
+    {
+        "steps": [
+            {"id": "a", "component": "/same", "input": {"$input": "$"}},
+            {"id": "b", "component": "/same", "input": {"$step": "a"}},
+            {"id": "c", "component": "/odd_fails", "input": {"$step": "a"}, "onError": {"action": "useDefault"}},
+        ],
+        "output": [{"$step": "b"}, {"$step": "c"}],
+    }
+)
+
+
+Reading: TypeAlias = Callable[..., Awaitable[Sequence[Entries]]]
+
+
+class Watched:
+    """A store that keeps each write that it was given."""
+
+    def __init__(self, store: Backend) -> None:
+        self._store = store
+        self.runs = store.runs
+        self.blobs = store.blobs
+        self.read = store.journal.read
+        self.writes: list[Write] = []
+
+    @property
+    def journal(self) -> "Watched":
+        return self
+
+    async def __aenter__(self) -> "Watched":
+        await self._store.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._store.__aexit__(*exc)
+
+    async def commit(self, writes: list[Write]) -> "list[Verdict]":
+        self.writes += writes
+        return await self._store.journal.commit(writes)
+
+
+def _components() -> Components:
+    app = Components()
+
+    @app.component("/same")
+    async def same(input: Json) -> Json:
+        return input
+
+    @app.component("/odd_fails")
+    async def odd_fails(input: int) -> int:
+        if input % 2:
+            raise ValueError(f"{input} is odd")
+        return input
+
+    return app
+
+
+async def _stream() -> AsyncIterator[int]:
+    for number in range(ITEMS):
+        yield number
+
+
+async def _state(reading: Reading, run_id: RunId, plan: Plan) -> tuple[RunState, int]:
+    """The state that a reading amounts to, and how many events it took."""
+    state, after, events = RunState(plan, {}), 0, 0
+    while rows := await reading(run_id, after=after, limit=10):
+        for row in rows:
+            for event in decode_events(row.payload):
+                state.apply(event)
+                events += 1
+        after = rows[-1].first + rows[-1].count - 1
+    return state, events
+
+
+def _facts(state: RunState) -> tuple[object, ...]:
+    """Everything that going on depends on; steps and items that have ended since they became ready are left out."""
+    ready = {
+        (index, step)
+        for index, step in state.ready
+        if index in state.items and state.items[index].outputs[step] is PENDING
+    }
+    closing = {item.index for item in state.closing if item.index in state.items}
+    return state.snapshot(), state.status, state.opened, sorted(ready), sorted(closing)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+async def test_recovery_reads_less_and_comes_to_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
+) -> None:
+    monkeypatch.setattr(live, "CHECKPOINT_EVERY", 100)
+    watched = Watched(SqliteBackend(tmp_path / "whole.db"))
+    async with Engine(_components(), store=watched, max_concurrency=7) as engine:
+        run = await engine.submit(FLOW, _stream() if is_streamed else list(range(ITEMS)))
+        await run.wait()
+    plan = compile_flow(FLOW)
+    saved = 0
+
+    async with SqliteBackend(tmp_path / "cut.db", synchronous="NORMAL") as store:
+        for write in watched.writes:
+            await store.journal.commit([write])
+            whole, all_events = await _state(store.journal.history, run.id, plan)
+            recovered, events = await _state(store.journal.read, run.id, plan)
+
+            assert _facts(recovered) == _facts(whole)
+            assert events <= all_events
+            saved = max(saved, all_events - events)
+        stored = await store.runs.get(run.id)
+
+    assert saved > 200
+    assert stored is not None
+    assert (stored.status, stored.succeeded) == (RunStatus.COMPLETED, ITEMS)
