@@ -18,6 +18,7 @@ from stepflow.records import Json
 
 _DECODER = msgspec.json.Decoder()
 _BLOCK = 1 << 20
+MAX_LINE = 256 * 1024 * 1024
 
 
 class InputFile:
@@ -66,14 +67,23 @@ class InputFile:
             yield line_value(line, self.name, number)
 
     async def _awaited_values(self) -> AsyncIterator[Json]:
-        number, rest = 0, b""
+        number, begun = 0, bytearray()
         read = getattr(self._file, "read1", self._file.read)
         while block := await anyio.to_thread.run_sync(read, _BLOCK, abandon_on_cancel=True):
-            *lines, rest = (rest + block).split(b"\n")
-            for number, line in enumerate(lines, number + 1):  # noqa: B020  # goes on counting
+            first, *others = block.split(b"\n")
+            begun += first
+            if len(begun) > MAX_LINE:
+                raise InputInvalidError(
+                    [Problem(message=f"a line may have {MAX_LINE:,} bytes", source=self.name, line=number + 1)]
+                )
+            if not others:
+                continue
+            *lines, rest = others
+            for number, line in enumerate([bytes(begun), *lines], number + 1):  # noqa: B020  # goes on counting
                 yield line_value(line, self.name, number)
-        if rest:
-            yield line_value(rest, self.name, number + 1)
+            begun = bytearray(rest)
+        if begun:
+            yield line_value(bytes(begun), self.name, number + 1)
 
 
 def line_value(line: bytes, name: str, number: int) -> Json:

@@ -15,6 +15,7 @@ from stepflow.flow.path import PathError, parse_path
 from stepflow.flow.yaml_text import read_yaml
 from stepflow.records import Json
 
+MAX_BYTES = 256 * 1024 * 1024
 MAX_YAML_BYTES = 1024 * 1024
 """YAML beyond this is refused unless the caller allows more: reading it takes seconds a megabyte."""
 
@@ -77,10 +78,14 @@ def open_document(path: str | os.PathLike[str], *, max_yaml_bytes: int = MAX_YAM
         message = "a file's extension says what it holds, and this one is not known"
         return _unreadable(name, Problem(message=message, source=name, remedy="use .yml, .yaml or .json"))
     try:
-        content = FilePath(name).read_bytes()
+        with open(name, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as cause:
         remedy = "check the path and its permissions"
         return _unreadable(name, Problem(message=_unreadable_file(cause), source=name, remedy=remedy))
+    if len(content) > MAX_BYTES:
+        message = f"a document may have {MAX_BYTES:,} bytes, and this has more"
+        return _unreadable(name, Problem(message=message, source=name, remedy="load its data at run time"))
     try:
         text = content.decode()
     except UnicodeDecodeError as cause:

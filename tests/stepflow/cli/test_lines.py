@@ -6,6 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from stepflow.cli import lines as lines_module
 from stepflow.cli.lines import InputFile, line_value
 from stepflow.errors import InputInvalidError
 
@@ -77,3 +78,15 @@ def test_a_mark_at_the_front_of_the_file_is_no_part_of_the_first_line() -> None:
 
 def test_a_line_of_ten_megabytes_is_a_line_like_any_other() -> None:
     assert line_value(b'"' + b"x" * 10_000_000 + b'"\n', "in", 1) == "x" * 10_000_000
+
+
+def test_a_line_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines_module, "MAX_LINE", 5_000_000)
+
+    async def read() -> None:
+        with InputFile("/dev/zero") as lines:
+            async for _ in lines.values():  # type: ignore[union-attr]
+                pass
+
+    with pytest.raises(InputInvalidError, match="/dev/zero:1: error: a line may have 5,000,000 bytes"):
+        anyio.run(read)

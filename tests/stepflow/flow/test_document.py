@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepflow.errors import ConfigError, FlowInvalidError, Problem
+from stepflow.flow import document
 from stepflow.flow.document import MAX_YAML_BYTES, load_document, located, open_text, place, read_text
 from stepflow.flow.model import Origin
 
@@ -86,6 +87,14 @@ def test_yaml_beyond_the_limit_is_refused_by_name_and_size() -> None:
 
     assert read_text(text, "big.yaml", max_yaml_bytes=2 * MAX_YAML_BYTES).value == {"a": text[3:]}
     assert read_text(json.dumps({"a": text}), format="json").value == {"a": text}
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "MAX_BYTES", 1_000)
+    (tmp_path / "endless.json").symlink_to("/dev/zero")
+
+    with pytest.raises(FlowInvalidError, match="a document may have 1,000 bytes, and this has more"):
+        load_document(tmp_path / "endless.json")
 
 
 def test_every_fault_of_a_text_is_told_at_once() -> None:
