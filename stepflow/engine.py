@@ -28,17 +28,21 @@ from stepflow.execution.handle import STREAM_WINDOW, Run
 from stepflow.execution.host import EngineHost, begin_with
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import SubmitOptions, check_concurrency, check_inputs, check_options, check_validation
+from stepflow.execution.recovery import Recovery
+from stepflow.execution.resume import Source, journal_start, refuse_other_inputs, refuse_other_run
 from stepflow.execution.submission import (
     Plans,
     Prepared,
     input_checker,
     output_checker,
     prepare,
+    refuse_stored_secrets,
 )
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
+from stepflow.flow.schema import SchemaValidator
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import NotJsonError, normalise
@@ -88,6 +92,9 @@ class Engine:
         validation: whether inputs and variables that don't fit the flow's schemas are refused (`strict`), logged
             (`warn`) or taken (`off`).
         output_validation: the same for outputs, where `strict` fails the item.
+        recover: take over the runs that the store holds unfinished, and go on with them. False: only those that are
+            submitted again under their key.
+        secrets: whether a durable store may keep secrets that the caller passes: `refuse` or `plain` (in clear).
 
     Raises:
         ConfigError: the routes can't be used.
@@ -108,7 +115,11 @@ class Engine:
         clock: Clock | None = None,
         chance: Chance | None = None,
         observers: Sequence[Observer] = (),
+        recover: bool = True,
+        secrets: str = "refuse",
     ) -> None:
+        if secrets not in ("refuse", "plain"):
+            raise ValueError(f"secrets is 'refuse' or 'plain', not {secrets!r}")
         for name, mode in (("validation", validation), ("output_validation", output_validation)):
             check_validation(name, mode)
         check_concurrency(max_concurrency)
@@ -126,6 +137,8 @@ class Engine:
         self._clock: Clock = clock or SystemClock()
         self._chance: Chance = chance or SystemChance()
         self._observers = tuple(observers)
+        self._recovers = recover
+        self._refuses_secrets = secrets == "refuse"
         self._plans = Plans()
         self._lease = Lease(owner=self._chance.run_id(self._clock.now()), epoch=1)
         self._stored_flows: dict[BlobId, None] = {}
@@ -145,16 +158,21 @@ class Engine:
     async def __aenter__(self) -> "Engine":
         if self._stack is not None:
             raise EngineClosedError("the engine is open already; make another one for another `async with`")
-        stack = AsyncExitStack()
-        await stack.enter_async_context(self.backend)
-        self._tasks: TaskGroup = await stack.enter_async_context(anyio.create_task_group())
-        self._dispatcher = Dispatcher(self._table, self._sources, self._tasks)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.backend)
+            await self._start(await stack.enter_async_context(anyio.create_task_group()))
+            self._stack = stack.pop_all()
+        return self
+
+    async def _start(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._dispatcher = Dispatcher(self._table, self._sources, tasks)
         self._executor = Executor(
             store=self.backend.journal,
             dispatcher=self._dispatcher,
             clock=self._clock,
             chance=self._chance,
-            tasks=self._tasks,
+            tasks=tasks,
             observers=self._observers,
         )
         self._executor.host = EngineHost(
@@ -169,9 +187,17 @@ class Engine:
             observers=self._observers,
             output_validation=self._output_validation,
         )
-        self._tasks.start_soon(self._executor.serve)
-        self._stack = stack
-        return self
+        self._recovery = Recovery(
+            backend=self.backend,
+            executor=self._executor,
+            clock=self._clock,
+            plans=self._plans,
+            settings=self._settings,
+            max_concurrency=self._max_concurrency or AUTO_CONCURRENCY,
+        )
+        tasks.start_soon(self._executor.serve)
+        if self._recovers:
+            await self._recovery.recover(self._lease.owner)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -209,6 +235,14 @@ class Engine:
         whole: list[Json] | None = None
         if isinstance(inputs, Sequence):
             whole = whole_inputs(inputs, normalise, checker, is_strict=mode == "strict")
+        if self.backend.is_durable and self._refuses_secrets:
+            refuse_stored_secrets(prepared)
+        source = Source(inputs if whole is None else whole)
+        key = options.get("key")
+        if key is not None and not options.get("new", False):
+            known = await self._known(key, prepared, source, checker, options)
+            if known is not None:
+                return known
         live = self._live_run(prepared, options, None if whole is None else len(whole))
         await self._store_flow(prepared.plan.flow_id, prepared.flow)
         if whole is not None:
@@ -218,15 +252,7 @@ class Engine:
             live.is_fed = True
         self._executor.begin(live)
         if whole is None:
-            feeder = Feeder(
-                live,
-                executor=self._executor,
-                clock=self._clock,
-                plain=normalise,
-                checker=checker,
-                is_strict=mode == "strict",
-            )
-            self._tasks.start_soon(feeder.feed, inputs)
+            self._feed(live, source, checker, is_strict=mode == "strict")
         run = Run(self.backend, self._executor, live.record, live)
         try:
             await live.accepted.wait()
@@ -341,6 +367,49 @@ class Engine:
                 if run.id == run_id:
                     return run
         return None
+
+    def _feed(
+        self, live: LiveRun, source: Source, checker: SchemaValidator | None, *, is_strict: bool, admitted: int = 0
+    ) -> None:
+        feeder = Feeder(
+            live,
+            executor=self._executor,
+            clock=self._clock,
+            plain=normalise,
+            checker=checker,
+            is_strict=is_strict,
+            admitted=admitted,
+        )
+        self._tasks.start_soon(feeder.feed, source)
+
+    async def _known(
+        self,
+        key: str,
+        prepared: Prepared,
+        source: Source,
+        checker: SchemaValidator | None,
+        options: SubmitOptions,
+    ) -> Run | None:
+        """The run that was submitted under this key before; one that was left unfinished goes on."""
+        record = await self.backend.runs.find_key(key)
+        if record is None:
+            return None
+        started = await journal_start(self.backend.journal, record.id)
+        refuse_other_run(key, started, prepared)
+        if not record.status.is_terminal and self._live(record.id) is None:
+            await self._recovery.recover(self._lease.owner, root_id=record.id)
+        live = self._live(record.id)
+        is_open = live is not None and live.state.total is None
+        admitted = live.state.admitted if live is not None else record.total or 0
+        if live is None or not live.is_fed:
+            await refuse_other_inputs(key, self.backend.journal, record.id, source, admitted, is_closed=not is_open)
+        if live is not None:
+            live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
+            if is_open and not live.is_fed:
+                live.is_fed = True
+                self._feed(live, source, checker, is_strict=started.validation == "strict", admitted=admitted)
+            self._executor.kick(live.tree)
+        return Run(self.backend, self._executor, record, live)
 
     def _prepared(self, source: FlowLike, options: SubmitOptions, mode: str) -> Prepared:
         prepared = prepare(

@@ -14,6 +14,7 @@ from stepflow.records import (
     Entries,
     ItemResult,
     Json,
+    Lease,
     Outcome,
     ParentLink,
     RunId,
@@ -153,6 +154,17 @@ class Blobs(Protocol):
         ...
 
 
+class Owners(Protocol):
+    """Who may write to a run: a lease with an epoch, which every write carries and the store checks."""
+
+    async def claim(self, owner: str, *, root_id: RunId | None = None) -> Sequence[tuple[RunRecord, Lease]]:
+        """Take over every run that has not ended and that nobody drives, sub-runs too; of one root only, if given.
+
+        Each gets a lease of a higher epoch in one transaction: what its former owner still writes is refused.
+        """
+        ...
+
+
 class Backend(Protocol):
     """A whole store, as `Engine(store=…)` takes it. Open it with `async with`."""
 
@@ -169,6 +181,16 @@ class Backend(Protocol):
     @property
     def blobs(self) -> Blobs:
         """Where content is kept."""
+        ...
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is written outlives the process, and may be read by others."""
+        ...
+
+    @property
+    def owners(self) -> Owners:
+        """Who says which engine drives a run."""
         ...
 
     async def __aenter__(self) -> "Backend": ...

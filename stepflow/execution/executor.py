@@ -50,6 +50,11 @@ logger = logging.getLogger("stepflow.run")
 FEED_BELOW = 128
 """A streamed run asks for more inputs when fewer than these wait to begin."""
 
+_NOT_SERVED = frozenset({ErrorCode.ORCHESTRATOR_ERROR, ErrorCode.COMPONENT_NOT_FOUND, ErrorCode.UNREACHABLE})
+
+FLUSH_S = 0.05
+"""How long the start of a step may wait for other news to be committed with."""
+
 COMMIT_RETRY_S = 0.2
 """How long to wait before a commit that the store did not answer is repeated."""
 
@@ -95,6 +100,7 @@ class Executor:
         self._idle: list[anyio.Event] = []
         self._is_waking = False
         self._dirty: list[LiveRun] = []
+        self._unflushed: list[LiveRun] = []
         self._record_event = anyio.Event()
 
     async def serve(self) -> None:
@@ -112,6 +118,16 @@ class Executor:
         self.mark_dirty(run)
         if run.started.deadline is not None and run.record.parent is None:  # a sub-run ends with its root
             self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
+
+    def adopt(self, run: LiveRun, unfinished: list[tuple[int, int]]) -> None:
+        """Drive a run that was restored from its journal, beginning with these steps."""
+        self.trees[run.record.root_id] = run.tree
+        run.tree.push(run, unfinished)
+        self._conclude(run)
+        self.mark_dirty(run)
+        if run.started.deadline is not None:
+            self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
+        self.kick(run.tree)
 
     def begin_again(self, run: LiveRun) -> None:
         """A run's inputs were closed, which may have been all that its end waited for."""
@@ -227,6 +243,8 @@ class Executor:
             _tell(observer, run.id, held.events)
         if not run.accepted.is_set():
             run.accepted.set()
+        for waiter in held.waiters:
+            waiter.set()
         run.notify()
         if type(held.events[-1]) is RunEnded:
             self._retire(run)
@@ -361,6 +379,8 @@ class Executor:
         attempt, input = started
         runner.run = run
         try:
+            if run.is_recovered:
+                await self._durable(run)
             way = run.ways[step]
             if way is None or way.version != self._dispatcher.version:
                 way = await self._find_way(run, index, step, attempt, input)
@@ -386,6 +406,8 @@ class Executor:
         attempt = item.attempts[step] + 1
         at = int((self._clock.now() - run.began) * 1_000)
         run.apply_item(StepStarted(index, step, attempt, at), index)
+        if not run.is_flushed_later:
+            self._flush_later(run)
         try:
             return attempt, run.plan.steps[step].input.evaluate(item.outputs, item.input, run.variables)
         except EvaluationFailedError as error:
@@ -393,11 +415,42 @@ class Executor:
             self._settle(run)
             return None
 
+    async def _wait_for_service(self, run: LiveRun, step: int, failed: Failed) -> None:
+        """A run that was taken over may need components that only its former engine had: that is no failure."""
+        component = run.plan.steps[step].component
+        logger.warning("run %s waits: no live engine serves %s (%s)", run.id, component, failed.message)
+        async with self.waiting(run):
+            await anyio.sleep_forever()
+
+    def _flush_later(self, run: LiveRun) -> None:
+        """See to it that starts are stored soon, even where nothing else happens for long."""
+        run.is_flushed_later = True
+        self._unflushed.append(run)
+        if len(self._unflushed) == 1:
+            self._tasks.start_soon(self._flush)
+
+    async def _flush(self) -> None:
+        await self._clock.sleep(FLUSH_S)
+        unflushed, self._unflushed = self._unflushed, []
+        for run in unflushed:
+            run.is_flushed_later = False
+            if not run.ended.is_set():
+                self.mark_dirty(run)
+
+    async def _durable(self, run: LiveRun) -> None:
+        """Wait until all that was applied so far is stored, so that a start which kills the process is counted."""
+        stored = anyio.Event()
+        run.commit_waiters.append(stored)
+        self.mark_dirty(run)
+        await stored.wait()
+
     async def _find_way(self, run: LiveRun, index: int, step: int, attempt: int, input: Json) -> Way | None:
         """The way to a step's component; None: there is none, and the step's failure is recorded."""
         component = run.plan.steps[step].component
         found = await self._dispatcher.way(component, input, lambda reason: self.waiting(run))
         if isinstance(found, Failed):
+            if run.is_recovered and found.code in _NOT_SERVED:
+                await self._wait_for_service(run, step, found)
             self._finish(run, index, step, attempt, found)
             return None
         run.ways[step] = found

@@ -1,9 +1,8 @@
 """Inputs on their way into a run: a list is admitted whole, anything else a chunk at a time."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing
-from itertools import islice
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 
 import anyio
 import anyio.lowlevel
@@ -12,6 +11,7 @@ from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted
 from stepflow.execution.executor import FEED_BELOW, Executor
 from stepflow.execution.live import LiveRun
+from stepflow.execution.resume import Source
 from stepflow.execution.submission import input_problem, input_problems, refusal
 from stepflow.flow.schema import SchemaValidator
 from stepflow.protocols import Clock
@@ -58,6 +58,7 @@ class Feeder:
         plain: Callable[[Json], Json],
         checker: SchemaValidator | None,
         is_strict: bool,
+        admitted: int = 0,
     ) -> None:
         self._run = run
         self._executor = executor
@@ -65,9 +66,9 @@ class Feeder:
         self._plain = plain
         self._checker = checker
         self._is_strict = is_strict
-        self._count = 0
+        self._count = admitted
 
-    async def feed(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
+    async def feed(self, inputs: Source) -> None:
         """Admit every input. The run's end stops it, also where the next input is waited for."""
         run = self._run
         try:
@@ -80,10 +81,10 @@ class Feeder:
             logger.exception("run %s: its inputs broke off after %d", run.id, self._count)
             self._break_off(error)
 
-    async def _feed(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
+    async def _feed(self, inputs: Source) -> None:
         run = self._run
-        async with aclosing(_in_chunks(inputs)) as chunks:
-            async for chunk in chunks:
+        async with aclosing(inputs):
+            while chunk := await inputs.take():
                 if run.state.has_ended:
                     return
                 self._admit(chunk)
@@ -137,17 +138,3 @@ class Feeder:
             return value, None if problem is None else refusal(problem)
         logger.warning("%s", refusal(problem))
         return value, None
-
-
-async def _in_chunks(inputs: Iterable[Json] | AsyncIterable[Json]) -> AsyncGenerator[Sequence[Json], None]:
-    if isinstance(inputs, AsyncIterable):
-        async with AsyncExitStack() as stack:
-            if isinstance(inputs, AsyncGenerator):
-                await stack.enter_async_context(aclosing(inputs))
-            async for input in inputs:
-                yield [input]
-        return
-    source = iter(inputs)
-    while chunk := list(islice(source, 2 * FEED_BELOW)):
-        yield chunk
-        await anyio.lowlevel.checkpoint()

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from stepflow.errors import RunNotFoundError, StoreError
 from stepflow.execution.events import Event, decode_events
 from stepflow.execution.executor import Executor
-from stepflow.execution.live import LiveRun
+from stepflow.execution.live import LiveRun, Resumed
 from stepflow.protocols import Backend
 from stepflow.records import BlobId, ErrorCode, Failed, ItemResult, RunId, RunRecord, RunStatus
 
@@ -29,6 +29,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
+
+    @property
+    def resumed(self) -> Resumed | None:
+        """Where the run stood when this engine took it over; None: it began here, or has ended before."""
+        return None if self._live is None else self._live.resumed
 
     async def record(self) -> RunRecord:
         """What the store says of the run now."""

@@ -1,7 +1,7 @@
 """A run while it is being driven: its state, and what is not yet durable."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,13 @@ CHECKPOINT_EVERY = 10_000
 """Events between two checkpoints of a run."""
 
 
+class Resumed(msgspec.Struct, frozen=True):
+    """Where a run stood that goes on."""
+
+    ended: int  # items that had ended
+    in_flight: int  # steps that were under way, and run again
+
+
 class Held(msgspec.Struct):
     """What a commit, once it is durable, lets happen."""
 
@@ -42,6 +49,7 @@ class Held(msgspec.Struct):
     retries: list[StepRetried]
     writes: int  # how many of the commit's writes are this run's
     low_water: int  # every item below it will have a result
+    waiters: list[anyio.Event]
 
 
 class LiveRun:
@@ -79,9 +87,13 @@ class LiveRun:
         self.sub_run_calls: dict[int, dict[tuple[int, int], int]] = {}  # by item, then step and attempt
         self.number = tree.add(self)
         self.is_dirty = False  # it has events that the next commit takes
+        self.is_flushed_later = False  # its events will be committed soon in any case
         self.is_committing = False  # a commit of its events is under way
         self.accepted = anyio.Event()  # the run is stored
         self.ended = anyio.Event()  # the run's end is stored
+        self.resumed: Resumed | None = None
+        self.is_recovered = False  # each start is made durable before the step is performed
+        self.commit_waiters: list[anyio.Event] = []
         self.is_fed = False  # inputs are streamed in
         self.hungry = anyio.Event()  # few of them wait to begin
         self.redactor: Redactor | None = None  # where the flow marks secrets
@@ -142,6 +154,27 @@ class LiveRun:
             self._max_item = item
         if item < self._min_item or self._min_item < 0:
             self._min_item = item
+
+    def restore(self, events: Iterable[Event], last: int) -> None:
+        """Become what a journal tells, its last entry at position `last`."""
+        for event in events:
+            self.state.apply(event)
+        self.state.ready.clear()
+        self._first = last + 1
+        self._is_new = False
+        self.is_recovered = True
+        self.durable_low_water = self.state.low_water
+        self.accepted.set()
+        started = sum(1 for index, step in self.unfinished() if self.state.items[index].attempts[step])
+        self.resumed = Resumed(self.state.succeeded + self.state.failed, started)
+
+    def unfinished(self) -> list[tuple[int, int]]:
+        """The steps of open items that could start, or could have, and have not finished."""
+        return [
+            (item.index, step)
+            for item in sorted(self.state.items.values(), key=lambda item: item.index)
+            for step in self.state.startable(item)
+        ]
 
     def task(self, way: Way, item: int, step: int, attempt: int, input: Json) -> Task:
         """An attempt of a step, as its plugin gets it."""
@@ -228,7 +261,8 @@ class LiveRun:
         self._since_checkpoint += len(events)
         if self._since_checkpoint >= CHECKPOINT_EVERY and not self.state.has_ended:
             writes.append(self._checkpoint())
-        return writes, Held(self, events, ready, retries, len(writes), self.state.low_water)
+        waiters, self.commit_waiters = self.commit_waiters, []
+        return writes, Held(self, events, ready, retries, len(writes), self.state.low_water, waiters)
 
     def drop_unwritable(self) -> None:
         """Forget the pending events that can't be encoded, and an end that counted on them."""

@@ -14,7 +14,7 @@ class SubmitOptions(TypedDict, total=False):
     """What may be said of one submission."""
 
     key: str | None
-    """The caller's name for the run, kept in its record."""
+    """The caller's name for the run. Submitting again under it goes on with the run, or gives its results again."""
     variables: Mapping[str, Json] | None
     overrides: Json
     """Patches of steps: `{"steps": {id: {"value": {…}}}}`."""
@@ -27,6 +27,8 @@ class SubmitOptions(TypedDict, total=False):
     keep_results: bool
     """False: results are read once, in item order, as the run goes on. Items begin only so far ahead of the reader,
     and a store in memory forgets what was read, so that a batch of any length fits."""
+    new: bool
+    """True: start over, whatever run has the key."""
 
 
 def check_options(options: SubmitOptions) -> None:

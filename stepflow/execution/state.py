@@ -22,7 +22,7 @@ from stepflow.execution.events import (
     StepSucceeded,
     SubRunLinked,
 )
-from stepflow.plan.model import PENDING, Plan, StaticNeeds
+from stepflow.plan.model import NOT_NEEDED, PENDING, Plan, StaticNeeds
 from stepflow.records import TRANSPORT_CODES, Failed, Json, RunStatus, Succeeded
 
 
@@ -50,7 +50,7 @@ class OpenItem:
         self.retries: dict[int, tuple[int, int]] = {}  # step → (transport, component)
         self.open = 0  # needed steps that have not finished
         self.output_is_ready = False
-        self.unmet: list[int] = []  # by step, and last the flow's output: needed steps that must finish first
+        self.unmet: list[int] = []  # as in StaticNeeds
         self.dependents: Any = ()  # by step: who waits for it
         self.needed: list[bool] = []  # only where needs depend on values
 
@@ -132,7 +132,7 @@ class RunState:
             self.ready.append((index, step))
 
     def _begin(self, item: OpenItem) -> None:
-        item.unmet = [0] * (self._output + 1)
+        item.unmet = [NOT_NEEDED] * (self._output + 1)
         item.needed = [False] * (self._output + 1)
         item.dependents = [[] for _ in range(self._output)]
         self._require(item, [self._output, *self.plan.must_execute])
@@ -195,6 +195,10 @@ class RunState:
 
     def _inputs_closed(self, event: InputsClosed) -> None:
         self.total = event.count
+
+    def startable(self, item: OpenItem) -> list[int]:
+        """The steps of an item that wait for nothing and have not finished."""
+        return [step for step, value in enumerate(item.outputs) if value is PENDING and not item.unmet[step]]
 
     def _step_started(self, event: StepStarted) -> None:
         item = self.items.get(event.item) or self._item(event.item)

@@ -44,6 +44,7 @@ class RetrySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     transport_max_retries: int = 3
     backoff: BackoffPolicy = BackoffPolicy()
+    recovery_max: int = 3  # starts of a step that may end with their engine's death
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

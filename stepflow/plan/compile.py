@@ -7,7 +7,7 @@ from stepflow.flow.identity import flow_id
 from stepflow.flow.model import Flow, OnError
 from stepflow.plan.checks import check, located
 from stepflow.plan.evaluate import plan_expression
-from stepflow.plan.model import Plan, PlannedExpression, PlannedStep, StaticNeeds
+from stepflow.plan.model import NOT_NEEDED, Plan, PlannedExpression, PlannedStep, StaticNeeds
 from stepflow.records import BlobId
 
 
@@ -60,7 +60,7 @@ def _static_needs(
     if not output.is_static or not all(steps[index].input.is_static for index in needed):
         return None
     waiting: list[list[int]] = [[] for _ in steps]
-    unmet = [0] * (len(steps) + 1)
+    unmet = [NOT_NEEDED] * (len(steps) + 1)
     for index in needed:
         unmet[index] = len(steps[index].input.references)
         for reference in steps[index].input.references:

@@ -13,6 +13,10 @@ PENDING = Failed(ErrorCode.ORCHESTRATOR_ERROR, "the step has not finished", may_
 """Stands in a list of outputs where a step has not finished. Being a `Failed`, it can't be taken for a value."""
 
 
+NOT_NEEDED = -1
+"""Stands in counts of unmet needs for a step that nothing asked for."""
+
+
 class EvaluationFailedError(StepflowError):
     """An expression came to a failure: its own, or that of a step it refers to."""
 
@@ -51,7 +55,7 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
 class StaticNeeds(msgspec.Struct, frozen=True):
     """How every item of a plan without conditions begins. Place `len(steps)` stands for the flow's output."""
 
-    unmet: tuple[int, ...]  # by step: how many needed steps must finish first
+    unmet: tuple[int, ...]  # by step: how many needed steps must finish first, or NOT_NEEDED
     dependents: tuple[tuple[int, ...], ...]  # by step: who waits for it
     ready: tuple[int, ...]
     open: int  # how many steps an item runs

@@ -17,6 +17,7 @@ from stepflow.records import (
     Entries,
     Failed,
     ItemResult,
+    Lease,
     LeaseLost,
     ParentLink,
     RunId,
@@ -83,6 +84,14 @@ class MemoryBackend:
         return self
 
     @property
+    def is_durable(self) -> bool:
+        return False
+
+    @property
+    def owners(self) -> "MemoryBackend":
+        return self
+
+    @property
     def blobs(self) -> "_MemoryBlobs":
         return _MemoryBlobs(self._blobs)
 
@@ -94,6 +103,14 @@ class MemoryBackend:
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
         return [self._store(write) for write in writes]
+
+    async def claim(self, owner: str, *, root_id: RunId | None = None) -> Sequence[tuple[RunRecord, Lease]]:
+        claimed = []
+        for run in self._runs.values():
+            if not run.record.status.is_terminal and root_id in (None, run.record.root_id):
+                run.epoch += 1
+                claimed.append((run.record, Lease(owner, run.epoch)))
+        return claimed
 
     def _store(self, write: Write) -> Verdict:
         run = self._runs.get(write.run_id)

@@ -23,7 +23,11 @@ def open_store(store: str | os.PathLike[str] | Backend | None) -> Backend:
     scheme = urlsplit(text).scheme if "://" in text or text.startswith("memory:") else "sqlite"
     if scheme == "memory":
         return MemoryBackend()
+    if scheme == "sqlite":
+        from stepflow.stores.sqlite.backend import SqliteBackend  # keeps sqlite3 out of engines in memory
+
+        return SqliteBackend(text)
     for entry in entry_points(group="stepflow.stores", name=scheme):
         backend: Backend = entry.load()(text)
         return backend
-    raise StoreError(f"no store for {scheme}: is installed; this version keeps runs in memory (leave `store` out)")
+    raise StoreError(f"no store for {scheme}: is installed; take a path (a SQLite file), or leave `store` out (memory)")

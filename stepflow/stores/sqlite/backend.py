@@ -7,12 +7,11 @@ from sqlite_utils import Database
 
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
-from stepflow.records import Lease, RunRecord
 from stepflow.stores.sqlite.blobs import SqliteBlobs
 from stepflow.stores.sqlite.file import SqliteFile, Synchronous
 from stepflow.stores.sqlite.journal import SqliteJournal
 from stepflow.stores.sqlite.location import path_of
-from stepflow.stores.sqlite.owners import claim_unfinished
+from stepflow.stores.sqlite.owners import SqliteOwners
 from stepflow.stores.sqlite.runs import SqliteRuns
 
 
@@ -49,6 +48,7 @@ class SqliteBackend:
         self._journal = SqliteJournal(self._file)
         self._runs = SqliteRuns(self._file)
         self._blobs = SqliteBlobs(self._file, clock)
+        self._owners = SqliteOwners(self._file)
 
     @property
     def database(self) -> Database:
@@ -67,16 +67,17 @@ class SqliteBackend:
     def blobs(self) -> SqliteBlobs:
         return self._blobs
 
+    @property
+    def is_durable(self) -> bool:
+        return True
+
+    @property
+    def owners(self) -> SqliteOwners:
+        return self._owners
+
     async def __aenter__(self) -> Self:
         await self._file.open()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         self._file.close()
-
-    async def claim_unfinished(self, owner: str) -> list[tuple[RunRecord, Lease]]:
-        """Take over every run of the file that has not ended, sub-runs too, oldest first, in one transaction.
-
-        Each gets an epoch that is one higher, so whoever had it before writes nothing more.
-        """
-        return await self._file.write(lambda conn: claim_unfinished(conn, owner))

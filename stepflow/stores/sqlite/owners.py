@@ -1,16 +1,28 @@
 """Who drives the runs of a SQLite file."""
 
 import sqlite3
+from collections.abc import Sequence
 
-from stepflow.records import Lease, RunRecord
+from stepflow.records import Lease, RunId, RunRecord
+from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.runs import record_of
 from stepflow.stores.sqlite.statements import statement
 
-_UNFINISHED = "WHERE status IN ('running', 'paused') ORDER BY id"
+
+class SqliteOwners:
+    """A file has one engine at a time, so every run in it that has not ended is free to be taken over."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    async def claim(self, owner: str, *, root_id: RunId | None = None) -> Sequence[tuple[RunRecord, Lease]]:
+        return await self._file.write(lambda conn: _claim(conn, owner, root_id))
 
 
-def claim_unfinished(conn: sqlite3.Connection, owner: str) -> list[tuple[RunRecord, Lease]]:
-    """Give every run that has not ended to an engine, under an epoch of its own; oldest first."""
-    conn.execute(statement("claim_runs"), (owner,))
-    rows = conn.execute(f"{statement('select_runs')} {_UNFINISHED}").fetchall()
+def _claim(conn: sqlite3.Connection, owner: str, root_id: RunId | None) -> list[tuple[RunRecord, Lease]]:
+    conn.execute(statement("claim_runs"), {"owner": owner, "root_id": root_id})
+    rows = conn.execute(f"{statement('select_runs')} {_UNFINISHED}", {"root_id": root_id}).fetchall()
     return [(record_of(row), Lease(owner, row[-1])) for row in rows]
+
+
+_UNFINISHED = "WHERE status IN ('running', 'paused') AND (:root_id IS NULL OR root_id = :root_id) ORDER BY id"

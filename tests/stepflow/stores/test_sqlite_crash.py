@@ -24,7 +24,7 @@ from stepflow.testing.suites.writes import result, write
 
 async def main(path):
     async with SqliteBackend(path) as store:
-        claimed = await store.claim_unfinished("writer")
+        claimed = await store.owners.claim("writer")
         at = sum(row.count for row in await store.journal.history(claimed[0][0].id, limit=1_000_000))
         while True:
             await store.journal.commit(

@@ -135,7 +135,7 @@ async def test_claiming_takes_every_run_that_has_not_ended_from_whoever_had_it(s
     paused = await begin(store, record(ids.draw()))
     await store.journal.commit([write(paused, 2, ["pause"], change=RunChange(status=RunStatus.PAUSED))])
 
-    claimed = await store.claim_unfinished("new")
+    claimed = await store.owners.claim("new")
     late = await store.journal.commit([write(root, 2, ["late"], lease=Lease("old", 4)), write(child, 2, ["late"])])
     mine = await store.journal.commit([write(run.id, 3, ["mine"], lease=lease) for run, lease in claimed])
 
@@ -153,10 +153,10 @@ async def test_a_claim_outlives_the_process(tmp_path: Path, ids: Ids) -> None:
     path = tmp_path / "kept.db"
     async with SqliteBackend(path) as store:
         run = await begin(store, record(ids.draw()))
-        await store.claim_unfinished("second")
+        await store.owners.claim("second")
 
     async with SqliteBackend(path) as store:
-        claimed = await store.claim_unfinished("third")
+        claimed = await store.owners.claim("third")
 
     assert [(one.id, lease) for one, lease in claimed] == [(run, Lease("third", 3))]
 
