@@ -19,6 +19,7 @@ StepflowError
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -94,6 +95,9 @@ class RunFailedError(StepflowError):
         self.run_id = run_id
         self.data = data
 
+    def __reduce__(self) -> "tuple[partial[Self], tuple[ErrorCode, str]]":
+        return partial(type(self), step=self.step, run_id=self.run_id, data=self.data), (self.code, self.message)
+
 
 class RunNotFoundError(StepflowError):
     """No run has this id."""
@@ -101,6 +105,9 @@ class RunNotFoundError(StepflowError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"no run has the id {run_id}")
         self.run_id = run_id
+
+    def __reduce__(self) -> "tuple[type[Self], tuple[str]]":
+        return type(self), (self.run_id,)
 
 
 class BlobNotFoundError(StepflowError):
@@ -145,6 +152,9 @@ class LeaseLostError(StoreError):
         self.held = held
         self.current = current
 
+    def __reduce__(self) -> "tuple[partial[Self], tuple[RunId]]":
+        return partial(type(self), held=self.held, current=self.current), (self.run_id,)
+
 
 class ComponentError(StepflowError):
     """Raise it from a component to choose the error code of the step's failure."""
@@ -184,5 +194,5 @@ class RetryAfter(ComponentError):
         super().__init__(message or f"try again in {delay_s:g} s", data=data)
         self.delay_s = float(delay_s)
 
-    def __reduce__(self) -> "tuple[type[Self], tuple[float, str]]":
-        return type(self), (self.delay_s, str(self))
+    def __reduce__(self) -> "tuple[type[Self], tuple[float, str], dict[str, object]]":
+        return type(self), (self.delay_s, str(self)), vars(self)
