@@ -10,7 +10,7 @@ from pathlib import Path
 
 import anyio
 
-from stepflow.records import RunId
+from stepflow.records import Entries, RunId
 from stepflow.stores.sqlite.backend import SqliteBackend
 from stepflow.testing.suites.writes import Ids, begin, entries, record
 
@@ -77,9 +77,8 @@ async def _stored(path: Path, runs: Sequence[RunId]) -> list[tuple[list[int], li
     return found
 
 
-def _span(row: object) -> range:
-    first, count = row.first, row.count
-    return range(first, first + count)
+def _span(row: Entries) -> range:
+    return range(row.first, row.first + row.count)
 
 
 def test_a_killed_writer_leaves_whole_commits(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Watched:
     async def __aexit__(self, *exc: object) -> None:
         await self._store.__aexit__(*exc)
 
-    async def commit(self, writes: list[Write]) -> "list[Verdict]":
+    async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
         self.writes += writes
         return await self._store.journal.commit(writes)
 
