@@ -64,7 +64,7 @@ def _write_until_killed(path: Path, commits: int) -> int:
 
 async def _stored(path: Path, runs: Sequence[RunId]) -> list[tuple[list[int], list[int], int | None]]:
     """Of each run: the positions, the items with results in the order they came, and the count in its row."""
-    found = []
+    found: list[tuple[list[int], list[int], int | None]] = []
     async with SqliteBackend(path) as store:
         for run in runs:
             positions = [at for row in await store.journal.history(run, limit=10**6) for at in _span(row)]

@@ -14,9 +14,10 @@ from stepflow.execution.state import RunState
 from stepflow.flow.read import read_flow
 from stepflow.plan.compile import compile_flow
 from stepflow.plan.model import PENDING, Plan
-from stepflow.protocols import Backend
 from stepflow.records import Entries, Json, RunId, RunStatus, Verdict, Write
 from stepflow.stores.sqlite.backend import SqliteBackend
+from stepflow.stores.sqlite.file import SqliteFile
+from stepflow.stores.sqlite.journal import SqliteJournal
 
 pytestmark = pytest.mark.anyio
 
@@ -36,30 +37,27 @@ FLOW = read_flow(
 Reading: TypeAlias = Callable[..., Awaitable[Sequence[Entries]]]
 
 
-class Watched:
-    """A store that keeps each write that it was given."""
+class KeptJournal(SqliteJournal):
+    """A journal that keeps each write that it was given."""
 
-    def __init__(self, store: Backend) -> None:
-        self._store = store
-        self.runs = store.runs
-        self.blobs = store.blobs
-        self.read = store.journal.read
+    def __init__(self, file: SqliteFile) -> None:
+        super().__init__(file)
         self.writes: list[Write] = []
-
-    @property
-    def journal(self) -> "Watched":
-        return self
-
-    async def __aenter__(self) -> "Watched":
-        await self._store.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._store.__aexit__(*exc)
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
         self.writes += writes
-        return await self._store.journal.commit(writes)
+        return await super().commit(writes)
+
+
+class KeptBackend(SqliteBackend):
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._journal = KeptJournal(self._file)
+
+    @property
+    def journal(self) -> KeptJournal:
+        assert isinstance(self._journal, KeptJournal)
+        return self._journal
 
 
 def _components() -> Components:
@@ -111,15 +109,15 @@ async def test_recovery_reads_less_and_comes_to_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
 ) -> None:
     monkeypatch.setattr(live, "CHECKPOINT_EVERY", 100)
-    watched = Watched(SqliteBackend(tmp_path / "whole.db"))
-    async with Engine(_components(), store=watched, max_concurrency=7) as engine:
+    kept = KeptBackend(tmp_path / "whole.db")
+    async with Engine(_components(), store=kept, max_concurrency=7) as engine:
         run = await engine.submit(FLOW, _stream() if is_streamed else list(range(ITEMS)))
         await run.wait()
     plan = compile_flow(FLOW)
     saved = 0
 
     async with SqliteBackend(tmp_path / "cut.db", synchronous="NORMAL") as store:
-        for write in watched.writes:
+        for write in kept.journal.writes:
             await store.journal.commit([write])
             whole, all_events = await _state(store.journal.history, run.id, plan)
             recovered, events = await _state(store.journal.read, run.id, plan)
