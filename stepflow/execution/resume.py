@@ -1,7 +1,7 @@
 """Submitting under a key that was used before: the same run goes on, or its results are given again."""
 
 from collections import deque
-from collections.abc import AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import anyio.lowlevel
@@ -9,17 +9,21 @@ import anyio.lowlevel
 from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.events import ItemsAdmitted, RunStarted, decode_events
 from stepflow.execution.submission import Prepared
-from stepflow.protocols import Store
+from stepflow.protocols import Clock, Store
 from stepflow.records import Json, RunId
 
 CHUNK = 256
 """Inputs that are taken from an iterable at once."""
 
+BLOCKING_S = 0.01
+"""How long an iterable that is slow is read at a time: nothing else happens meanwhile on the event loop."""
+
 
 class Source:
     """Inputs that are taken as they are wanted, from an iterable of either kind."""
 
-    def __init__(self, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
+    def __init__(self, inputs: Iterable[Json] | AsyncIterable[Json], clock: Clock) -> None:
+        self._clock = clock
         self._asynchronous = aiter(inputs) if isinstance(inputs, AsyncIterable) else None
         self._plain = iter(()) if isinstance(inputs, AsyncIterable) else iter(inputs)
 
@@ -30,7 +34,14 @@ class Source:
                 return [input]
             return []
         await anyio.lowlevel.checkpoint()
-        return list(islice(self._plain, most))
+        return list(self._at_once(most))
+
+    def _at_once(self, most: int) -> Iterator[Json]:
+        begun = self._clock.now()
+        for input in islice(self._plain, most):
+            yield input
+            if self._clock.now() - begun > BLOCKING_S:
+                return
 
     async def aclose(self) -> None:
         close = getattr(self._asynchronous, "aclose", None)

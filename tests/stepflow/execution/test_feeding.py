@@ -1,16 +1,18 @@
 """Inputs that are streamed in, and what becomes of their source."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
 import anyio
 import pytest
 
+from stepflow.clock import SystemClock
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow.execution.events import RunEnded
+from stepflow.execution.executor import FEED_BELOW
 from stepflow.records import RunStatus
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +30,38 @@ def app() -> Components:
         return value
 
     return app
+
+
+class Hurried(SystemClock):
+    """A second is over whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self._looked = 0
+
+    def now(self) -> float:
+        self._looked += 1
+        return super().now() + self._looked
+
+
+async def test_items_begin_while_a_slow_iterable_is_read(chained: Chained) -> None:
+    seen: list[int] = []
+    app = Components()
+
+    @app.component("/see")
+    async def see(value: int) -> None:
+        seen.append(value)
+
+    def slow() -> Iterator[int]:
+        for number in range(1_000):
+            behind.append(number - len(seen))
+            yield number
+
+    behind: list[int] = []
+    async with Engine(app, clock=Hurried()) as engine:
+        await (await engine.submit(chained("/see"), slow())).wait()
+
+    assert len(seen) == 1_000
+    assert max(behind) <= FEED_BELOW
 
 
 class Source:
