@@ -1,6 +1,7 @@
 """What is settled before a run starts: the plan, the values of the variables, the policy of each step. Pure."""
 
 import logging
+import marshal
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,8 +87,8 @@ def _content_key(source: str | os.PathLike[str] | Mapping[str, Json]) -> object:
         if isinstance(source, str | os.PathLike):
             stat = os.stat(source)
             return (os.path.abspath(source), stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        return msgspec.json.encode(source)
-    except (OSError, TypeError, ValueError, RecursionError):
+        return marshal.dumps(dict(source), 2)  # unlike JSON text, it tells values of other types apart
+    except (OSError, ValueError):
         return None
 
 

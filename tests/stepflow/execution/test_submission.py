@@ -1,5 +1,9 @@
+import datetime
 from typing import Any
 
+import pytest
+
+from stepflow.errors import FlowInvalidError
 from stepflow.execution.submission import Plans, prepare
 from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.read import read_flow
@@ -26,3 +30,23 @@ def test_secrets_are_looked_for_without_walking_every_way_through_a_schema() -> 
 
     assert open_one.redactor is None
     assert secret_one.redactor is not None
+
+
+@pytest.mark.parametrize(
+    ("sound", "odd"),
+    [
+        (None, float("nan")),
+        ("YWI=", b"ab"),
+        ([1], {1}),
+        ({"1": 2}, {1: 2}),
+        ("2026-11-22", datetime.date(2026, 11, 22)),
+    ],
+)
+def test_a_document_that_is_no_json_is_not_taken_for_one_that_was_read_before(sound: Any, odd: Any) -> None:
+    plans = Plans()
+    flow = plans.flow({"steps": [], "output": sound})
+
+    with pytest.raises(FlowInvalidError):
+        plans.flow({"steps": [], "output": odd})
+
+    assert plans.flow({"steps": [], "output": sound}) is flow
