@@ -16,7 +16,7 @@ from stepflow.errors import EngineClosedError
 from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
 from stepflow.execution.options import SubmitOptions
-from stepflow.records import BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
+from stepflow.records import Blob, BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 
 T = TypeVar("T")
 
@@ -160,6 +160,9 @@ class SyncEngine:
 
     def put_blob(self, content: bytes, type: BlobType = BlobType.DATA) -> BlobId:
         return self.call(self._engine.put_blob, content, type)
+
+    def get_blob(self, blob_id: BlobId) -> Blob:
+        return self.call(self._engine.get_blob, blob_id)
 
     def store_flow(self, flow: FlowLike) -> BlobId:
         return self.call(self._engine.store_flow, flow)

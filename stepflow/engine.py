@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 from stepflow.clock import SystemChance, SystemClock
 from stepflow.components import Components
 from stepflow.errors import (
+    BlobNotFoundError,
     EngineClosedError,
     InputInvalidError,
     Problem,
@@ -48,6 +49,7 @@ from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import NotJsonError, normalise
 from stepflow.protocols import Backend, Chance, Clock, Observer
 from stepflow.records import (
+    Blob,
     BlobId,
     BlobType,
     ComponentInfo,
@@ -337,6 +339,13 @@ class Engine:
     async def put_blob(self, content: bytes, type: BlobType = BlobType.DATA) -> BlobId:
         """Keep bytes, so that steps can read them by their content id."""
         return await self._backend().blobs.put(content, type)
+
+    async def get_blob(self, blob_id: BlobId) -> Blob:
+        """Raises: BlobNotFoundError."""
+        blob = await self._backend().blobs.get(blob_id)
+        if blob is None:
+            raise BlobNotFoundError(blob_id)
+        return blob
 
     async def store_flow(self, flow: FlowLike) -> BlobId:
         """Keep a flow, so that steps can run it by its id. Raises: FlowInvalidError."""

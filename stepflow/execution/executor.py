@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 import anyio
 from anyio.abc import TaskGroup
 
-from stepflow.errors import StoreUnavailableError
 from stepflow.execution.dispatch import Dispatcher, Way
 from stepflow.execution.events import (
     Event,
@@ -25,6 +24,7 @@ from stepflow.execution.events import (
     StepSucceeded,
 )
 from stepflow.execution.live import Held, LiveRun
+from stepflow.execution.recorder import Recorder
 from stepflow.execution.result import next_item_ended, run_ended
 from stepflow.execution.state import OpenItem
 from stepflow.execution.tree import Entry, Tree
@@ -32,7 +32,6 @@ from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 from stepflow.plan.model import EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
 from stepflow.records import (
-    Committed,
     ErrorCode,
     Failed,
     Json,
@@ -42,7 +41,6 @@ from stepflow.records import (
     RunStatus,
     Succeeded,
     Task,
-    Write,
 )
 
 logger = logging.getLogger("stepflow.run")
@@ -51,12 +49,6 @@ FEED_BELOW = 128
 """A streamed run asks for more inputs when fewer than these wait to begin."""
 
 _NOT_SERVED = frozenset({ErrorCode.ORCHESTRATOR_ERROR, ErrorCode.COMPONENT_NOT_FOUND, ErrorCode.UNREACHABLE})
-
-FLUSH_S = 0.05
-"""How long the start of a step may wait for other news to be committed with."""
-
-COMMIT_RETRY_S = 0.2
-"""How long to wait before a commit that the store did not answer is repeated."""
 
 
 class _Runner:
@@ -89,7 +81,14 @@ class Executor:
     ) -> None:
         self.host: Host  # set by whoever builds the host, which needs the executor
         self.trees: dict[str, Tree[LiveRun]] = {}
-        self._store = store
+        self._recorder = Recorder(
+            store=store,
+            clock=clock,
+            tasks=tasks,
+            released=self._release,
+            abandoned=self._abandon,
+            unwritable=self._end_unwritable,
+        )
         self._dispatcher = dispatcher
         self._clock = clock
         self._chance = chance
@@ -99,17 +98,10 @@ class Executor:
         self._runners: dict[_Runner, None] = {}
         self._idle: list[anyio.Event] = []
         self._is_waking = False
-        self._dirty: list[LiveRun] = []
-        self._unflushed: list[LiveRun] = []
-        self._record_event = anyio.Event()
 
     async def serve(self) -> None:
         """Record what the runners learn, for as long as the engine is open."""
-        while True:
-            await self._record_event.wait()
-            self._record_event = anyio.Event()
-            while self._dirty:
-                await self._commit_dirty()
+        await self._recorder.serve()
 
     def begin(self, run: LiveRun) -> None:
         """Drive a run whose first events were applied."""
@@ -125,7 +117,7 @@ class Executor:
         run.tree.push(run, unfinished)
         self._conclude(run)
         self.mark_dirty(run)
-        if run.started.deadline is not None:
+        if run.started.deadline is not None and run.record.parent is None:
             self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
         self.kick(run.tree)
 
@@ -144,9 +136,7 @@ class Executor:
     def mark_dirty(self, run: LiveRun) -> None:
         """Have a run's pending events committed with the next group."""
         if not run.is_dirty and run.has_pending:
-            run.is_dirty = True
-            self._dirty.append(run)
-            self._record_event.set()
+            self._recorder.add(run)
 
     def kick(self, tree: Tree[LiveRun]) -> None:
         """Look whether something may be taken from this tree again."""
@@ -182,48 +172,11 @@ class Executor:
             with anyio.CancelScope(shield=True):
                 await tree.take_again(run)
 
-    async def _commit_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        writes: list[Write] = []
-        held: list[Held] = []
-        for run in dirty:
-            run_writes, run_held = self._writes_of(run)
-            run.is_dirty = False
-            run.is_committing = True
-            writes += run_writes
-            held.append(run_held)
-        verdicts = iter(await self._commit(writes))
-        self._dispatcher.refresh()
-        for part in held:
-            mine = [next(verdicts) for _ in range(part.writes)]
-            lost = next((verdict for verdict in mine if isinstance(verdict, LeaseLost)), None)
-            if lost is None:
-                self._release(part)
-            else:
-                self._abandon(part.run, lost)
-
-    def _writes_of(self, run: LiveRun) -> tuple[list[Write], Held]:
-        """What to write of a run. One of which something can't be written is ended, and harms no other."""
-        try:
-            return run.take_writes()
-        except (RecursionError, TypeError, ValueError) as error:
-            logger.exception("run %s: what happened can't be recorded", run.id)
-            what = "a value is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            failed = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"what happened can't be recorded: {what}", may_retry=False)
-        run.drop_unwritable()
+    def _end_unwritable(self, run: LiveRun, failed: Failed) -> None:
         if run.state.has_ended:
             run.apply(RunEnded(RunStatus.FAILED, run.elapsed_ms(self._clock.now()), failed))  # the other was dropped
         else:
             self.end(run, RunStatus.FAILED, failed)
-        return run.take_writes()
-
-    async def _commit(self, writes: list[Write]) -> Sequence[Committed | LeaseLost]:
-        while True:
-            try:
-                return await self._store.commit(writes)
-            except StoreUnavailableError as error:
-                logger.warning("the store did not answer; the same %d writes are repeated: %s", len(writes), error)
-                await self._clock.sleep(COMMIT_RETRY_S)
 
     def _abandon(self, run: LiveRun, lost: LeaseLost) -> None:
         logger.warning("run %s was taken over by another engine (lease %d)", run.id, lost.current)
@@ -232,6 +185,7 @@ class Executor:
 
     def _release(self, held: Held) -> None:
         run, tree = held.run, held.run.tree
+        self._dispatcher.refresh()
         run.is_committing = False
         if held.ready:
             tree.push(run, held.ready)
@@ -274,7 +228,7 @@ class Executor:
     async def _end_at_deadline(self, run: LiveRun, deadline: float) -> None:
         with run.until_ended():
             await self._clock.sleep(max(0.0, deadline - self._clock.now()))
-            late = deadline - run.started.started_at
+            late = round(deadline - run.began, 3)
             error = Failed(ErrorCode.TIMEOUT, f"the run's deadline of {late:g} s is over", may_retry=False)
             self.end(run, RunStatus.FAILED, error)
 
@@ -380,7 +334,7 @@ class Executor:
         runner.run = run
         try:
             if run.is_recovered:
-                await self._durable(run)
+                await self._recorder.durable(run)  # a start that kills the process is counted
             way = run.ways[step]
             if way is None or way.version != self._dispatcher.version:
                 way = await self._find_way(run, index, step, attempt, input)
@@ -407,7 +361,7 @@ class Executor:
         at = int((self._clock.now() - run.began) * 1_000)
         run.apply_item(StepStarted(index, step, attempt, at), index)
         if not run.is_flushed_later:
-            self._flush_later(run)
+            self._recorder.add_later(run)
         try:
             return attempt, run.plan.steps[step].input.evaluate(item.outputs, item.input, run.variables)
         except EvaluationFailedError as error:
@@ -421,28 +375,6 @@ class Executor:
         logger.warning("run %s waits: no live engine serves %s (%s)", run.id, component, failed.message)
         async with self.waiting(run):
             await anyio.sleep_forever()
-
-    def _flush_later(self, run: LiveRun) -> None:
-        """See to it that starts are stored soon, even where nothing else happens for long."""
-        run.is_flushed_later = True
-        self._unflushed.append(run)
-        if len(self._unflushed) == 1:
-            self._tasks.start_soon(self._flush)
-
-    async def _flush(self) -> None:
-        await self._clock.sleep(FLUSH_S)
-        unflushed, self._unflushed = self._unflushed, []
-        for run in unflushed:
-            run.is_flushed_later = False
-            if not run.ended.is_set():
-                self.mark_dirty(run)
-
-    async def _durable(self, run: LiveRun) -> None:
-        """Wait until all that was applied so far is stored, so that a start which kills the process is counted."""
-        stored = anyio.Event()
-        run.commit_waiters.append(stored)
-        self.mark_dirty(run)
-        await stored.wait()
 
     async def _find_way(self, run: LiveRun, index: int, step: int, attempt: int, input: Json) -> Way | None:
         """The way to a step's component; None: there is none, and the step's failure is recorded."""
@@ -488,9 +420,7 @@ class Executor:
         if run.state.closing:
             self._conclude(run)
         if not run.is_dirty:
-            run.is_dirty = True
-            self._dirty.append(run)
-            self._record_event.set()
+            self._recorder.add(run)
 
     def _conclude(self, run: LiveRun) -> None:
         """End the items that have nothing left to do, and the run after its last one."""

@@ -78,7 +78,7 @@ class Feeder:
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._break_off(RuntimeError("the iterable was cancelled"))  # it raised that by itself, as asyncio allows
         except Exception as error:
-            logger.exception("run %s: its inputs broke off after %d", run.id, self._count)
+            logger.info("run %s: its inputs broke off after %d", run.id, self._count, exc_info=True)
             self._break_off(error)
 
     async def _feed(self, inputs: Source) -> None:

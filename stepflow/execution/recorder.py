@@ -1,0 +1,126 @@
+"""What happened becomes durable: the events of all runs, in groups that share one commit."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import anyio
+from anyio.abc import TaskGroup
+
+from stepflow.errors import StoreUnavailableError
+from stepflow.execution.live import Held, LiveRun
+from stepflow.protocols import Clock, Store
+from stepflow.records import ErrorCode, Failed, LeaseLost, Verdict, Write
+
+logger = logging.getLogger("stepflow.run")
+
+FLUSH_S = 0.05
+"""How long the start of a step may wait for other news to be committed with."""
+
+COMMIT_RETRY_S = 0.2
+"""How long to wait before a commit that the store did not answer is repeated."""
+
+
+class Recorder:
+    """Collects the runs that have news until the loop comes round, then commits them together.
+
+    Args:
+        released: told of each run whose events are durable now.
+        abandoned: told of each run whose write was refused, because another engine owns it.
+        unwritable: ends a run of which something can't be written.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        tasks: TaskGroup,
+        released: Callable[[Held], None],
+        abandoned: Callable[[LiveRun, LeaseLost], None],
+        unwritable: Callable[[LiveRun, Failed], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._tasks = tasks
+        self._released = released
+        self._abandoned = abandoned
+        self._unwritable = unwritable
+        self._dirty: list[LiveRun] = []
+        self._unflushed: list[LiveRun] = []
+        self._news = anyio.Event()
+
+    async def serve(self) -> None:
+        """Commit for as long as the engine is open."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            while self._dirty:
+                await self._commit_dirty()
+
+    def add(self, run: LiveRun) -> None:
+        """A run has events for the next commit, and is not among those that it takes yet."""
+        run.is_dirty = True
+        self._dirty.append(run)
+        self._news.set()
+
+    def add_later(self, run: LiveRun) -> None:
+        """See to it that starts are stored soon, even where nothing else happens for long."""
+        run.is_flushed_later = True
+        self._unflushed.append(run)
+        if len(self._unflushed) == 1:
+            self._tasks.start_soon(self._flush)
+
+    async def durable(self, run: LiveRun) -> None:
+        """Wait until all that was applied to a run so far is stored."""
+        stored = anyio.Event()
+        run.commit_waiters.append(stored)
+        if not run.is_dirty:
+            self.add(run)
+        await stored.wait()
+
+    async def _flush(self) -> None:
+        await self._clock.sleep(FLUSH_S)
+        unflushed, self._unflushed = self._unflushed, []
+        for run in unflushed:
+            run.is_flushed_later = False
+            if not run.ended.is_set() and run.has_pending and not run.is_dirty:
+                self.add(run)
+
+    async def _commit_dirty(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        writes: list[Write] = []
+        held: list[Held] = []
+        for run in dirty:
+            run_writes, run_held = self._writes_of(run)
+            run.is_dirty = False
+            run.is_committing = True
+            writes += run_writes
+            held.append(run_held)
+        verdicts = iter(await self._commit(writes))
+        for part in held:
+            mine = [next(verdicts) for _ in range(part.writes)]
+            lost = next((verdict for verdict in mine if isinstance(verdict, LeaseLost)), None)
+            if lost is None:
+                self._released(part)
+            else:
+                self._abandoned(part.run, lost)
+
+    def _writes_of(self, run: LiveRun) -> tuple[list[Write], Held]:
+        """What to write of a run. One of which something can't be written is ended, and harms no other."""
+        try:
+            return run.take_writes()
+        except (RecursionError, TypeError, ValueError) as error:
+            logger.exception("run %s: what happened can't be recorded", run.id)
+            what = "a value is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            failed = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"what happened can't be recorded: {what}", may_retry=False)
+        run.drop_unwritable()
+        self._unwritable(run, failed)
+        return run.take_writes()
+
+    async def _commit(self, writes: list[Write]) -> Sequence[Verdict]:
+        while True:
+            try:
+                return await self._store.commit(writes)
+            except StoreUnavailableError as error:
+                logger.warning("the store did not answer; the same %d writes are repeated: %s", len(writes), error)
+                await self._clock.sleep(COMMIT_RETRY_S)
