@@ -92,6 +92,10 @@ class Store(Protocol):
         """
         ...
 
+    async def history(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
+        """The same with the rows that a checkpoint replaced, as far as they are still kept; no recovery needs them."""
+        ...
+
 
 class Runs(Protocol):
     """Questions about runs. None of these is asked on the hot path."""

@@ -71,7 +71,7 @@ class Run:
         live, position = self._live, 0
         while True:
             is_over = live is None or live.ended.is_set()
-            while rows := await self._backend.journal.read(self.id, after=position):
+            while rows := await self._backend.journal.history(self.id, after=position):
                 for entries in rows:
                     for offset, event in enumerate(decode_events(entries.payload)):
                         if entries.first + offset > position:

@@ -179,6 +179,9 @@ class MemoryBackend:
         begin = bisect_right(rows, after, key=lambda row: row.entries.first + row.entries.count - 1)
         return [row.entries for row in rows[begin : begin + limit]]
 
+    async def history(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
+        return await self.read(run_id, after=after, limit=limit)
+
     async def get(self, run_id: RunId) -> RunRecord | None:
         run = self._runs.get(run_id)
         return run.record if run is not None else None

@@ -10,6 +10,8 @@ import pytest
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow.errors import InputInvalidError
+from stepflow.execution import live
+from stepflow.execution.events import StepStarted
 from stepflow.records import RunStatus
 from stepflow.stores.memory import MemoryBackend
 
@@ -211,3 +213,16 @@ async def test_a_durable_store_takes_no_secret_in_clear_unless_told(
 
     assert b"hunter2" not in (tmp_path / "a.db").read_bytes()
     assert b"hunter2" in (tmp_path / "b.db").read_bytes()
+
+
+async def test_a_checkpoint_hides_no_event_that_is_still_stored(
+    make_engine: MakeEngine, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "CHECKPOINT_EVERY", 20)
+
+    async with make_engine(work.app, store=tmp_path / "a.db") as engine:
+        run = await engine.submit(FLOW, list(range(100)), max_concurrency=2)
+        await run.wait()
+        started = [event.item async for event in run.events() if isinstance(event, StepStarted)]
+
+    assert sorted(started) == list(range(100))
