@@ -137,7 +137,12 @@ class _Grace:
 def _is_in_nursery() -> bool:
     """Whether the current task is inside a task group of Trio."""
     trio = sys.modules.get("trio")
-    return trio is not None and trio.lowlevel.in_trio_task() and bool(trio.lowlevel.current_task().child_nurseries)
+    if trio is None:
+        return False
+    try:
+        return bool(trio.lowlevel.current_task().child_nurseries)
+    except RuntimeError:  # another loop is running
+        return False
 
 
 def _cancellation(answer: Any, error: BaseException | None) -> BaseException | None:

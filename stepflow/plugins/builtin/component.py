@@ -67,6 +67,8 @@ def read_json(content: bytes) -> Json:
         return normalise(msgspec.json.decode(content))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except msgspec.DecodeError as error:  # not always a ValueError itself
+        raise ValueError(str(error)) from None
 
 
 def _whole(value: Json) -> Json:
