@@ -4,48 +4,45 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
-from typing import Any
 
 import anyio
 import anyio.abc
-import msgspec
 
 from stepflow.cli.failure import INTERRUPTED, ITEM_FAILED, say
+from stepflow.cli.job import Job
 from stepflow.cli.progress import Tally, bar
 from stepflow.cli.results import Results
+from stepflow.cli.resuming import Submitted, submit
 from stepflow.engine import Engine
-from stepflow.flow.model import Flow
-from stepflow.records import ErrorCode, Failed, ItemResult, Json
-from stepflow.stores.memory import MemoryBackend
+from stepflow.records import ErrorCode, Failed, ItemResult
 
 _SHOWN_FAILURES = 5
 
 
-class Job(msgspec.Struct, kw_only=True):
-    """What is to be run, read and ready."""
-
-    flow: Flow
-    inputs: Iterable[Json] | AsyncIterator[Json]
-    is_batch: bool
-    options: dict[str, Any]  # of `Engine.run_batch`
-    count: Callable[[], int | None] = lambda: 1  # how many inputs there are, where that can be told
-    shows_progress: bool = False
-
-
 class Execution:
-    def __init__(self, job: Job, engine: Engine, tally: Tally, results: Results) -> None:
+    """One run from its command line to its last line.
+
+    Args:
+        place: the store, as people call it; None: memory.
+    """
+
+    def __init__(self, job: Job, engine: Engine, tally: Tally, results: Results, *, place: str | None = None) -> None:
         self._job = job
         self._engine = engine
         self._tally = tally
         self._results = results
+        self._place = place
+        self._submitted: Submitted | None = None
         self._is_interrupted = False
         self._failed = 0
         self._written = 0
 
     async def run(self) -> int:
-        """Run to the end and give the exit code. A first SIGINT or SIGTERM cancels the run, a second the process."""
+        """Run to the end and give the exit code.
+
+        A first SIGINT or SIGTERM cancels a run in memory, and leaves a stored one as it is; a second ends the process.
+        """
         began, failure = time.monotonic(), None
         if self._job.shows_progress:
             self._tally.total = self._job.count()
@@ -62,12 +59,18 @@ class Execution:
         return self._close(time.monotonic() - began)
 
     async def _take_all(self) -> None:
-        async with (
-            self._engine as engine,
-            aclosing(engine.run_batch(self._job.flow, self._job.inputs, **self._job.options)) as items,
-        ):
-            async for item in items:
-                self._take(item)
+        async with self._engine as engine:
+            self._results.prepare()
+            self._submitted = await submit(engine, self._job, self._tally)
+            self._results.begin()
+            run = self._submitted.run
+            try:
+                async with aclosing(run.results()) as items:
+                    async for item in items:
+                        self._take(item)
+            finally:
+                if self._place is None:
+                    run.cancel_now()
 
     def _take(self, item: ItemResult) -> None:
         error = item.error
@@ -96,33 +99,50 @@ class Execution:
                 if self._is_interrupted:
                     os._exit(INTERRUPTED)
                 self._is_interrupted = True
-                say("interrupted: the run is being cancelled; interrupt once more to stop at once")
-                tasks.start_soon(self._cancel, tasks)
+                doing = "the run is being cancelled" if self._place is None else "stopping; what was done is stored"
+                say(f"interrupted: {doing}; interrupt once more to stop at once")
+                tasks.start_soon(self._stop, tasks)
 
-    async def _cancel(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _stop(self, tasks: anyio.abc.TaskGroup) -> None:
+        """A stored run is left unfinished: closing the engine is all that ends here."""
         run_id = self._tally.run_id
-        if run_id is None:
+        if run_id is None or self._place is not None:
             tasks.cancel_scope.cancel()
         else:
             await self._engine.cancel(run_id)
 
     def _close(self, seconds: float) -> int:
         if self._is_interrupted:
-            say(f"cancelled after {self._written:,} {_items(self._written)}{self._not_kept()}")
             return INTERRUPTED
         self._results.complete()
         if self._job.is_batch:
-            rate = f", {self._written / seconds:,.0f}/s" if seconds > 0 else ""
+            here = self._written - (self._submitted.before if self._submitted is not None else 0)
+            rate = f", {here / seconds:,.0f}/s" if seconds > 0 and here > 0 else ""
             done = f"{self._written - self._failed:,} succeeded, {self._failed:,} failed"
             say(f"{self._written:,} {_items(self._written)} in {seconds:.1f} s{rate}: {done}")
         if self._results.path is not None:
             say(f"results: {self._results.path}")
-        say(f"done{self._not_kept()}" if self._not_kept() else f"stored: run {self._tally.run_id}")
         return ITEM_FAILED if self._failed else 0
 
-    def _not_kept(self) -> str:
-        is_memory = isinstance(self._engine.backend, MemoryBackend)
-        return "; the run was kept in memory only and does not survive this command" if is_memory else ""
+    def last_line(self) -> str:
+        """What became of the run, and what can be typed next."""
+        if self._place is None:
+            ended = f"cancelled after {self._written:,} {_items(self._written)}" if self._is_interrupted else "done"
+            return f"{ended}; the run was kept in memory only and does not survive this command"
+        if self._submitted is None:
+            return "interrupted before anything was stored"
+        return f"stored in {self._place}{self._next(self._submitted)}"
+
+    def _next(self, submitted: Submitted) -> str:
+        again = "the same line without --new" if self._job.is_new else "the same line again"
+        over = "" if self._job.is_new else ", or --new to start over"
+        if submitted.key is None and self._is_interrupted:
+            return "; inputs from stdin cannot be told again: give such a run a --key to go on with it"
+        if self._is_interrupted:
+            return f": type {again} to go on{over}"
+        if self._job.key is not None:
+            return f": type {again} for these results{over}"
+        return ": the same line again starts a new run"
 
 
 def _items(count: int) -> str:

@@ -1,5 +1,6 @@
 """Inputs as JSON Lines, read as they are wanted: the file is never held whole."""
 
+import hashlib
 import os
 import stat
 import sys
@@ -57,6 +58,17 @@ class InputFile:
             last = block[-1:]
         self._file.seek(start)
         return lines + (last != b"\n")
+
+    def digest(self) -> str | None:
+        """The SHA-256 of the file's bytes; None for stdin and for what can be read only once."""
+        if self._file is sys.stdin.buffer or not self.is_regular:
+            return None
+        start = self._file.tell()
+        found = hashlib.sha256()
+        while block := self._file.read(_BLOCK):
+            found.update(block)
+        self._file.seek(start)
+        return found.hexdigest()
 
     def values(self) -> Iterator[Json] | AsyncIterator[Json]:
         """Every input in turn. What may have to be waited for (a pipe, a terminal) is read in a thread."""

@@ -68,6 +68,41 @@ def concurrency_option(command: F) -> F:
     )(command)
 
 
+def _named_key(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.strip():
+        raise click.BadParameter("a key is a name, not empty", ctx, param)
+    return value
+
+
+def store_options(command: F) -> F:
+    """--store, and what is meant when the same line is typed again."""
+    for option in (
+        click.option(
+            "--secrets",
+            type=click.Choice(("refuse", "plain")),
+            default="refuse",
+            show_default=True,
+            help="Whether a durable store may keep secrets of variables and inputs in clear.",
+        ),
+        click.option("--new", is_flag=True, help="Start over, whatever run has the key."),
+        click.option(
+            "--key",
+            callback=_named_key,
+            metavar="NAME",
+            help="The run's name in the store. Not given: made of the flow, its variables, overrides and inputs.",
+        ),
+        click.option(
+            "--store",
+            envvar="STEPFLOW_STORE",
+            metavar="FILE|URL",
+            help="Keep runs here, and go on with one that the same line has begun. Not given: as the configuration "
+            "says, else in memory.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def input_options(command: F) -> F:
     """--input and its relatives; at most one of them."""
     for option in (

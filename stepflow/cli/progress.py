@@ -23,12 +23,17 @@ class Tally:
         self.total: int | None = None
         self.succeeded = 0
         self.failed = 0
+        self.before = 0  # items that had ended when a run was taken up again
         self._on_start = on_start
         self._failures: dict[int, list[StepFailed]] = {}
 
     @property
     def ended(self) -> int:
-        return self.succeeded + self.failed
+        return self.before + self.succeeded + self.failed
+
+    def follow(self, run_id: RunId) -> None:
+        """Watch a run that was started earlier."""
+        self.run_id = run_id
 
     def on_event(self, run_id: RunId, event: object) -> None:
         if self.run_id is None and isinstance(event, RunStarted):

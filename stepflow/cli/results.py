@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -23,6 +23,14 @@ class Results(Protocol):
         """The file, or None for stdout."""
         ...
 
+    def prepare(self) -> None:
+        """See that results can be written, and change nothing yet. Raises: CommandError."""
+        ...
+
+    def begin(self) -> None:
+        """The run is there: what an earlier one left is dropped."""
+        ...
+
     def write(self, outcome: Outcome) -> None: ...
 
     def complete(self) -> None:
@@ -38,6 +46,12 @@ class Lines:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
+    def prepare(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        pass
+
     def write(self, outcome: Outcome) -> None:
         self._stream.write(_ENCODER.encode(outcome_to_json(outcome)) + b"\n")
         self._stream.flush()
@@ -47,22 +61,54 @@ class Lines:
 
 
 class FileResults:
-    """Grows as FILE.part and is renamed to FILE when it is complete."""
+    """Grows as FILE.part and is renamed to FILE when it is complete.
 
-    def __init__(self, path: Path, stream: BinaryIO, *, yaml: bool) -> None:
+    The part is touched only once the run is known to be this command's: until then it may be another's.
+    """
+
+    def __init__(self, path: Path, *, yaml: bool) -> None:
         self.path = path
-        self._stream = stream
+        self._part = part_of(path)
         self._yaml = yaml
-        self.is_complete = False
+        self._stream: BinaryIO | None = None
+        self._has_begun = False
+        self._is_complete = False
+
+    def prepare(self) -> None:
+        try:
+            self._stream = self._part.open("ab")
+        except OSError as error:
+            raise CommandError(f"the results cannot be written to {os_error_text(error)}") from None
+
+    def begin(self) -> None:
+        self._opened.truncate(0)
+        self._has_begun = True
 
     def write(self, outcome: Outcome) -> None:
         value: Json = outcome_to_json(outcome)
-        self._stream.write(yaml_text(value).encode() if self._yaml else _ENCODER.encode(value) + b"\n")
+        self._opened.write(yaml_text(value).encode() if self._yaml else _ENCODER.encode(value) + b"\n")
 
     def complete(self) -> None:
-        self._stream.flush()
-        os.replace(part_of(self.path), self.path)
-        self.is_complete = True
+        self._opened.flush()
+        os.replace(self._part, self.path)
+        self._is_complete = True
+
+    def close(self) -> None:
+        """Leave what was done so far, and nothing where nothing was."""
+        if self._stream is None:
+            return
+        self._stream.close()
+        if self._is_complete:
+            return
+        if self._part.stat().st_size == 0:
+            self._part.unlink()
+        elif self._has_begun:
+            say(f"what was done so far is in {self._part}")
+
+    @property
+    def _opened(self) -> BinaryIO:
+        assert self._stream is not None, "prepare comes first"
+        return self._stream
 
 
 def part_of(path: Path) -> Path:
@@ -74,7 +120,7 @@ def open_results(output: str | None, *, batch: bool) -> Iterator[Results]:
     """A single result in a file is JSON or YAML as its extension says; many are JSON Lines.
 
     Raises:
-        CommandError: the file cannot be written.
+        CommandError: the file is a directory.
     """
     with results_stream() as stdout:
         if output is None:
@@ -83,26 +129,9 @@ def open_results(output: str | None, *, batch: bool) -> Iterator[Results]:
         path = Path(output)
         if path.is_dir():
             raise CommandError(f"the results cannot be written to {path}: it is a directory")
-        yaml = not batch and _is_yaml(path)
-        try:
-            stream = part_of(path).open("wb")
-        except OSError as error:
-            raise CommandError(f"the results cannot be written to {os_error_text(error)}") from None
-        results = FileResults(path, stream, yaml=yaml)
-        try:
-            with stream:
-                yield results
-        finally:
-            if not results.is_complete:
-                _keep_or_drop(part_of(path))
-
-
-def _keep_or_drop(part: Path) -> None:
-    """Leave what was done so far, and nothing where nothing was."""
-    if part.stat().st_size == 0:
-        part.unlink()
-    else:
-        say(f"what was done so far is in {part}")
+        results = FileResults(path, yaml=not batch and _is_yaml(path))
+        with closing(results):
+            yield results
 
 
 def _is_yaml(path: Path) -> bool:

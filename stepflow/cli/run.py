@@ -6,10 +6,11 @@ from typing import Any
 import anyio
 import click
 
-from stepflow.cli.execution import Execution, Job
+from stepflow.cli.execution import Execution
 from stepflow.cli.failure import problem_lines, say
+from stepflow.cli.job import Job
 from stepflow.cli.lines import InputFile
-from stepflow.cli.opening import engine_for
+from stepflow.cli.opening import storing_engine
 from stepflow.cli.options import (
     at_most_one,
     chosen_flow,
@@ -19,11 +20,19 @@ from stepflow.cli.options import (
     flow_options,
     input_options,
     override_options,
+    store_options,
     variable_options,
 )
 from stepflow.cli.progress import Tally, is_wanted
 from stepflow.cli.results import open_results
-from stepflow.cli.values import environment_variables, given_overrides, given_variables, single_input
+from stepflow.cli.values import (
+    digest_of,
+    environment_variables,
+    given_overrides,
+    given_variables,
+    is_of_stdin,
+    single_input,
+)
 from stepflow.flow.model import Flow
 from stepflow.flow.read import read_flow
 from stepflow.plan.checks import check, located
@@ -36,6 +45,7 @@ from stepflow.plan.checks import check, located
 @variable_options
 @override_options
 @concurrency_option
+@store_options
 @click.option(
     "--validation", type=click.Choice(("strict", "warn", "off")), help="Whether inputs and variables must fit."
 )
@@ -57,12 +67,16 @@ def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
     flow = read_flow(path)
     warn_of(flow)
     tally = Tally(on_start=lambda run_id: say(f"run_id: {run_id}"))
-    engine = engine_for(given["config"], path, given["apps"], observers=[tally])
+    engine, place = storing_engine(
+        given["config"], path, given["apps"], given["store"], secrets=given["secrets"], observers=[tally]
+    )
     with ExitStack() as held:
         job = _job(flow, given, held)
         job.shows_progress = job.is_batch and is_wanted(results_on_stdout=output is None)
         results = held.enter_context(open_results(output, batch=job.is_batch))
-        code = anyio.run(Execution(job, engine, tally, results).run)
+        execution = Execution(job, engine, tally, results, place=place)
+        code = anyio.run(execution.run)
+    say(execution.last_line())
     ctx.exit(code)
 
 
@@ -83,10 +97,22 @@ def _job(flow: Flow, given: dict[str, Any], held: ExitStack) -> Job:
     }
     if given["inputs"] is not None:
         file = held.enter_context(InputFile(given["inputs"]))
-        return Job(flow=flow, inputs=file.values(), is_batch=True, options=options, count=file.count)
+        return Job(
+            flow=flow,
+            inputs=file.values(),
+            is_batch=True,
+            count=file.count,
+            digest=file.digest,
+            **_told(given, options),
+        )
     names = ("input", "input_json", "input_yaml", "stdin_format")
     value = single_input(**{name: given[name] for name in names})
-    return Job(flow=flow, inputs=[value], is_batch=False, options=options)
+    digest = None if is_of_stdin(given["input"], given["input_json"], given["input_yaml"]) else digest_of(value)
+    return Job(flow=flow, inputs=[value], is_batch=False, digest=lambda: digest, **_told(given, options))
+
+
+def _told(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    return {"options": options, "key": given["key"], "is_new": given["new"]}
 
 
 def _variables(flow: Flow, given: dict[str, Any]) -> dict[str, Any]:

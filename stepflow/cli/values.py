@@ -1,5 +1,6 @@
 """Values given on the command line: as JSON or YAML text, in a file, or on stdin."""
 
+import hashlib
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ import click
 from stepflow.cli.options import at_most_one
 from stepflow.errors import InputInvalidError, Problem
 from stepflow.flow.document import load_document, read_text
+from stepflow.flow.identity import compact_json
 from stepflow.flow.model import Flow
 from stepflow.plan.variables import variables_from_environment
 from stepflow.records import Json
@@ -64,6 +66,15 @@ def single_input(*, input: str | None, input_json: str | None, input_yaml: str |
     if input_yaml is not None:
         return text_value(input_yaml, "--input-yaml", "yaml")
     return stdin_value(stdin_format) if input in (None, STDIN) else value_of(str(input), "--input")
+
+
+def is_of_stdin(input: str | None, input_json: str | None, input_yaml: str | None) -> bool:
+    return input in (None, STDIN) and input_json is None and input_yaml is None
+
+
+def digest_of(value: Json) -> str:
+    """The same for one input however it was given; never that of a file of inputs."""
+    return hashlib.sha256(b"one input: " + compact_json(value).encode()).hexdigest()
 
 
 def given_variables(

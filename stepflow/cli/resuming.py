@@ -1,0 +1,95 @@
+"""The run of a command line: a new one, or the one that the store keeps under the line's key."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from stepflow.cli.failure import say
+from stepflow.cli.job import Job
+from stepflow.cli.progress import Tally
+from stepflow.engine import Engine
+from stepflow.errors import InputInvalidError, Problem
+from stepflow.execution.handle import Run
+from stepflow.execution.live import Resumed
+from stepflow.flow.identity import compact_json, flow_id
+from stepflow.flow.model import Flow
+from stepflow.records import Json, RunRecord
+
+_WORDS = {"new=True": "--new", 'secrets="plain"': "--secrets plain", "leave the store out": "without --store"}
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
+    run: Run
+    key: str | None
+    before: int = 0  # items that had ended when this command began
+
+
+async def submit(engine: Engine, job: Job, tally: Tally) -> Submitted:
+    """Start the job's run, or go on with the one that has its key. Only a derived key starts anew after its end.
+
+    Raises:
+        InputInvalidError: another run has the key that was given.
+    """
+    key = job.key
+    if key is None and engine.backend.is_durable:
+        key = derived_key(job.flow, job.options["variables"], job.options["overrides"], job.digest())
+    known = None if key is None or job.is_new else await engine.backend.runs.find_key(key)
+    options = {**job.options, "key": key, "keep_results": False}
+    if known is None or (job.key is None and known.status.is_terminal):
+        run = await _submit(engine, job, {**options, "new": job.is_new or known is not None})
+        return Submitted(run=run, key=key)
+    tally.follow(known.id)
+    total = job.count()
+    run = await _submit(engine, job, options)
+    return Submitted(run=run, key=key, before=await _tell(run, known, total, tally))
+
+
+async def _submit(engine: Engine, job: Job, options: dict[str, Any]) -> Run:
+    """As the engine does it; what it advises is said in the command line's words."""
+    try:
+        return await engine.submit(job.flow, job.inputs, **options)
+    except InputInvalidError as error:
+        raise InputInvalidError([_in_our_words(problem) for problem in error.problems]) from error
+
+
+def _in_our_words(problem: Problem) -> Problem:
+    remedy = problem.remedy
+    for theirs, ours in _WORDS.items():
+        remedy = remedy and remedy.replace(theirs, ours)
+    return msgspec.structs.replace(problem, remedy=remedy)
+
+
+async def _tell(run: Run, known: RunRecord, total: int | None, tally: Tally) -> int:
+    """Say where the run stood, and give how many of its items had ended."""
+    resumed = run.resumed
+    if resumed is None:
+        record = await run.record()
+        say(f"run {_short(known)} is {record.status.value}: its results again, nothing is run (--new starts over)")
+        return record.succeeded + record.failed
+    tally.before = resumed.ended
+    say(resuming_line(known, resumed, total))
+    return resumed.ended
+
+
+def resuming_line(record: RunRecord, resumed: Resumed, total: int | None) -> str:
+    of_all = "" if total is None else f" of {total:,}"
+    again = "was in flight and runs" if resumed.in_flight == 1 else "were in flight and run"
+    done = f"{resumed.ended:,}{of_all} done, {resumed.in_flight:,} {again} again"
+    return f"resuming {_short(record)}: {done} (--new starts over)"
+
+
+def _short(record: RunRecord) -> str:
+    return str(record.id)[:8]
+
+
+def derived_key(flow: Flow, variables: Json, overrides: Json, digest: str | None) -> str | None:
+    """What two lines that mean the same run have in common; None where the inputs cannot be told again."""
+    if digest is None:
+        return None
+    meant = compact_json([flow_id(flow), _sorted(variables), overrides, digest])
+    return f"line:{hashlib.sha256(meant.encode()).hexdigest()}"
+
+
+def _sorted(value: Json) -> Json:
+    return dict(sorted(value.items())) if isinstance(value, dict) else value
