@@ -4,11 +4,14 @@ import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
+import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from stepflow.clock import SystemClock
 from stepflow.components import Components
 from stepflow.config import open_engine
 from stepflow.engine import Engine, FlowLike, ListedComponent
@@ -16,9 +19,57 @@ from stepflow.errors import EngineClosedError
 from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
 from stepflow.execution.options import SubmitOptions
+from stepflow.execution.resume import CHUNK, Source
 from stepflow.records import Blob, BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 
 T = TypeVar("T")
+
+
+class HandedSource(Source):
+    """Inputs that the caller's own thread reads when the engine asks: a cursor or a file stays in its thread."""
+
+    def __init__(self, inputs: Iterable[Json]) -> None:
+        super().__init__(inputs, SystemClock())
+        self._asked: SimpleQueue[object] = SimpleQueue()
+        self._supplied = anyio.Event()
+        self._most = 0
+        self._chunk: Sequence[Json] | BaseException = ()
+
+    async def take(self, most: int = CHUNK) -> Sequence[Json]:
+        self._most = most
+        self._supplied = anyio.Event()
+        self._asked.put(_ASKED)
+        await self._supplied.wait()
+        if isinstance(self._chunk, BaseException):
+            raise self._chunk
+        return self._chunk
+
+    async def aclose(self) -> None:
+        """The caller's iterator is the caller's to close."""
+
+    async def supply(self, chunk: Sequence[Json] | BaseException) -> None:
+        self._chunk = chunk
+        self._supplied.set()
+
+    def wake(self, future: object) -> None:
+        self._asked.put(future)
+
+    def is_asked(self, until: object) -> bool:
+        """Wait until inputs are asked for. False: `until` woke this up instead."""
+        while (found := self._asked.get()) is not _ASKED:
+            if found is until:
+                return False
+        return True
+
+    def read(self) -> Sequence[Json] | BaseException:
+        """Some of the next inputs, or what the iterator raised."""
+        try:
+            return list(self._at_once(self._most))
+        except Exception as error:  # noqa: BLE001  # raised again where the engine takes the inputs
+            return error
+
+
+_ASKED = object()
 
 
 class SyncRun:
@@ -41,6 +92,10 @@ class SyncRun:
 
     def cancel(self) -> None:
         self._engine.call(self._run.cancel)
+
+    def batches(self) -> AsyncIterator[Sequence[ItemResult]]:
+        """For the engine's loop: results in item order, in lists of what is there."""
+        return self._run.result_batches()
 
     def results(self, *, order: str = "item") -> Iterator[ItemResult]:
         for batch in self._engine.iterate(self._run.result_batches(order=order)):
@@ -99,16 +154,19 @@ class SyncEngine:
 
         An interrupted wait (Ctrl-C) cancels it.
         """
-        if self._portal is None:
-            raise EngineClosedError("the engine is not open: use it inside `with SyncEngine(…) as engine:`")
-        if self._process != os.getpid():
-            raise EngineClosedError("the engine was opened before this process was forked: open one in each process")
-        future: Future[T] = self._portal.start_task_soon(lambda: function(*args, **kwargs))
+        future = self._start(function, *args, **kwargs)
         try:
             return future.result()
         except KeyboardInterrupt:
             future.cancel()
             raise
+
+    def _start(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> "Future[T]":
+        if self._portal is None:
+            raise EngineClosedError("the engine is not open: use it inside `with SyncEngine(…) as engine:`")
+        if self._process != os.getpid():
+            raise EngineClosedError("the engine was opened before this process was forked: open one in each process")
+        return self._portal.start_task_soon(lambda: function(*args, **kwargs))
 
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         """What an asynchronous iterator gives; each step is a hop to the engine's thread."""
@@ -128,13 +186,43 @@ class SyncEngine:
     def run_batch(
         self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[SubmitOptions]
     ) -> Iterator[ItemResult]:
+        """Results in item order; the inputs are read in the caller's own thread, as they are wanted."""
         options["keep_results"] = False
-        run = self.submit(flow, inputs, **options)
+        if isinstance(inputs, Sequence):
+            run = self.submit(flow, inputs, **options)
+            batches = self.iterate(run.batches())
+        else:
+            handed = HandedSource(inputs)
+            run = SyncRun(self, self._serving(handed, self._engine.submit, flow, handed, **options))
+            batches = self._iterate_serving(handed, run.batches())
         try:
-            yield from run.results()
+            for batch in batches:
+                yield from batch
         finally:
             if self._portal is not None:
                 run.cancel()
+
+    def _iterate_serving(self, handed: HandedSource, source: AsyncIterator[T]) -> Iterator[T]:
+        try:
+            while (found := self._serving(handed, _next, source)) is not _END:
+                yield found  # type: ignore[misc]
+        finally:
+            if self._portal is not None:
+                self.call(_close, source)
+
+    def _serving(
+        self, handed: HandedSource, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
+    ) -> T:
+        """As `call`, and read inputs meanwhile when the engine asks for some."""
+        future = self._start(function, *args, **kwargs)
+        future.add_done_callback(handed.wake)
+        try:
+            while handed.is_asked(future):
+                self._start(handed.supply, handed.read())
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
 
     def get(self, run_id: RunId) -> RunRecord:
         return self.call(self._engine.get, run_id)

@@ -239,7 +239,7 @@ class Engine:
             whole = whole_inputs(inputs, normalise, checker, is_strict=mode == "strict")
         if self.backend.is_durable and self._refuses_secrets:
             refuse_stored_secrets(prepared)
-        source = Source(inputs if whole is None else whole, self._clock)
+        source = inputs if isinstance(inputs, Source) else Source(inputs if whole is None else whole, self._clock)
         key = options.get("key")
         if key is not None and not options.get("new", False):
             known = await self._known(key, prepared, source, checker, options)

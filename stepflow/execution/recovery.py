@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stepflow.errors import StepflowError
+from stepflow.errors import StoreError
 from stepflow.execution.events import Event, RunEnded, RunStarted, StepFailed, decode_events, encode_events
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
@@ -64,7 +64,10 @@ class Recovery:
                     started = _started(events)
                     tree = Tree(started.max_concurrency or self._max_concurrency)
                 run = await self._restored(record, lease, events, last, tree, parent)
-            except (StepflowError, msgspec.MsgspecError, ValueError) as error:
+            except StoreError:
+                raise  # says nothing of the run
+            except Exception as error:
+                logger.exception("run %s can't be recovered", record.id)
                 await self._put_aside(record, lease, error)
                 continue
             runs[record.id] = run
@@ -140,8 +143,11 @@ class Recovery:
                 run.apply_item(StepFailed(index, step, failed, at), index)
 
     async def _put_aside(self, record: RunRecord, lease: Lease, error: Exception) -> None:
-        logger.error("run %s can't be recovered: %s", record.id, error)
-        failed = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the run can't be recovered: {error}", may_retry=False)
+        failed = Failed(
+            ErrorCode.ORCHESTRATOR_ERROR,
+            f"the run can't be recovered: {type(error).__name__}: {error}",
+            may_retry=False,
+        )
         now = self._clock.now()
         end = RunEnded(RunStatus.RECOVERY_FAILED, int((now - record.created_at) * 1_000), failed)
         change = RunChange(status=end.status, ended_at=now, error=failed)

@@ -1,7 +1,7 @@
 """Submitting under a key that was used before: the same run goes on, or its results are given again."""
 
 from collections import deque
-from collections.abc import AsyncIterable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import anyio.lowlevel
@@ -42,6 +42,11 @@ class Source:
             yield input
             if self._clock.now() - begun > BLOCKING_S:
                 return
+
+    async def __aiter__(self) -> AsyncGenerator[Json, None]:
+        while chunk := await self.take():
+            for input in chunk:
+                yield input
 
     async def aclose(self) -> None:
         close = getattr(self._asynchronous, "aclose", None)

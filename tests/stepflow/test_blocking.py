@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -174,3 +175,43 @@ with SyncEngine() as engine:
         "the engine was opened before this process was forked: open one in each process",
         "1",
     ]
+
+
+def test_the_inputs_of_a_batch_are_read_in_the_callers_thread(app: stepflow.Components) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE numbers (n INTEGER)")
+    connection.executemany("INSERT INTO numbers VALUES (?)", [(number,) for number in range(1_000)])
+    cursor = connection.execute("SELECT n FROM numbers ORDER BY n")
+
+    results = stepflow.run_batch(DOUBLE, ({"n": n} for (n,) in cursor), components=app)
+
+    assert [result.output for result in results] == [2 * number for number in range(1_000)]
+    connection.close()
+
+
+def test_the_inputs_of_a_batch_may_come_from_the_same_engine(app: stepflow.Components) -> None:
+    with SyncEngine(app) as engine:
+        inputs = ({"n": engine.run(DOUBLE, {"n": number})} for number in range(5))
+        outputs = [result.output for result in engine.run_batch(DOUBLE, inputs)]
+
+    assert outputs == [0, 4, 8, 12, 16]
+
+
+def test_inputs_that_break_off_raise_their_own_error(app: stepflow.Components) -> None:
+    def inputs() -> Iterator[Any]:
+        yield {"n": 1}
+        raise ZeroDivisionError("the file went away")
+
+    results = stepflow.run_batch(DOUBLE, inputs(), components=app)
+
+    with pytest.raises(ZeroDivisionError, match="went away"):
+        list(results)
+
+
+def test_a_batch_under_a_key_reads_its_inputs_the_same_way(app: stepflow.Components) -> None:
+    with SyncEngine(app) as engine:
+        first = [result.output for result in engine.run_batch(DOUBLE, iter([{"n": 1}, {"n": 2}]), key="k")]
+        with pytest.raises(stepflow.InputInvalidError, match="differs"):
+            list(engine.run_batch(DOUBLE, iter([{"n": 1}, {"n": 3}]), key="k"))
+
+    assert first == [2, 4]
