@@ -65,7 +65,7 @@ async def _tell(run: Run, known: RunRecord, total: int | None, tally: Tally) -> 
     resumed = run.resumed
     if resumed is None:
         record = await run.record()
-        say(f"run {_short(known)} is {record.status.value}: its results again, nothing is run (--new starts over)")
+        say(f"run {_short(known)} is {record.status.value}: its results again, and nothing is run (--new starts over)")
         return record.succeeded + record.failed
     tally.before = resumed.ended
     say(resuming_line(known, resumed, total))
