@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from stepflow.config import open_engine
     from stepflow.engine import Engine
     from stepflow.errors import (
+        BlobNotFoundError,
         ComponentError,
         ConfigError,
+        EngineClosedError,
         FlowInvalidError,
         InputInvalidError,
         InvalidInputError,
@@ -34,11 +36,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Batch": "components",
+    "BlobNotFoundError": "errors",
     "ComponentError": "errors",
     "Components": "components",
     "ConfigError": "errors",
     "Context": "components",
     "Engine": "engine",
+    "EngineClosedError": "errors",
     "ErrorCode": "records",
     "Failed": "records",
     "Flow": "flow.model",
@@ -69,11 +73,13 @@ _HOMES = {
 
 __all__ = [
     "Batch",
+    "BlobNotFoundError",
     "ComponentError",
     "Components",
     "ConfigError",
     "Context",
     "Engine",
+    "EngineClosedError",
     "ErrorCode",
     "Failed",
     "Flow",
