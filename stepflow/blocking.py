@@ -14,11 +14,11 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from stepflow.clock import SystemClock
 from stepflow.components import Components
 from stepflow.config import open_engine
-from stepflow.engine import Engine, FlowLike, ListedComponent
+from stepflow.engine import Engine, ListedComponent
 from stepflow.errors import EngineClosedError
 from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
-from stepflow.execution.options import SubmitOptions
+from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.execution.resume import CHUNK, Source
 from stepflow.records import Blob, BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import TypeAlias, Unpack
+from typing import Unpack
 
 import anyio
 import msgspec
@@ -16,37 +16,32 @@ from stepflow.components import Components
 from stepflow.errors import (
     BlobNotFoundError,
     EngineClosedError,
-    InputInvalidError,
-    Problem,
     RunFailedError,
     RunNotFoundError,
 )
 from stepflow.execution.dispatch import Dispatcher, PluginSource
-from stepflow.execution.events import Event, RunStarted, StepFailed
+from stepflow.execution.events import Event, StepFailed
 from stepflow.execution.executor import Executor
-from stepflow.execution.feeding import Feeder, whole_inputs
-from stepflow.execution.handle import STREAM_WINDOW, Run
-from stepflow.execution.host import EngineHost, begin_with
+from stepflow.execution.handle import Run
+from stepflow.execution.host import EngineHost
+from stepflow.execution.intake import Intake, Rules
 from stepflow.execution.live import LiveRun
-from stepflow.execution.options import SubmitOptions, check_concurrency, check_inputs, check_options, check_validation
+from stepflow.execution.options import (
+    FlowLike,
+    SubmitOptions,
+    check_concurrency,
+    check_inputs,
+    check_options,
+    check_validation,
+)
 from stepflow.execution.recovery import Recovery
-from stepflow.execution.resume import Source, journal_start, refuse_other_inputs, refuse_other_run
 from stepflow.execution.submission import (
     Plans,
-    Prepared,
-    input_checker,
-    output_checker,
-    prepare,
-    refuse_stored_secrets,
 )
-from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import RetrySettings
-from stepflow.flow.identity import canonical_flow
-from stepflow.flow.model import Flow
-from stepflow.flow.schema import SchemaValidator
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
-from stepflow.plugins.normal import NotJsonError, normalise
+from stepflow.plugins.normal import normalise
 from stepflow.protocols import Backend, Chance, Clock, Observer
 from stepflow.records import (
     Blob,
@@ -66,9 +61,6 @@ from stepflow.routing.table import parse_routes
 from stepflow.stores.open import open_store
 
 logger = logging.getLogger("stepflow.engine")
-
-FlowLike: TypeAlias = str | os.PathLike[str] | Mapping[str, Json] | Flow
-"""A path, a document, or a flow that was read. A `str` is always a path: text goes through `stepflow.flow_text`."""
 
 AUTO_CONCURRENCY = 100
 DEFAULT_RETRY = RetrySettings()
@@ -132,18 +124,20 @@ class Engine:
             routes = {} if "/builtin" in mounts else {"/builtin": [{"plugin": "builtin"}]}
         self._table = parse_routes(routes, tuple(self._sources), mounts=mounts)
         self.backend: Backend = open_store(store)
-        self._max_concurrency = max_concurrency
-        self._settings = retry
-        self._validation = validation
-        self._output_validation = output_validation
         self._clock: Clock = clock or SystemClock()
         self._chance: Chance = chance or SystemChance()
         self._observers = tuple(observers)
         self._recovers = recover
-        self._refuses_secrets = secrets == "refuse"
         self._plans = Plans()
         self._lease = Lease(owner=self._chance.run_id(self._clock.now()), epoch=1)
-        self._stored_flows: dict[BlobId, None] = {}
+        self._rules = Rules(
+            lease=self._lease,
+            retry=retry,
+            max_concurrency=max_concurrency or AUTO_CONCURRENCY,
+            validation=validation,
+            output_validation=output_validation,
+            refuses_secrets=self.backend.is_durable and secrets == "refuse",
+        )
         self._stack: AsyncExitStack | None = None
 
     def _mount(self, components: Components | Mapping[str, Components] | None) -> dict[str, str]:
@@ -184,18 +178,29 @@ class Engine:
             clock=self._clock,
             chance=self._chance,
             plans=self._plans,
-            settings=self._settings,
+            settings=self._rules.retry,
             lease=self._lease,
             observers=self._observers,
-            output_validation=self._output_validation,
+            output_validation=self._rules.output_validation,
         )
         self._recovery = Recovery(
             backend=self.backend,
             executor=self._executor,
             clock=self._clock,
             plans=self._plans,
-            settings=self._settings,
-            max_concurrency=self._max_concurrency or AUTO_CONCURRENCY,
+            settings=self._rules.retry,
+            max_concurrency=self._rules.max_concurrency,
+        )
+        self._intake = Intake(
+            backend=self.backend,
+            executor=self._executor,
+            recovery=self._recovery,
+            clock=self._clock,
+            chance=self._chance,
+            tasks=tasks,
+            plans=self._plans,
+            plain=normalise,
+            rules=self._rules,
         )
         tasks.start_soon(self._executor.serve)
         if self._recovers:
@@ -231,37 +236,7 @@ class Engine:
         self._backend()
         check_options(options)
         check_inputs(inputs)
-        mode = options.get("validation") or self._validation
-        prepared = self._prepared(flow, options, mode)
-        checker = input_checker(prepared.plan.flow, mode)
-        whole: list[Json] | None = None
-        if isinstance(inputs, Sequence):
-            whole = whole_inputs(inputs, normalise, checker, is_strict=mode == "strict")
-        if self.backend.is_durable and self._refuses_secrets:
-            refuse_stored_secrets(prepared)
-        source = inputs if isinstance(inputs, Source) else Source(inputs if whole is None else whole, self._clock)
-        key = options.get("key")
-        if key is not None and not options.get("new", False):
-            known = await self._known(key, prepared, source, checker, options)
-            if known is not None:
-                return known
-        live = self._live_run(prepared, options, None if whole is None else len(whole))
-        await self._store_flow(prepared.plan.flow_id, prepared.flow)
-        if whole is not None:
-            begin_with(live, whole)
-        else:
-            live.apply(live.started)
-            live.is_fed = True
-        self._executor.begin(live)
-        if whole is None:
-            self._feed(live, source, checker, is_strict=mode == "strict")
-        run = Run(self.backend, self._executor, live.record, live)
-        try:
-            await live.accepted.wait()
-        except anyio.get_cancelled_exc_class():
-            run.cancel_now()  # nobody has a handle on it
-            raise
-        return run
+        return await self._intake.submit(flow, inputs, options)
 
     async def run(self, flow: FlowLike, input: Json = None, **options: Unpack[SubmitOptions]) -> Json:
         """Run a flow for one input, and give its output.
@@ -351,7 +326,7 @@ class Engine:
         """Keep a flow, so that steps can run it by its id. Raises: FlowInvalidError."""
         self._backend()
         plan = self._plans.plan(self._plans.flow(flow))
-        await self._store_flow(plan.flow_id, plan.flow)
+        await self._intake.store_flow(plan.flow_id, plan.flow)
         return plan.flow_id
 
     async def list_components(self) -> list[ListedComponent]:
@@ -371,116 +346,7 @@ class Engine:
 
     def _live(self, run_id: RunId) -> LiveRun | None:
         self._backend()
-        for tree in self._executor.trees.values():
-            for run in tree.runs.values():
-                if run.id == run_id:
-                    return run
-        return None
-
-    def _feed(
-        self, live: LiveRun, source: Source, checker: SchemaValidator | None, *, is_strict: bool, admitted: int = 0
-    ) -> None:
-        feeder = Feeder(
-            live,
-            executor=self._executor,
-            clock=self._clock,
-            plain=normalise,
-            checker=checker,
-            is_strict=is_strict,
-            admitted=admitted,
-        )
-        self._tasks.start_soon(feeder.feed, source)
-
-    async def _known(
-        self,
-        key: str,
-        prepared: Prepared,
-        source: Source,
-        checker: SchemaValidator | None,
-        options: SubmitOptions,
-    ) -> Run | None:
-        """The run that was submitted under this key before; one that was left unfinished goes on."""
-        record = await self.backend.runs.find_key(key)
-        if record is None:
-            return None
-        started = await journal_start(self.backend.journal, record.id)
-        refuse_other_run(key, started, prepared)
-        if not record.status.is_terminal and self._live(record.id) is None:
-            await self._recovery.recover(self._lease.owner, root_id=record.id)
-        live = self._live(record.id)
-        is_open = live is not None and live.state.total is None
-        admitted = live.state.admitted if live is not None else record.total or 0
-        if live is None or not live.is_fed:
-            await refuse_other_inputs(key, self.backend.journal, record.id, source, admitted, is_closed=not is_open)
-        if live is not None:
-            live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
-            if is_open and not live.is_fed:
-                live.is_fed = True
-                self._feed(live, source, checker, is_strict=started.validation == "strict", admitted=admitted)
-            self._executor.kick(live.tree)
-        return Run(self.backend, self._executor, record, live)
-
-    def _prepared(self, source: FlowLike, options: SubmitOptions, mode: str) -> Prepared:
-        prepared = prepare(
-            self._plans,
-            self._plans.flow(source),
-            variables=_plain_object(options.get("variables") or {}, "variables"),
-            overrides=_plain(options.get("overrides"), "overrides"),
-            settings=self._settings,
-            validation=mode,
-        )
-        for warning in prepared.warnings:
-            logger.warning("%s", warning)
-        return prepared
-
-    def _live_run(self, prepared: Prepared, options: SubmitOptions, total: int | None) -> LiveRun:
-        now = self._clock.now()
-        plan = prepared.plan
-        asked = options.get("max_concurrency")
-        limit = asked or self._max_concurrency or AUTO_CONCURRENCY
-        deadline_s = options.get("deadline_s")
-        run_id = self._chance.run_id(now)
-        record = RunRecord(
-            id=run_id,
-            root_id=run_id,
-            flow_id=plan.flow_id,
-            flow_name=plan.flow.name,
-            key=options.get("key"),
-            created_at=now,
-            total=total,
-        )
-        started = RunStarted(
-            run_id=run_id,
-            root_id=run_id,
-            flow_id=plan.flow_id,
-            started_at=now,
-            flow_name=plan.flow.name,
-            variables=prepared.given,
-            overrides=prepared.overrides,
-            max_concurrency=asked,
-            deadline=None if deadline_s is None else now + deadline_s,
-            key=options.get("key"),
-            validation=options.get("validation") or self._validation,
-        )
-        live = LiveRun(
-            record=record,
-            started=started,
-            plan=plan,
-            variables=prepared.variables,
-            policies=prepared.policies,
-            tree=Tree(limit),
-            lease=self._lease,
-        )
-        live.redactor = prepared.redactor
-        live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
-        live.check_output = output_checker(plan.flow, self._output_validation)
-        live.is_output_strict = self._output_validation == "strict"
-        return live
-
-    async def _store_flow(self, flow_id: BlobId, flow: Flow) -> None:
-        if flow_id not in self._stored_flows:
-            await self.backend.blobs.put(canonical_flow(flow).encode(), BlobType.FLOW)
-            self._stored_flows[flow_id] = None
+        return self._executor.live(run_id)
 
     async def _failed_step(self, run: Run, failed: Failed) -> str | None:
         """The step that a failure came from, as the journal tells."""
@@ -495,20 +361,6 @@ class Engine:
             return None
         step: str = msgspec.json.decode(blob.content)["steps"][found]["id"]
         return step
-
-
-def _plain(value: Json, what: str) -> Json:
-    """A copy that nobody else changes, of plain JSON."""
-    try:
-        return normalise(value)
-    except NotJsonError as error:
-        raise InputInvalidError([Problem(message=f"{what}: {error}")]) from None
-
-
-def _plain_object(values: Mapping[str, Json], what: str) -> dict[str, Json]:
-    plain = _plain(dict(values), what)
-    assert isinstance(plain, dict)
-    return plain
 
 
 def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 
 from stepflow.execution.dispatch import Dispatcher, Way
 from stepflow.execution.events import (
-    Event,
     RunEnded,
     StepDefaulted,
     StepFailed,
@@ -24,7 +23,7 @@ from stepflow.execution.events import (
     StepSucceeded,
 )
 from stepflow.execution.live import Held, LiveRun
-from stepflow.execution.recorder import Recorder
+from stepflow.execution.recorder import Recorder, tell
 from stepflow.execution.result import next_item_ended, run_ended
 from stepflow.execution.state import OpenItem
 from stepflow.execution.tree import Entry, Tree
@@ -102,6 +101,14 @@ class Executor:
     async def serve(self) -> None:
         """Record what the runners learn, for as long as the engine is open."""
         await self._recorder.serve()
+
+    def live(self, run_id: RunId) -> LiveRun | None:
+        """The run of this id, if it is being driven here."""
+        for tree in self.trees.values():
+            for run in tree.runs.values():
+                if run.id == run_id:
+                    return run
+        return None
 
     def begin(self, run: LiveRun) -> None:
         """Drive a run whose first events were applied."""
@@ -194,7 +201,7 @@ class Executor:
             self._tasks.start_soon(self._again_later, run, retry)
         run.durable_low_water = held.low_water
         for observer in self._observers:
-            _tell(observer, run.id, held.events)
+            tell(observer, run.id, held.events)
         if not run.accepted.is_set():
             run.accepted.set()
         for waiter in held.waiters:
@@ -430,14 +437,6 @@ class Executor:
         end = run_ended(run.state, at)
         if end is not None:
             run.apply(end)
-
-
-def _tell(observer: Observer, run_id: RunId, events: Sequence[Event]) -> None:
-    try:
-        for event in events:
-            observer.on_event(run_id, event)
-    except Exception:
-        logger.exception("an observer failed; the run goes on")
 
 
 def _deadlock(run: LiveRun, item: OpenItem) -> Failed:

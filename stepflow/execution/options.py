@@ -1,9 +1,14 @@
 """What may be said of one submission, and whether it can be meant."""
 
+import os
 from collections.abc import AsyncIterable, Iterable, Mapping
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
+from stepflow.flow.model import Flow
 from stepflow.records import Json
+
+FlowLike: TypeAlias = str | os.PathLike[str] | Mapping[str, Json] | Flow
+"""A path, a document, or a flow that was read. A `str` is always a path: text goes through `stepflow.flow_text`."""
 
 VALIDATIONS = ("strict", "warn", "off")
 _FOREVER_S = 1e10

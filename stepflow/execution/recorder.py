@@ -7,9 +7,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from stepflow.errors import StoreUnavailableError
+from stepflow.execution.events import Event
 from stepflow.execution.live import Held, LiveRun
-from stepflow.protocols import Clock, Store
-from stepflow.records import ErrorCode, Failed, LeaseLost, Verdict, Write
+from stepflow.protocols import Clock, Observer, Store
+from stepflow.records import ErrorCode, Failed, LeaseLost, RunId, Verdict, Write
 
 logger = logging.getLogger("stepflow.run")
 
@@ -124,3 +125,12 @@ class Recorder:
             except StoreUnavailableError as error:
                 logger.warning("the store did not answer; the same %d writes are repeated: %s", len(writes), error)
                 await self._clock.sleep(COMMIT_RETRY_S)
+
+
+def tell(observer: Observer, run_id: RunId, events: Sequence[Event]) -> None:
+    """Show an observer what became durable; its faults are its own."""
+    try:
+        for event in events:
+            observer.on_event(run_id, event)
+    except Exception:
+        logger.exception("an observer failed; the run goes on")

@@ -7,9 +7,8 @@ from typing import TypeVar, Unpack
 import anyio
 import anyio.to_thread
 
-from stepflow.engine import FlowLike
 from stepflow.execution.events import Event
-from stepflow.execution.options import SubmitOptions
+from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.records import ItemResult, Json, RunId, RunRecord
 from stepflow.testing.engine import HandClock, ScriptedEngine, ScriptedRun
 from stepflow.testing.script import Answer

@@ -12,10 +12,10 @@ from typing import Any, TypeVar, Unpack
 import anyio.to_thread
 
 from stepflow.clock import SystemChance
-from stepflow.engine import Engine, FlowLike
+from stepflow.engine import Engine
 from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
-from stepflow.execution.options import SubmitOptions
+from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.records import ItemResult, Json, RunId, RunRecord, Task
 from stepflow.testing.application import Application, read_application
 from stepflow.testing.clock import TurnedClock

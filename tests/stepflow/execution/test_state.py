@@ -170,7 +170,7 @@ async def test_a_replay_comes_to_the_live_state_after_every_event(
             super().apply_item(event, item)
             lived.append(encode_events([self.state.snapshot()]))
 
-    monkeypatch.setattr("stepflow.engine.LiveRun", Watched)
+    monkeypatch.setattr("stepflow.execution.intake.LiveRun", Watched)
     flow = {
         **DIAMOND,
         "steps": [{**step, "onError": {"action": "retry", "maxRetries": 1}} for step in DIAMOND["steps"]],
