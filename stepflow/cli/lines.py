@@ -11,13 +11,11 @@ from typing import BinaryIO
 import anyio.to_thread
 import msgspec
 
-from stepflow.cli.values import STDIN
+from stepflow.cli.values import STDIN, data_of
 from stepflow.errors import InputInvalidError, Problem
 from stepflow.flow.document import read_text
-from stepflow.flow.marked import MAX_DEPTH
 from stepflow.records import Json
 
-_DECODER = msgspec.json.Decoder()
 _BLOCK = 1 << 20
 MAX_LINE = 256 * 1024 * 1024
 
@@ -106,14 +104,8 @@ def line_value(line: bytes, name: str, number: int) -> Json:
     """
     if number == 1:
         line = line.removeprefix(b"\xef\xbb\xbf")
-    if line.count(b"[") + line.count(b"{") < MAX_DEPTH:
-        try:
-            value: Json = _DECODER.decode(line)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
-            pass
-        else:
-            return value
-    return _slowly(line, name, number)
+    found = data_of(line)
+    return _slowly(line, name, number) if found is None else found[0]
 
 
 def _slowly(line: bytes, name: str, number: int) -> Json:

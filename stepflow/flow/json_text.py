@@ -28,12 +28,13 @@ def decode_json(text: str) -> Json:
         value: Json = _DECODER.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Unreadable(Fault(0, str(error))) from None
-    if _LONG.search(text) or _too_deep(value) or _repeats(text):
+    if _LONG.search(text) or is_too_deep(value) or _repeats(text):
         raise Unreadable(Fault(0, "perhaps an integer is too large, the nesting too deep or a key repeated"))
     return value
 
 
-def _too_deep(value: Json) -> bool:
+def is_too_deep(value: Json) -> bool:
+    """Whether collections are nested deeper than documents and inputs may be."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [

@@ -49,6 +49,25 @@ def test_stdin_may_be_yaml(cli, project: Path) -> None:
     assert cli("run", "flow.yaml", *APP, "--stdin-format", "yaml", stdin="text: hi there").out == RESULT
 
 
+@pytest.mark.parametrize("way", ["text", "json", "file", "stdin", "line"])
+def test_an_integer_may_be_as_long_as_it_is_wherever_an_input_comes_from(cli, project: Path, way: str) -> None:
+    Path("as_it_is.yaml").write_text("output: {$input: $}\n")
+    text = "[" * 2 + "[]," * 200 + "-123456789012345678901234567890" + "]" * 2
+    Path("in.json").write_text(text)
+    given = {
+        "text": ("--input", text),
+        "json": ("--input-json", text),
+        "file": ("--input", "in.json"),
+        "stdin": (),
+        "line": ("--inputs", "in.json"),
+    }
+
+    outcome = cli("run", "as_it_is.yaml", *given[way], stdin=text)
+
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["result"] == json.loads(text)
+
+
 def test_an_empty_stdin_says_what_to_write(cli, project: Path) -> None:
     outcome = cli("run", "flow.yaml", *APP)
 
