@@ -1,6 +1,7 @@
 """Where logs go, and how a line looks."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ LEVELS = {
     "trace": logging.DEBUG - 5,
 }
 FORMATS = ("text", "json")
+DESTINATIONS = ("stderr", "stdout", "file")
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -62,9 +64,9 @@ class CurrentStderr(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
-def set_up_logs(level: str, other_level: str, format: str, file: str | None) -> None:
-    """Send the logs of stepflow and of everything else to stderr, or to the file."""
-    handler = _handler(file)
+def set_up_logs(level: str, other_level: str, format: str, file: str | None, destination: str | None = None) -> None:
+    """Send the logs of stepflow and of everything else to stderr or stdout, or to the file if there is one."""
+    handler = _handler(file, destination)
     text = TextLines(traces=LEVELS[level.lower()] <= logging.DEBUG)
     handler.setFormatter(JsonLines() if format.lower() == "json" else text)
     root, own = logging.getLogger(), logging.getLogger("stepflow")
@@ -89,10 +91,18 @@ def muted(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _handler(file: str | None) -> logging.Handler:
-    if file is None:
-        return CurrentStderr(sys.stderr)
+def _handler(file: str | None, destination: str | None) -> logging.Handler:
+    if file is None or destination in ("stderr", "stdout"):
+        return logging.StreamHandler(_kept_stdout()) if destination == "stdout" else CurrentStderr(sys.stderr)
     try:
         return logging.FileHandler(file, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"logs cannot be written to {os_error_text(error)}") from None
+
+
+def _kept_stdout() -> TextIO:
+    """What stdout is now, also while it is reserved for results."""
+    try:
+        return open(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")  # open as long as there are logs
+    except (AttributeError, OSError, ValueError):  # a test's stream may be anything
+        return sys.stdout

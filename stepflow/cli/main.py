@@ -10,7 +10,7 @@ import click
 
 import stepflow
 from stepflow.cli.failure import INTERRUPTED, USAGE, exit_code, explain, explain_usage, leave
-from stepflow.cli.logs import FORMATS, LEVELS, set_up_logs
+from stepflow.cli.logs import DESTINATIONS, FORMATS, LEVELS, set_up_logs
 from stepflow.cli.streams import silence_stdout
 from stepflow.plan.suggest import did_you_mean
 
@@ -129,11 +129,27 @@ def _needs(name: str, extra: str) -> str:
     envvar="STEPFLOW_LOG_FORMAT",
     help="text, or a JSON object a line.",
 )
-@click.option("--log-file", metavar="FILE", envvar="STEPFLOW_LOG_FILE", help="Log to this file instead of stderr.")
+@click.option(
+    "--log-destination",
+    type=click.Choice(DESTINATIONS, case_sensitive=False),
+    envvar="STEPFLOW_LOG_DESTINATION",
+    help="Where logs go. Not given: stderr, or the file of --log-file.",
+)
+@click.option("--log-file", metavar="FILE", envvar="STEPFLOW_LOG_FILE", help="The file that is logged to.")
 @click.option("--debug", is_flag=True, help="Show where in the code an unexpected error arose.")
-def cli(log_level: str, other_log_level: str, log_format: str, log_file: str | None, debug: bool) -> None:
+def cli(
+    log_level: str,
+    other_log_level: str,
+    log_format: str,
+    log_destination: str | None,
+    log_file: str | None,
+    debug: bool,
+) -> None:
     """Run flows: steps in YAML or JSON that call components, on one input or on a million."""
-    set_up_logs("debug" if debug else log_level, other_log_level, log_format, log_file)
+    if log_destination == "file" and log_file is None:
+        raise click.UsageError("--log-destination file needs --log-file FILE", click.get_current_context())
+    level = "debug" if debug else log_level
+    set_up_logs(level, other_log_level, log_format, log_file, log_destination)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

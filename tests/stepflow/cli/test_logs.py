@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,3 +72,36 @@ def test_setting_up_twice_does_not_log_twice(capsys: pytest.CaptureFixture[str])
     shout()
 
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_logs_go_where_they_are_sent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logs("warn", "warn", "text", str(tmp_path / "log"), "stdout")
+    shout()
+    on_stdout = capsys.readouterr().out
+    set_up_logs("warn", "warn", "text", str(tmp_path / "log"), "file")
+    shout()
+
+    assert "it failed" in on_stdout
+    assert "it failed" in (tmp_path / "log").read_text()
+
+
+def test_logs_on_stdout_stand_beside_the_results(project: Path) -> None:
+    Path("components.py").write_text(
+        "import logging\nimport stepflow\n\napp = stepflow.Components()\n\n\n"
+        "@app.component('/count')\ndef count(input: dict) -> dict:\n"
+        "    logging.getLogger('mine').warning('counted')\n    return {'words': 1}\n\n\n"
+        "@app.component('/greet')\ndef greet(input: dict) -> str:\n    return 'ok'\n"
+    )
+    line = ["--log-destination", "stdout", "run", "flow.yaml", "--app", "components:app", "--input", '{"text": "a"}']
+
+    done = subprocess.run(
+        [sys.executable, "-m", "stepflow.cli.main", *line], capture_output=True, text=True, check=True
+    )
+
+    assert "WARNING mine: counted" in done.stdout
+    assert done.stdout.endswith('{"outcome":"success","result":"ok"}\n')
+    assert "counted" not in done.stderr
+
+
+def test_a_file_as_destination_needs_its_name(cli) -> None:
+    assert cli("--log-destination", "file", "config", "check").code == 2
