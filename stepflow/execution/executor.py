@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 
 import anyio
 from anyio.abc import TaskGroup
@@ -24,7 +25,7 @@ from stepflow.execution.events import (
 )
 from stepflow.execution.live import Held, LiveRun
 from stepflow.execution.recorder import Recorder, tell
-from stepflow.execution.result import next_item_ended, run_ended
+from stepflow.execution.result import deadlock, next_item_ended, run_ended
 from stepflow.execution.state import OpenItem
 from stepflow.execution.tree import Entry, Tree
 from stepflow.execution.verdict import TakeDefault, TryAgain, judge
@@ -53,12 +54,13 @@ _NOT_SERVED = frozenset({ErrorCode.ORCHESTRATOR_ERROR, ErrorCode.COMPONENT_NOT_F
 class _Runner:
     """One task that performs steps, and the step it is busy with."""
 
-    __slots__ = ("is_cancelled", "run", "scope")
+    __slots__ = ("is_cancelled", "is_spent", "run", "scope")
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
         self.run: LiveRun | None = None
         self.is_cancelled = False
+        self.is_spent = False  # a component cancelled the very task that ran it
 
     def cancel(self) -> None:
         self.is_cancelled = True
@@ -253,15 +255,16 @@ class Executor:
         runner = _Runner()
         self._runners[runner] = None
         self._is_waking = False
-        while True:
+        while not runner.is_spent:
             with runner.scope:
                 await self._take_and_perform(runner)
             runner.run = None
             runner.scope = anyio.CancelScope()
             runner.is_cancelled = False
+        del self._runners[runner]
 
     async def _take_and_perform(self, runner: _Runner) -> None:
-        while not runner.is_cancelled:
+        while not (runner.is_cancelled or runner.is_spent):
             taken = self._take()
             if taken is None:
                 await self._wait_for_work()
@@ -330,7 +333,7 @@ class Executor:
         for run in list(tree.runs.values()):
             stuck = next((item for item in run.state.items.values() if item.open or not item.output_is_ready), None)
             if stuck is not None and not run.parked and not run.state.ready:
-                self.end(run, RunStatus.FAILED, _deadlock(run, stuck))
+                self.end(run, RunStatus.FAILED, deadlock(run.plan, stuck))
                 return
 
     async def _perform(self, runner: _Runner, run: LiveRun, index: int, step: int) -> None:
@@ -352,6 +355,11 @@ class Executor:
                 outcome = await way.plugin.perform(task, self.host)
             else:
                 outcome = await self._perform_in_time(way, task, task.timeout_s)
+        except anyio.get_cancelled_exc_class():
+            if runner.is_cancelled or anyio.current_effective_deadline() == -inf:
+                raise
+            runner.is_spent = True
+            outcome = Failed(ErrorCode.COMPONENT_FAILED, "the component cancelled the task that ran it")
         except Exception as error:
             logger.exception("the plugin failed at step %d of run %s, item %d", step, run.id, index)
             outcome = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
@@ -437,12 +445,3 @@ class Executor:
         end = run_ended(run.state, at)
         if end is not None:
             run.apply(end)
-
-
-def _deadlock(run: LiveRun, item: OpenItem) -> Failed:
-    waiting = [step.id for step in run.plan.steps if item.unmet[step.index] > 0]
-    return Failed(
-        ErrorCode.ORCHESTRATOR_ERROR,
-        f"deadlock: in item {item.index} nothing can start; steps {waiting} wait for one another",
-        may_retry=False,
-    )

@@ -2,8 +2,8 @@
 
 from stepflow.execution.events import ItemEnded, RunEnded
 from stepflow.execution.state import OpenItem, RunState
-from stepflow.plan.model import EvaluationFailedError
-from stepflow.records import Outcome, RunStatus, Succeeded
+from stepflow.plan.model import EvaluationFailedError, Plan
+from stepflow.records import ErrorCode, Failed, Outcome, RunStatus, Succeeded
 
 
 def item_outcome(state: RunState, item: OpenItem) -> Outcome:
@@ -28,3 +28,10 @@ def run_ended(state: RunState, at: int) -> RunEnded | None:
     if not state.is_over or state.has_ended:
         return None
     return RunEnded(RunStatus.FAILED if state.failed else RunStatus.COMPLETED, at)
+
+
+def deadlock(plan: Plan, item: OpenItem) -> Failed:
+    """Why a run is ended of which nothing will ever move: the steps that wait for one another."""
+    waiting = [step.id for step in plan.steps if item.unmet[step.index] > 0]
+    message = f"deadlock: in item {item.index} nothing can start; steps {waiting} wait for one another"
+    return Failed(ErrorCode.ORCHESTRATOR_ERROR, message, may_retry=False)

@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from stepflow.flow.read import flow_from_json
 from stepflow.plan.compile import build_plan
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.records import ErrorCode, RunStatus
+from stepflow.testing.clock import turned_backend
 
 pytestmark = pytest.mark.anyio
 
@@ -412,3 +414,29 @@ async def test_a_failed_must_execute_step_does_not_fail_the_run(make_engine: Mak
         record = await run.wait()
 
     assert record.status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("anyio_backend", [turned_backend("asyncio")], ids=["asyncio"])  # Trio has no such thing
+async def test_a_component_that_cancels_its_own_task_harms_nobody_else(
+    make_engine: MakeEngine, chained: Chained
+) -> None:
+    app = Components()
+
+    @app.component("/rude")
+    async def rude(value: int) -> int:
+        if value == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        await anyio.sleep(1)
+        return value
+
+    async with make_engine(app) as engine:
+        run = await engine.submit(chained("/rude"), [0, 1, 2], max_concurrency=1)
+        with anyio.fail_after(60):
+            record = await run.wait()
+        results = [result async for result in run.results()]
+
+    assert (record.succeeded, record.failed) == (2, 1)
+    assert results[1].error is not None
+    assert "cancelled the task" in results[1].error.message
