@@ -165,6 +165,7 @@ class Engine:
         self._dispatcher = Dispatcher(self._table, self._sources, tasks)
         self._executor = Executor(
             store=self.backend.journal,
+            is_durable=self.backend.is_durable,
             dispatcher=self._dispatcher,
             clock=self._clock,
             chance=self._chance,

@@ -74,6 +74,7 @@ class Executor:
         self,
         *,
         store: Store,
+        is_durable: bool,
         dispatcher: Dispatcher,
         clock: Clock,
         chance: Chance,
@@ -84,6 +85,7 @@ class Executor:
         self.trees: dict[str, Tree[LiveRun]] = {}
         self._recorder = Recorder(
             store=store,
+            is_durable=is_durable,
             clock=clock,
             tasks=tasks,
             released=self._release,

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from stepflow.errors import StoreUnavailableError
@@ -15,7 +16,10 @@ from stepflow.records import ErrorCode, Failed, LeaseLost, RunId, Verdict, Write
 logger = logging.getLogger("stepflow.run")
 
 FLUSH_S = 0.05
-"""How long the start of a step may wait for other news to be committed with."""
+"""How long the start of a step may wait for other news to be committed with, where a commit costs something."""
+
+FLUSH_ROUNDS = 3
+"""The same in rounds of the loop, where it costs nothing."""
 
 COMMIT_RETRY_S = 0.2
 """How long to wait before a commit that the store did not answer is repeated."""
@@ -34,6 +38,7 @@ class Recorder:
         self,
         *,
         store: Store,
+        is_durable: bool,
         clock: Clock,
         tasks: TaskGroup,
         released: Callable[[Held], None],
@@ -41,6 +46,7 @@ class Recorder:
         unwritable: Callable[[LiveRun, Failed], None],
     ) -> None:
         self._store = store
+        self._is_durable = is_durable
         self._clock = clock
         self._tasks = tasks
         self._released = released
@@ -80,7 +86,11 @@ class Recorder:
         await stored.wait()
 
     async def _flush(self) -> None:
-        await self._clock.sleep(FLUSH_S)
+        if self._is_durable:
+            await self._clock.sleep(FLUSH_S)
+        else:
+            for _ in range(FLUSH_ROUNDS):
+                await anyio.lowlevel.checkpoint()
         unflushed, self._unflushed = self._unflushed, []
         for run in unflushed:
             run.is_flushed_later = False

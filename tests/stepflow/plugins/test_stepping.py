@@ -136,9 +136,11 @@ async def test_a_coroutine_that_ignores_even_its_closing_is_left(clock):
                 await asyncio.sleep(100)
 
     is_over: list[int] = []
-    with anyio.move_on_after(10) as scope:
-        await Stepper().step(stubborn())
-    is_over.append(1)
+    try:
+        with anyio.move_on_after(10) as scope:
+            await Stepper().step(stubborn())
+    finally:
+        is_over.append(1)
 
     assert scope.cancelled_caught
 
