@@ -1,8 +1,9 @@
-"""The first hour as a newcomer types it, but for what needs a durable store, a server or PostgreSQL."""
+"""The first hour as a newcomer types it, but for what needs the commands on runs, a server or PostgreSQL."""
 
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import venv
@@ -55,6 +56,35 @@ def test_a_file_of_inputs_gives_a_file_of_outputs(hello: Path) -> None:
     assert ran.stdout == ""
     assert [output["outcome"] for output in outputs] == ["success"] * len(inputs)
     assert not (hello / "out.jsonl.part").exists()
+
+
+def test_a_batch_that_is_killed_goes_on_when_the_same_line_is_typed_again(hello: Path) -> None:
+    inputs = [{"text": "word " * (number % 7)} for number in range(1_000)]
+    (hello / "many.jsonl").write_text("".join(json.dumps(input) + "\n" for input in inputs))
+    line = "stepflow run flow.yaml --app components:app --inputs many.jsonl --output many.out.jsonl"
+    uncut = typed(line, hello)
+    whole = (hello / "many.out.jsonl").read_text()
+    (hello / "many.out.jsonl").unlink()
+
+    kill_at_its_start(f"{line} --store runs.db", hello)
+    ran = typed(f"{line} --store runs.db", hello)
+
+    said = r"resuming [0-9a-f]{8}: [\d,]+ of 1,000 done, [\d,]+ w\w+ in flight and runs? again \(--new starts over\)"
+    assert uncut.returncode == 0, uncut.stderr
+    assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch(said, ran.stderr.splitlines()[0]), ran.stderr
+    assert "stored in runs.db: " in ran.stderr.splitlines()[-1]
+    assert (hello / "many.out.jsonl").read_text() == whole
+    assert not (hello / "many.out.jsonl.part").exists()
+
+
+def kill_at_its_start(line: str, at: Path) -> None:
+    """Type the line, and kill what runs as soon as its run is stored."""
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(f"exec {line}", shell=True, cwd=at, env=environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith(b"run_id: ")
+        process.send_signal(signal.SIGKILL)
 
 
 def test_a_flow_is_drawn(hello: Path) -> None:

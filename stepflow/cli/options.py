@@ -95,8 +95,8 @@ def store_options(command: F) -> F:
             "--store",
             envvar="STEPFLOW_STORE",
             metavar="FILE|URL",
-            help="Keep runs here, and go on with one that the same line has begun. Not given: as the configuration "
-            "says, else in memory.",
+            help="Keep runs here, and go on with one that the same line has begun. Not given: STEPFLOW_STORE, then the "
+            "configuration, then memory.",
         ),
     ):
         command = option(command)
