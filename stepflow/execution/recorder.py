@@ -61,8 +61,11 @@ class Recorder:
         while True:
             await self._news.wait()
             self._news = anyio.Event()
-            while self._dirty:
-                await self._commit_dirty()
+            while self._dirty or (self._unflushed and not self._is_durable):
+                if self._dirty:
+                    await self._commit_dirty()
+                else:
+                    await self._flush_when_idle()
 
     def add(self, run: LiveRun) -> None:
         """A run has events for the next commit, and is not among those that it takes yet."""
@@ -74,8 +77,10 @@ class Recorder:
         """See to it that starts are stored soon, even where nothing else happens for long."""
         run.is_flushed_later = True
         self._unflushed.append(run)
-        if len(self._unflushed) == 1:
-            self._tasks.start_soon(self._flush)
+        if not self._is_durable:
+            self._news.set()
+        elif len(self._unflushed) == 1:
+            self._tasks.start_soon(self._flush_in_time)
 
     async def durable(self, run: LiveRun) -> None:
         """Wait until all that was applied to a run so far is stored."""
@@ -85,12 +90,19 @@ class Recorder:
             self.add(run)
         await stored.wait()
 
-    async def _flush(self) -> None:
-        if self._is_durable:
-            await self._clock.sleep(FLUSH_S)
-        else:
+    async def _flush_in_time(self) -> None:
+        await self._clock.sleep(FLUSH_S)
+        self._flush()
+
+    async def _flush_when_idle(self) -> None:
+        if any(run.has_pending for run in self._unflushed):
             for _ in range(FLUSH_ROUNDS):
                 await anyio.lowlevel.checkpoint()
+                if self._dirty:
+                    return
+        self._flush()
+
+    def _flush(self) -> None:
         unflushed, self._unflushed = self._unflushed, []
         for run in unflushed:
             run.is_flushed_later = False
