@@ -171,9 +171,16 @@ def encode_events(events: Sequence[Event]) -> bytes:
         RecursionError: a value is nested so deeply that a store or a later reader may fail at it.
     """
     payload = _encoder.encode(events)
-    if payload.count(b"[") + payload.count(b"{") > MAX_DEPTH and _is_deeper(payload, MAX_DEPTH):
-        raise RecursionError(f"a value is nested more than {MAX_DEPTH} levels deep")
+    if _opened(payload) - len(events) > MAX_DEPTH:  # every event opens a bracket of its own
+        for event in events:
+            text = _encoder.encode(event)
+            if _opened(text) > MAX_DEPTH and _is_deeper(text, MAX_DEPTH):
+                raise RecursionError(f"a value is nested more than {MAX_DEPTH} levels deep")
     return payload
+
+
+def _opened(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
 
 
 def _is_deeper(text: bytes, levels: int) -> bool:
