@@ -61,7 +61,7 @@ class Execution:
     async def _take_all(self) -> None:
         async with self._engine as engine:
             self._results.prepare()
-            self._submitted = await submit(engine, self._job, self._tally)
+            self._submitted = await submit(engine, self._job, self._tally, was_cut=self._results.was_cut)
             self._results.begin()
             run = self._submitted.run
             try:

@@ -30,7 +30,7 @@ def storing_engine(
     run by itself. Beside it what people call that place; None: memory.
     """
     settings = load_config(chosen_config(config, flow), environ=os.environ)
-    location = store or settings.storage.url
+    location = store if store is not None else settings.storage.url
     engine = open_engine(settings, components=load_apps(apps), store=location, recover=False, **options)
     return engine, shown(location) if location is not None and engine.backend.is_durable else None
 

@@ -23,6 +23,11 @@ class Results(Protocol):
         """The file, or None for stdout."""
         ...
 
+    @property
+    def was_cut(self) -> bool:
+        """Whether an earlier command ended before it had written everything."""
+        ...
+
     def prepare(self) -> None:
         """See that results can be written, and change nothing yet. Raises: CommandError."""
         ...
@@ -42,6 +47,7 @@ class Lines:
     """JSON Lines into a stream, each one flushed."""
 
     path = None
+    was_cut = False
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -71,10 +77,12 @@ class FileResults:
         self._part = part_of(path)
         self._yaml = yaml
         self._stream: BinaryIO | None = None
+        self.was_cut = False
         self._has_begun = False
         self._is_complete = False
 
     def prepare(self) -> None:
+        self.was_cut = self._part.exists()
         try:
             self._stream = self._part.open("ab")
         except OSError as error:

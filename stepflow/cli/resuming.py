@@ -14,7 +14,7 @@ from stepflow.execution.handle import Run
 from stepflow.execution.live import Resumed
 from stepflow.flow.identity import compact_json, flow_id
 from stepflow.flow.model import Flow
-from stepflow.records import Json, RunRecord
+from stepflow.records import Json, RunRecord, RunStatus
 
 _WORDS = {"new=True": "--new", 'secrets="plain"': "--secrets plain", "leave the store out": "without --store"}
 
@@ -25,8 +25,11 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     before: int = 0  # items that had ended when this command began
 
 
-async def submit(engine: Engine, job: Job, tally: Tally) -> Submitted:
+async def submit(engine: Engine, job: Job, tally: Tally, *, was_cut: bool) -> Submitted:
     """Start the job's run, or go on with the one that has its key. Only a derived key starts anew after its end.
+
+    Args:
+        was_cut: an earlier command ended before its results were whole: perhaps after the end of its run.
 
     Raises:
         InputInvalidError: another run has the key that was given.
@@ -36,13 +39,19 @@ async def submit(engine: Engine, job: Job, tally: Tally) -> Submitted:
         key = derived_key(job.flow, job.options["variables"], job.options["overrides"], job.digest())
     known = None if key is None or job.is_new else await engine.backend.runs.find_key(key)
     options = {**job.options, "key": key, "keep_results": False}
-    if known is None or (job.key is None and known.status.is_terminal):
+    if known is None or (job.key is None and _is_done_with(known, was_cut)):
         run = await _submit(engine, job, {**options, "new": job.is_new or known is not None})
         return Submitted(run=run, key=key)
     tally.follow(known.id)
+    if known.error is not None:
+        say(f"run {_short(known)} is {known.status.value}: {' '.join(known.error.message.split())}")
     total = job.count()
     run = await _submit(engine, job, options)
     return Submitted(run=run, key=key, before=await _tell(run, known, total, tally))
+
+
+def _is_done_with(known: RunRecord, was_cut: bool) -> bool:
+    return known.status.is_terminal and not (was_cut and known.status is RunStatus.COMPLETED)
 
 
 async def _submit(engine: Engine, job: Job, options: dict[str, Any]) -> Run:

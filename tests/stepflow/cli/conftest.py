@@ -2,7 +2,7 @@
 
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -90,11 +90,12 @@ def exit_code(arguments: Sequence[str]) -> int:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with flow.yaml and components.py, made the current one."""
     (tmp_path / "flow.yaml").write_text(FLOW)
     (tmp_path / "components.py").write_text(COMPONENTS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "components", raising=False)
-    return tmp_path
+    sys.modules.pop("components", None)
+    yield tmp_path
+    sys.modules.pop("components", None)

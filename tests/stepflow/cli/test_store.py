@@ -82,10 +82,13 @@ def run_ids() -> list[str]:
         return [run_id for (run_id,) in file.execute("SELECT run_id FROM runs ORDER BY run_id")]
 
 
-def cut(how: int, *line: str) -> tuple[int, str]:
+def cut(how: int, *line: str, stdin: str = "") -> tuple[int, str]:
     """Start the line in a process, end it in the middle, and give its exit code and what it said on stderr."""
     Path("stalls").touch()
     process = started(*line)
+    assert process.stdin is not None
+    process.stdin.write(stdin)
+    process.stdin.flush()
     for _ in range(3000):
         if Path("stalled").exists():
             break
@@ -101,7 +104,7 @@ def cut(how: int, *line: str) -> tuple[int, str]:
 def started(*line: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "stepflow.cli.main", *line]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, **pipes, stdin=subprocess.DEVNULL, text=True, env={**os.environ})
+    return subprocess.Popen(command, **pipes, stdin=subprocess.PIPE, text=True, env={**os.environ})
 
 
 def test_a_killed_batch_goes_on_and_ends_as_if_uncut(cli, batch: Path) -> None:
@@ -174,6 +177,17 @@ def test_a_finished_line_starts_a_new_run(cli, batch: Path) -> None:
     assert first.last == second.last == "stored in runs.db: the same line again starts a new run"
     assert len(run_ids()) == 2
     assert set(calls().values()) == {2}
+
+
+def test_a_command_that_was_cut_after_the_end_of_its_run_only_writes_its_results(cli, batch: Path) -> None:
+    cli(*STORED)
+    os.replace("out.jsonl", "out.jsonl.part")
+
+    outcome = cli(*STORED)
+
+    assert "is completed: its results again, and nothing is run (--new starts over)" in outcome.err
+    assert Path("out.jsonl").read_text() == doubled(range(ITEMS))
+    assert set(calls().values()) == {1}
 
 
 def test_other_inputs_are_another_run(cli, batch: Path) -> None:
@@ -291,6 +305,41 @@ def test_a_failed_item_is_kept_as_it_is(cli, batch: Path) -> None:
 
     assert (first.code, second.code) == (3, 3)
     assert first.out == second.out
+
+
+def test_a_run_whose_inputs_broke_off_is_not_taken_for_a_whole_one(cli, batch: Path) -> None:
+    Path("in.jsonl").write_text("1\n{\n")
+    torn = cli(*STORED, "--key", "k")
+    write_inputs(range(2))
+
+    mended = cli(*STORED, "--key", "k")
+    over = cli(*STORED, "--key", "k", "--new")
+
+    assert (torn.code, mended.code, over.code) == (1, 1, 0)
+    assert f"run {run_ids()[0][:8]} is failed: the inputs broke off with InputInvalidError: in.jsonl:2" in mended.err
+    assert mended.last.endswith("; take another key, or start over with --new")
+    assert Path("out.jsonl").read_text() == doubled(range(2))
+
+
+def test_a_store_without_a_name_is_refused_rather_than_memory_taken(cli, batch: Path) -> None:
+    outcome = cli(*LINE, "--store", "")
+
+    assert outcome.code == 1
+    assert "names no file" in outcome.err
+
+
+def test_streamed_inputs_of_stdin_go_on_under_their_key(cli, batch: Path) -> None:
+    line = (*ONE, "--inputs", "-", "--output", "out.jsonl", "--key", "k")
+    stdin = Path("in.jsonl").read_text()
+    cut(signal.SIGKILL, *line, stdin=stdin)
+    kept = recorded()
+
+    outcome = cli(*line, stdin=stdin)
+
+    assert outcome.code == 0
+    assert f": {len(kept)} done, " in outcome.err
+    assert Path("out.jsonl").read_text() == doubled(range(ITEMS))
+    assert all(calls()[number] == 1 for number in kept)
 
 
 def test_an_empty_key_is_not_understood(cli, batch: Path) -> None:
