@@ -30,4 +30,6 @@ def open_store(store: str | os.PathLike[str] | Backend | None) -> Backend:
     for entry in entry_points(group="stepflow.stores", name=scheme):
         backend: Backend = entry.load()(text)
         return backend
-    raise StoreError(f"no store for {scheme}: is installed; take a path (a SQLite file), or leave `store` out (memory)")
+    raise StoreError(
+        f'no store for URLs of "{scheme}:" is installed; take a path (a SQLite file), or leave it out (memory)'
+    )
