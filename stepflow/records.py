@@ -150,6 +150,13 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     error: Failed | None = None  # why the whole run ended before its items did
 
+    @property
+    def cancelled(self) -> int:
+        """How many items the cancelling of the run came before; 0 of a run that was not cancelled."""
+        if self.status is not RunStatus.CANCELLED or self.total is None:
+            return 0
+        return self.total - self.succeeded - self.failed
+
 
 class ItemResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one input."""

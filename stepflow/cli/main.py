@@ -103,6 +103,12 @@ def _needs(name: str, extra: str) -> str:
     return f"the command {name!r} is not installed; add it with: pip install 'stepflow-engine[{extra}]'"
 
 
+def _no_telemetry(ctx: click.Context, option: click.Parameter, value: object) -> None:
+    """Flags of the reference implementation that scripts may pass: they are taken, and said to do nothing."""
+    if value:
+        click.echo(f"warning: {option.opts[0]} has no effect: this version exports no telemetry", err=True)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(stepflow.__version__, "-V", "--version", prog_name="stepflow", message="%(prog)s %(version)s")
 @click.option(
@@ -136,6 +142,9 @@ def _needs(name: str, extra: str) -> str:
     help="Where logs go. Not given: stderr, or the file of --log-file.",
 )
 @click.option("--log-file", metavar="FILE", envvar="STEPFLOW_LOG_FILE", help="The file that is logged to.")
+@click.option("--trace-enabled", is_flag=True, expose_value=False, hidden=True, callback=_no_telemetry)
+@click.option("--metrics-enabled", is_flag=True, expose_value=False, hidden=True, callback=_no_telemetry)
+@click.option("--otlp-endpoint", metavar="URL", expose_value=False, hidden=True, callback=_no_telemetry)
 @click.option("--debug", is_flag=True, help="Show where in the code an unexpected error arose.")
 def cli(
     log_level: str,

@@ -98,3 +98,14 @@ def test_an_interrupt_before_anything_runs_is_130_without_a_traceback(cli, monke
 @click.command()
 def serve() -> None:
     click.echo("serving")
+
+
+def test_flags_for_telemetry_are_taken_and_said_to_do_nothing(cli, tmp_path) -> None:
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("output: 1")
+
+    outcome = cli("--trace-enabled", "--otlp-endpoint", "http://127.0.0.1:4317", "run", str(flow), "--input", "null")
+
+    assert outcome.code == 0
+    assert "--trace-enabled has no effect" in outcome.err
+    assert "--otlp-endpoint has no effect" in outcome.err

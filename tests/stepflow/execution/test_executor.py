@@ -266,6 +266,7 @@ async def test_cancelling_reaches_running_components_and_stays(make_engine: Make
         await anyio.sleep(1)
 
     assert record.status is RunStatus.CANCELLED
+    assert (record.cancelled, record.succeeded, record.failed) == (2, 0, 0)
     assert sorted(cleaned) == [1, 2]
     assert [result.error and result.error.code for result in results] == [ErrorCode.CANCELLED] * 2
 
