@@ -245,11 +245,11 @@ async def test_a_deadline_ends_the_run_and_its_unfinished_items(make_engine: Mak
 
 
 async def test_cancelling_reaches_running_components_and_stays(make_engine: MakeEngine, chained: Chained) -> None:
-    app, started, cleaned = Components(), anyio.Event(), []
+    app, started, cleaned = Components(), {1: anyio.Event(), 2: anyio.Event()}, []
 
     @app.component("/forever")
     async def forever(value: int) -> int:
-        started.set()
+        started[value].set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -258,7 +258,8 @@ async def test_cancelling_reaches_running_components_and_stays(make_engine: Make
 
     async with make_engine(app) as engine:
         run = await engine.submit(chained("/forever"), [1, 2])
-        await started.wait()
+        await started[1].wait()
+        await started[2].wait()
         await run.cancel()
         await run.cancel()
         record = await run.wait()
