@@ -53,7 +53,8 @@ async def cut_off(engine: Engine, work: Work, inputs: Any, **options: Any) -> No
     """Submit, and leave when only the item that hangs is under way."""
     run = await engine.submit(FLOW, inputs, **options)
     await work.hung.wait()
-    while run._live.state.opened < run._live.state.admitted or run._live.has_news:
+    live = run._live
+    while live.state.opened < live.state.admitted or live.tree.has_ready or live.tree.performing > 1 or live.has_news:
         await anyio.sleep(1)
 
 
