@@ -191,6 +191,7 @@ class Engine:
             plans=self._plans,
             settings=self._rules.retry,
             max_concurrency=self._rules.max_concurrency,
+            output_validation=self._rules.output_validation,
         )
         self._intake = Intake(
             backend=self.backend,

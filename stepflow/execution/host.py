@@ -17,7 +17,6 @@ from stepflow.execution.submission import (
     chunks,
     input_checker,
     input_problem,
-    output_checker,
     passed_down,
     prepare,
     refusal,
@@ -26,7 +25,6 @@ from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
-from stepflow.plan.variables import Redactor
 from stepflow.protocols import Blobs, Chance, Clock, Observer, Runs, SubRun
 from stepflow.records import (
     BlobId,
@@ -221,9 +219,7 @@ class EngineHost:
             depth=parent.depth + 1,
             max_concurrency=max_concurrency,
         )
-        child.redactor = _redactor_below(prepared, parent)
-        child.check_output = output_checker(plan.flow, self._output_validation)
-        child.is_output_strict = self._output_validation == "strict"
+        child.guard(prepared, parent, self._output_validation)
         begin_with(child, inputs, refused)
         parent.apply_item(SubRunLinked(link.item, link.step, child.id, link.key, parent.elapsed_ms(now)), link.item)
         self._executor.mark_dirty(parent)
@@ -246,14 +242,6 @@ class EngineHost:
 def _may_reuse(known: RunRecord, task: Task) -> bool:
     """Another attempt of a step finds what succeeded, and tries again what did not."""
     return known.status is RunStatus.COMPLETED or task.attempt == 1
-
-
-def _redactor_below(prepared: Prepared, parent: LiveRun) -> Redactor | None:
-    """What keeps the parent's secrets too: its variables are passed down."""
-    if parent.redactor is None:
-        return prepared.redactor
-    own = prepared.redactor or Redactor(prepared.plan.flow, prepared.variables)
-    return own.beside(parent.redactor)
 
 
 def _refused(flow: Flow, inputs: Sequence[Json], validation: str) -> dict[int, Failed]:

@@ -21,7 +21,6 @@ from stepflow.execution.submission import (
     Plans,
     Prepared,
     input_checker,
-    output_checker,
     prepare,
     refuse_stored_secrets,
 )
@@ -212,10 +211,8 @@ class Intake:
             tree=Tree(limit),
             lease=self._rules.lease,
         )
-        live.redactor = prepared.redactor
+        live.guard(prepared, None, self._rules.output_validation)
         live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
-        live.check_output = output_checker(plan.flow, self._rules.output_validation)
-        live.is_output_strict = self._rules.output_validation == "strict"
         return live
 
     def _named(self, value: Json, what: str) -> Json:

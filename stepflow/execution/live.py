@@ -20,6 +20,7 @@ from stepflow.execution.events import (
     encode_events,
 )
 from stepflow.execution.state import APPLY, OpenItem, RunState
+from stepflow.execution.submission import Prepared, output_checker
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import Policy
 from stepflow.flow.schema import SecretMarks
@@ -154,6 +155,15 @@ class LiveRun:
             self._max_item = item
         if item < self._min_item or self._min_item < 0:
             self._min_item = item
+
+    def guard(self, prepared: Prepared, parent: "LiveRun | None", output_validation: str) -> None:
+        """Hold outputs against the flow's schema, and keep secrets, also those of the parent, out of messages."""
+        self.redactor = prepared.redactor
+        if parent is not None and parent.redactor is not None:
+            own = prepared.redactor or Redactor(prepared.plan.flow, prepared.variables)
+            self.redactor = own.beside(parent.redactor)
+        self.check_output = output_checker(prepared.plan.flow, output_validation)
+        self.is_output_strict = output_validation == "strict"
 
     def restore(self, events: Iterable[Event], last: int) -> None:
         """Become what a journal tells, its last entry at position `last`."""

@@ -32,6 +32,7 @@ class Recovery:
         plans: Plans,
         settings: RetrySettings,
         max_concurrency: int,
+        output_validation: str,
     ) -> None:
         self._backend = backend
         self._executor = executor
@@ -39,6 +40,7 @@ class Recovery:
         self._plans = plans
         self._settings = settings
         self._max_concurrency = max_concurrency
+        self._output_validation = output_validation
 
     async def recover(self, owner: str, *, root_id: RunId | None = None) -> Sequence[RunId]:
         """Take over every run that nobody drives, or those of one root, and go on with them. Gives the root runs.
@@ -116,7 +118,7 @@ class Recovery:
             depth=0 if parent is None else parent.depth + 1,
             max_concurrency=None if record.parent is None else started.max_concurrency,
         )
-        run.redactor = prepared.redactor
+        run.guard(prepared, parent, self._output_validation)
         run.restore(events, last)
         return run
 

@@ -257,3 +257,36 @@ async def test_a_run_that_cannot_be_read_is_put_aside_and_blocks_nobody(make_eng
     assert aside.status is RunStatus.RECOVERY_FAILED
     assert aside.error is not None
     assert "is not stored" in aside.error.message
+
+
+async def test_outputs_and_secrets_are_guarded_after_a_recovery_too(make_engine: MakeEngine) -> None:
+    store, app = MemoryBackend(), Components()
+
+    @app.component("/leak")
+    async def leak(value: Any, ctx: Context) -> Any:
+        if ctx.attempt == 1:
+            await anyio.sleep_forever()
+        if ctx.item == 0:
+            raise ComponentError(f"{value} was refused")
+        return "no number"
+
+    flow = {
+        "schemas": {
+            "properties": {
+                "output": {"type": "integer"},
+                "variables": {"properties": {"key": {"type": "string", "is_secret": True}}},
+            }
+        },
+        "steps": [{"id": "l", "component": "/leak", "input": {"$variable": "key"}}],
+        "output": {"$step": "l"},
+    }
+    async with make_engine(app, store=store, output_validation="strict") as engine:
+        run = await engine.submit(flow, [0, 1], variables={"key": "hunter2-hunter2"})
+        await anyio.sleep(10)
+    async with make_engine(app, store=store, output_validation="strict") as engine:
+        again = await engine.get_run(run.id)
+        await again.wait()
+        errors = [result.error.message async for result in again.results() if result.error is not None]
+
+    assert errors[0] == "[REDACTED] was refused"
+    assert "output schema" in errors[1]
