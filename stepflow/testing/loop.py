@@ -52,10 +52,6 @@ class Turn:
             self._limiters.append(limiter)
 
     @property
-    def by_hand(self) -> bool:
-        return self.limit < inf
-
-    @property
     def awaited(self) -> bool:
         """Whether anybody is to be told when time stands at the limit and nothing more happens."""
         return bool(self._settled) or self.on_stuck is not None
