@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from stepflow.config import open_engine
     from stepflow.engine import Engine
     from stepflow.errors import (
+        AmbiguousRunError,
         BlobNotFoundError,
         ComponentError,
         ConfigError,
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
         LeaseLostError,
         ResourceUnavailableError,
         RetryAfter,
+        RunActiveError,
         RunFailedError,
         RunNotFoundError,
+        SecretKeyError,
         StepflowError,
         StoreError,
+        StoreInUseError,
     )
     from stepflow.execution.handle import Run
     from stepflow.flow.model import Flow
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AmbiguousRunError": "errors",
     "Batch": "components",
     "BlobNotFoundError": "errors",
     "ComponentError": "errors",
@@ -55,12 +60,15 @@ _HOMES = {
     "ResourceUnavailableError": "errors",
     "RetryAfter": "errors",
     "Run": "execution.handle",
+    "RunActiveError": "errors",
     "RunFailedError": "errors",
     "RunNotFoundError": "errors",
     "RunRecord": "records",
     "RunStatus": "records",
+    "SecretKeyError": "errors",
     "StepflowError": "errors",
     "StoreError": "errors",
+    "StoreInUseError": "errors",
     "Succeeded": "records",
     "SyncEngine": "blocking",
     "SyncRun": "blocking",
@@ -72,6 +80,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AmbiguousRunError",
     "Batch",
     "BlobNotFoundError",
     "ComponentError",
@@ -92,12 +101,15 @@ __all__ = [
     "ResourceUnavailableError",
     "RetryAfter",
     "Run",
+    "RunActiveError",
     "RunFailedError",
     "RunNotFoundError",
     "RunRecord",
     "RunStatus",
+    "SecretKeyError",
     "StepflowError",
     "StoreError",
+    "StoreInUseError",
     "Succeeded",
     "SyncEngine",
     "SyncRun",

@@ -6,10 +6,14 @@ StepflowError
 ├── InputInvalidError       inputs, variables or overrides that the flow does not accept
 ├── RunFailedError          run() only: the item failed
 ├── RunNotFoundError        no run has this id
+├── AmbiguousRunError       several runs have ids that begin so
+├── RunActiveError          what was asked for needs a run that has ended
 ├── BlobNotFoundError       no blob has this id
 ├── StoreError
 │   ├── StoreUnavailableError   the store did not answer: it may or may not have written
+│   ├── StoreInUseError         another engine has the file
 │   └── LeaseLostError          another engine has taken the run over
+├── SecretKeyError          secrets can't be sealed or opened: the key is missing, malformed or another
 ├── PluginUnavailableError  a plugin of the configuration can't be made or opened here
 ├── EngineClosedError       the engine was used before it was opened or after it was closed
 └── ComponentError          raised by components: carries the error code it stands for
@@ -110,6 +114,30 @@ class RunNotFoundError(StepflowError):
         return type(self), (self.run_id,)
 
 
+class AmbiguousRunError(StepflowError):
+    """Several runs have ids that begin so."""
+
+    def __init__(self, prefix: str, found: Sequence[RunId]) -> None:
+        super().__init__(f"several runs have ids that begin with {prefix}: {', '.join(found)}, …; write more of the id")
+        self.prefix = prefix
+        self.found = tuple(found)
+
+    def __reduce__(self) -> "tuple[type[Self], tuple[str, tuple[RunId, ...]]]":
+        return type(self), (self.prefix, self.found)
+
+
+class RunActiveError(StepflowError):
+    """The run has not ended, and what was asked for needs one that has."""
+
+    def __init__(self, run_id: RunId, what: str) -> None:
+        super().__init__(f"run {run_id} has not ended: {what}; wait for it, or cancel it first")
+        self.run_id = run_id
+        self.what = what
+
+    def __reduce__(self) -> "tuple[type[Self], tuple[RunId, str]]":
+        return type(self), (self.run_id, self.what)
+
+
 class BlobNotFoundError(StepflowError):
     """No blob has this id."""
 
@@ -138,6 +166,21 @@ class StoreError(StepflowError):
 
 class StoreUnavailableError(StoreError):
     """The store did not answer. It may or may not have written: repeat the same write, or read first."""
+
+
+class StoreInUseError(StoreError):
+    """Another engine has the file open, and such a store serves one engine at a time."""
+
+    def __init__(self, message: str, *, pid: int | None = None) -> None:
+        super().__init__(message)
+        self.pid = pid  # of the process that has it; None: it is not known
+
+    def __reduce__(self) -> "tuple[partial[Self], tuple[str]]":
+        return partial(type(self), pid=self.pid), (str(self),)
+
+
+class SecretKeyError(StepflowError):
+    """Secrets can't be sealed or opened: STEPFLOW_SECRET_KEY is missing, malformed, or not the key they were sealed with."""
 
 
 class LeaseLostError(StoreError):

@@ -7,20 +7,27 @@ from typing import Protocol
 import msgspec
 
 from stepflow.records import (
+    JOURNAL_FORMAT,
+    Answer,
     Blob,
     BlobId,
     BlobType,
     ComponentInfo,
+    EngineRecord,
     Entries,
     ItemResult,
     Json,
     Lease,
+    Message,
+    Offer,
     Outcome,
+    Ownership,
     ParentLink,
     RunId,
     RunRecord,
     RunStatus,
     Task,
+    TaskId,
     Verdict,
     Write,
 )
@@ -79,6 +86,11 @@ class Store(Protocol):
         A write is stored whole or not at all, and one run's refusal does not touch the others. A write that was
         stored before (same run, same `first`) is answered `Committed` and changes nothing.
 
+        Refused as `LeaseLost`: the run's owner and epoch are not those of the lease, or the lease's owner is an
+        engine that was fenced. Refused as `KeyTaken`: a first write with a key, where the newest root run with that
+        key is another than `Write.supersedes`. Who waits for the end of a run or for a message to an engine is woken
+        after the commit.
+
         Raises:
             StoreUnavailableError: it may or may not have written; repeat the same writes.
         """
@@ -92,8 +104,13 @@ class Store(Protocol):
         """
         ...
 
-    async def history(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
-        """The same with the rows that a checkpoint replaced, as far as they are still kept; no recovery needs them."""
+    async def history(
+        self, run_id: RunId, *, after: int = 0, limit: int = PAGE, item: int | None = None
+    ) -> Sequence[Entries]:
+        """The same with the rows that a checkpoint replaced, as far as they are still kept; no recovery needs them.
+
+        With `item`, only the rows whose items include it.
+        """
         ...
 
 
@@ -159,13 +176,174 @@ class Blobs(Protocol):
 
 
 class Owners(Protocol):
-    """Who may write to a run: a lease with an epoch, which every write carries and the store checks."""
+    """Which engine may write to which run. An engine makes itself known, is heard of, and takes over what others left.
 
-    async def claim(self, owner: str, *, root_id: RunId | None = None) -> Sequence[tuple[RunRecord, Lease]]:
-        """Take over every run that has not ended and that nobody drives, sub-runs too; of one root only, if given.
+    An engine that is not heard of for its time to live, by the store's own clock, is dead: it may be fenced, which
+    means that nothing it writes is taken any more, whatever it believes.
+    """
 
-        Each gets a lease of a higher epoch in one transaction: what its former owner still writes is refused.
+    async def enter(self, engine: EngineRecord, *, ttl_s: float) -> EngineRecord:
+        """Make an engine known, and give its row. It may be dead after `ttl_s` seconds without `beat`.
+
+        Engines of the same name are fenced at once: the operator's word that they are gone. In a store that only one
+        engine at a time can open, all others are.
         """
+        ...
+
+    async def beat(self, owner: str) -> bool:
+        """Say that the engine lives, for another time to live. False: it was fenced, and its runs are others'."""
+        ...
+
+    def keep_alive(self, owner: str) -> AbstractAsyncContextManager[None]:
+        """While inside, the engine is heard of even where its threads get no turn to run.
+
+        It is heard of no longer than its process exists and is not stopped. A store that only one engine can open
+        needs to do nothing.
+        """
+        ...
+
+    async def leave(self, owner: str) -> None:
+        """The engine goes in an orderly way: its runs are free at once."""
+        ...
+
+    async def claim(
+        self,
+        owner: str,
+        *,
+        root_id: RunId | None = None,
+        limit: int = 100,
+        journal_format: int = JOURNAL_FORMAT,
+    ) -> Sequence[tuple[RunRecord, Lease]]:
+        """Take over the unfinished runs of at most `limit` trees whose owner is dead or has left, oldest trees first.
+
+        Only trees of the engine's own group whose journal format is at most `journal_format`; with `root_id` that one
+        tree, whatever its group. A tree is a root run and its sub-runs, and goes as a whole. Dead owners are fenced,
+        each run gets a lease with a higher epoch and one more claim, in one transaction: what a former owner still
+        writes is refused. Engines that claim at the same moment do not wait for each other and never get the same run.
+        """
+        ...
+
+    async def ownership(self, run_id: RunId) -> Ownership | None:
+        """Who has a run; None: no run has this id."""
+        ...
+
+    async def engines(self) -> Sequence[EngineRecord]:
+        """Those that are alive, oldest first."""
+        ...
+
+
+class Inbox(Protocol):
+    """Messages to the owners of runs. Only an owner writes to a run's journal; whoever else wants something asks here."""
+
+    async def send(self, message: Message) -> bool:
+        """Keep a message until the run's owner has done what it says; durable when this returns.
+
+        False: there is no such run or it has ended, and nothing was kept.
+        """
+        ...
+
+    async def receive(self, owner: str, *, limit: int = PAGE) -> Sequence[Message]:
+        """Messages to the runs that this engine owns, in the order they were sent, at most `limit`.
+
+        They are given again until they are `done`. Those to runs that have ended are among them.
+        """
+        ...
+
+    async def done(self, messages: Sequence[Message]) -> None:
+        """What these say has been done, durably."""
+        ...
+
+
+class Dispatch(Protocol):
+    """Tasks that their engine finds nobody for, taken by engines that have a worker free."""
+
+    async def offer(self, owner: str, offers: Sequence[Offer]) -> None:
+        """Offer tasks to the other engines. An offer of a later attempt replaces that of an earlier one."""
+        ...
+
+    async def claim(self, owner: str, queue: str, *, limit: int = 1) -> Sequence[Offer]:
+        """Take offers of this queue that nobody has, oldest first; never one's own.
+
+        An offer whose claimer has died is free again. Engines that claim at once do not wait for each other and never
+        get the same offer. Offers of an engine that is dead are not given.
+        """
+        ...
+
+    async def give_back(self, owner: str, offers: Sequence[Offer]) -> None:
+        """Claimed offers that could not be served are free for others again, at their old places."""
+        ...
+
+    async def answer(self, answer: Answer) -> bool:
+        """What came of a task; durable when this returns, also where the run has a new owner by now.
+
+        Answering again changes nothing. False: nobody waits for it (withdrawn, replaced by a later attempt, answered
+        before), and nothing was kept.
+        """
+        ...
+
+    async def answers(self, owner: str, *, limit: int = PAGE) -> Sequence[Answer]:
+        """Answers for the runs that this engine owns now, oldest first; given again until `withdraw`."""
+        ...
+
+    async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
+        """Drop offers and their answers: they were recorded, or are not wanted any more."""
+        ...
+
+
+class Listener(Protocol):
+    """Hears of one topic for as long as its context is open."""
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return when the topic was sent since this last returned (or began to listen), or when the time is over."""
+        ...
+
+
+class Signals(Protocol):
+    """Wakes those who wait for what another engine does. A signal may be late or lost: whoever waits looks again.
+
+    The store sends by itself, after a commit: `ended_topic(run_id)`, `inbox_topic(owner)`, `offers_topic(queue)` and
+    `answers_topic(owner)` of this module.
+    """
+
+    def listen(self, topic: str) -> AbstractContextManager[Listener]:
+        """Begin to listen, then look at what is there, then wait: so nothing that is sent in between is missed."""
+        ...
+
+
+def ended_topic(run_id: RunId) -> str:
+    return f"end/{run_id}"
+
+
+def inbox_topic(owner: str) -> str:
+    return f"inbox/{owner}"
+
+
+def offers_topic(queue: str) -> str:
+    return f"offers/{queue}"
+
+
+def answers_topic(owner: str) -> str:
+    return f"answers/{owner}"
+
+
+class Retention(Protocol):
+    """Deletes what nobody needs any more, a little at a time."""
+
+    async def delete(self, root_id: RunId) -> bool:
+        """Delete a root run that has ended, with its sub-runs, events and results. False: there is none, or it goes on.
+
+        Blobs stay: other runs may use the same.
+        """
+        ...
+
+    async def prune(self, *, ended_before: float | None = None, keep: int | None = None, limit: int = 100) -> int:
+        """Delete at most `limit` root runs, oldest first, and say how many: those that ended before this time (in
+        seconds since the epoch), and those beyond the newest `keep` that have ended. Call it until it gives 0.
+        """
+        ...
+
+    async def prune_blobs(self, *, untouched_before: float, limit: int = 100) -> int:
+        """Delete at most `limit` blobs that nobody put or read since, and say how many."""
         ...
 
 
@@ -193,8 +371,33 @@ class Backend(Protocol):
         ...
 
     @property
+    def is_shared(self) -> bool:
+        """Whether several engines may have it open at once."""
+        ...
+
+    @property
     def owners(self) -> Owners:
         """Who says which engine drives a run."""
+        ...
+
+    @property
+    def inbox(self) -> Inbox:
+        """Where the owners of runs are asked for something."""
+        ...
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """Where engines hand tasks to each other."""
+        ...
+
+    @property
+    def signals(self) -> Signals:
+        """What wakes those who wait for another engine."""
+        ...
+
+    @property
+    def retention(self) -> Retention:
+        """What deletes old runs."""
         ...
 
     async def __aenter__(self) -> "Backend": ...

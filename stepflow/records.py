@@ -109,7 +109,7 @@ class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunStatus(StrEnum):
-    """How far a run is. The names are those of the wire protocol; nothing pauses a run yet."""
+    """How far a run is. The names are those of the wire protocol."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -122,6 +122,12 @@ class RunStatus(StrEnum):
     def is_terminal(self) -> bool:
         """Whether nothing follows."""
         return self not in (RunStatus.RUNNING, RunStatus.PAUSED)
+
+
+DEFAULT_GROUP = "default"
+
+JOURNAL_FORMAT = 1
+"""Of the events that this version writes. An engine leaves runs of a later one alone."""
 
 
 class ParentLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +155,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     succeeded: int = 0
     failed: int = 0
     error: Failed | None = None  # why the whole run ended before its items did
+    group: str = DEFAULT_GROUP  # engines take over only runs of their own group
+    journal_format: int = JOURNAL_FORMAT  # and of formats that they can read
+    retry_of: RunId | None = None  # the run whose failed items this one tries again
+    is_sealed: bool = False  # its events and results hold secrets as references (see stepflow.execution.sealing)
+    claims: int = 0  # how often it was taken over since its owner last wrote to it; the store counts
 
     @property
     def cancelled(self) -> int:
@@ -202,7 +213,7 @@ def blob_id(content: bytes) -> BlobId:
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right to write to a run. A store refuses an epoch older than the newest it gave out."""
+    """The right to write to a run. A store refuses an epoch other than the newest it gave out."""
 
     owner: str
     epoch: int
@@ -237,6 +248,7 @@ class Write(msgspec.Struct, frozen=True, kw_only=True):
     has_inputs: bool = False  # admits the items min_item … max_item: needed until all of them have ended
     results: Sequence[ItemResult] = ()
     new: RunRecord | None = None  # set in a run's first write
+    supersedes: RunId | None = None  # of a first write with a key: the run that had the key when the writer looked
     change: RunChange | None = None
 
 
@@ -250,7 +262,13 @@ class LeaseLost(msgspec.Struct, frozen=True):
     current: int  # the epoch that replaced the writer's
 
 
-Verdict: TypeAlias = Committed | LeaseLost
+class KeyTaken(msgspec.Struct, frozen=True):
+    """The first write of a run was refused: another run has its key by now. Nothing of it was stored."""
+
+    run_id: RunId
+
+
+Verdict: TypeAlias = Committed | LeaseLost | KeyTaken
 
 
 class Entries(msgspec.Struct, frozen=True):
@@ -259,3 +277,60 @@ class Entries(msgspec.Struct, frozen=True):
     first: int
     count: int
     payload: bytes
+
+
+class EngineRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One start of an engine. Its leases name it by `owner`, which no other start ever has."""
+
+    owner: str
+    name: str  # of the engine: given by the operator and equal on every start, else that of this start
+    group: str = DEFAULT_GROUP
+    url: str | None = None  # where the engine can be reached
+    place: str = ""  # host and process, for people
+    started_at: float = 0.0
+    expires_at: float | None = None  # by the store's clock; None: alive as long as the store says nothing else
+
+
+class Ownership(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has a run. `engine` is None when its owner is gone: anybody may take the run over."""
+
+    owner: str
+    epoch: int
+    engine: EngineRecord | None
+    expires_in_s: float | None = None  # until the owner counts as dead unless it is heard of; None: no such limit
+
+
+class MessageKind(StrEnum):
+    """What may be asked of the owner of a run."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Something for the owner of a run, whoever that is when it is read."""
+
+    id: str  # of the sender's choosing: sending it again changes nothing
+    run_id: RunId
+    kind: str  # a MessageKind, or one that another package and its engines agree on
+    payload: bytes = b""
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that its engine finds nobody for, offered to the others."""
+
+    task_id: TaskId
+    attempt: int
+    run_id: RunId
+    queue: str
+    body: bytes  # the task, as the engines agree on
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of an offered task."""
+
+    task_id: TaskId
+    attempt: int
+    run_id: RunId
+    body: bytes

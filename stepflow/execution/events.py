@@ -28,6 +28,8 @@ class RunStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="ru
     parent: ParentLink | None = None
     key: str | None = None
     validation: str = "strict"  # of inputs and variables: strict, warn or off; sub-runs take it from their parent
+    owner: str = ""  # the engine's start that began it
+    retry_of: RunId | None = None  # the run whose finished steps this one began with
 
 
 class ItemsAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="in"):
@@ -109,6 +111,41 @@ class ItemEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="ite
     at: int
 
 
+class RunClaimed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="claim"):
+    """Another engine, or another start of it, took the run over. What was under way is begun again."""
+
+    owner: str
+    name: str  # of the engine
+    at: int
+
+
+class RunReleased(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="release"):
+    """The engine was closed in an orderly way: what was under way did not end it."""
+
+    at: int
+
+
+class RunPaused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="pause"):
+    """No more steps begin. Those under way go on, and their outcomes count."""
+
+    at: int
+
+
+class RunResumed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="resume"):
+    """A pause is over."""
+
+    at: int
+
+
+class StepWaiting(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="wait"):
+    """An attempt has waited for a while for something outside the engine, such as a worker of a queue."""
+
+    item: int
+    step: int
+    reason: str
+    at: int
+
+
 class RunEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="end"):
     """Terminal: nothing follows. Items without a result take `error`."""
 
@@ -124,6 +161,7 @@ class OpenItemSnapshot(msgspec.Struct, frozen=True, array_like=True):
     outputs: list[tuple[int, bool, Any]]  # (step, succeeded, the output or the failure)
     attempts: list[tuple[int, int]]
     retries: list[tuple[int, int, int]]  # (step, transport, component)
+    released: list[tuple[int, int]] = []  # (step, starts that an orderly close of the engine ended)
 
 
 class Checkpointed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="state"):
@@ -149,6 +187,11 @@ Event: TypeAlias = (
     | StepRetried
     | SubRunLinked
     | ItemEnded
+    | RunClaimed
+    | RunReleased
+    | RunPaused
+    | RunResumed
+    | StepWaiting
     | RunEnded
     | Checkpointed
 )

@@ -33,3 +33,22 @@ def open_store(store: str | os.PathLike[str] | Backend | None) -> Backend:
     raise StoreError(
         f'no store for URLs of "{scheme}:" is installed; take a path (a SQLite file), or leave it out (memory)'
     )
+
+
+def open_reader(store: str | os.PathLike[str] | Backend) -> Backend:
+    """A store for looking at runs and for asking their owners for something, beside the engines that have it.
+
+    Raises:
+        StoreError: what is there can't be seen from outside, as a store in memory.
+    """
+    if not isinstance(store, str | os.PathLike):
+        return store
+    text = os.fspath(store)
+    scheme = urlsplit(text).scheme if "://" in text or text.startswith("memory:") else "sqlite"
+    if scheme == "memory":
+        raise StoreError("runs in memory can only be seen by the program that runs them; name a store that keeps them")
+    if scheme == "sqlite":
+        from stepflow.stores.sqlite.backend import SqliteBackend  # as above
+
+        return SqliteBackend.reader(text)
+    return open_store(text)
