@@ -1,10 +1,20 @@
 """Fixtures that every test may use, and the two tiers."""
 
+import os
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "servers"))
+
+from postgres_server import PostgresServer, fresh_schema, running_server, server_url  # noqa: E402
+
 _left_out: Counter[str] = Counter()
+_schemas = count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,3 +42,24 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """A server that is shared by all tests of a session: not to be stopped. See `tests/servers/postgres_server.py`."""
+    with server_url() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str) -> Iterator[str]:
+    """A store's URL: an empty schema of the shared server."""
+    with fresh_schema(postgres_server_url, f"test_{os.getpid()}_{next(_schemas)}") as url:
+        yield url
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server for one test, which may stop and start it."""
+    with running_server() as server:
+        yield server
