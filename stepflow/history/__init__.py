@@ -1,0 +1,1 @@
+"""What a run did, and why it stands still: read from a store, with or without an engine."""
