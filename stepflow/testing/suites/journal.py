@@ -4,8 +4,8 @@ import anyio
 import pytest
 
 from stepflow.protocols import Backend
-from stepflow.records import Committed, Entries, Json, Lease, LeaseLost, RunChange, RunId, RunStatus
-from stepflow.testing.suites.writes import FIRST, SECOND, Ids, begin, entries, record, result, write
+from stepflow.records import Committed, Entries, Json, LeaseLost, RunChange, RunId, RunStatus
+from stepflow.testing.suites.writes import FIRST, Ids, begin, entries, record, result, take_over, write
 
 
 class JournalSuite:
@@ -14,9 +14,6 @@ class JournalSuite:
     @pytest.fixture
     def ids(self) -> Ids:
         return Ids()
-
-    async def own(self, store: Backend, run_id: RunId, lease: Lease) -> None:
-        """Make this lease the newest on the run. Override it where that takes more than the next write does."""
 
     async def test_what_was_written_is_read_as_it_was_packed(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
@@ -84,14 +81,14 @@ class JournalSuite:
 
     async def test_a_replaced_lease_stores_nothing(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
-        await self.own(store, run, SECOND)
-        await store.journal.commit([write(run, 2, ["new owner"], lease=SECOND)])
+        newer = (await take_over(store, run))[run]
+        await store.journal.commit([write(run, 2, ["new owner"], lease=newer)])
         late = write(run, 3, ["late"], results=[result(0)], change=RunChange(status=RunStatus.FAILED, failed=9))
 
         verdicts = await store.journal.commit([late])
 
         stored = await store.runs.get(run)
-        assert list(verdicts) == [LeaseLost(current=2)]
+        assert list(verdicts) == [LeaseLost(current=newer.epoch)]
         assert await entries(store, run) == [(1, "begun"), (2, "new owner")]
         assert list(await store.runs.results(run)) == []
         assert stored is not None
@@ -99,22 +96,22 @@ class JournalSuite:
 
     async def test_a_refused_write_does_not_touch_the_other_runs(self, store: Backend, ids: Ids) -> None:
         lost, mine, also = [await begin(store, record(ids.draw())) for _ in range(3)]
-        await self.own(store, lost, SECOND)
-        await store.journal.commit([write(lost, 2, ["new owner"], lease=SECOND)])
+        leases = await take_over(store, lost, mine, also)
 
         verdicts = await store.journal.commit(
-            [write(run, 3 if run == lost else 2, ["x"]) for run in (mine, lost, also)]
+            [write(run, 2, ["x"], lease=FIRST if run == lost else leases[run]) for run in (mine, lost, also)]
         )
 
-        assert list(verdicts) == [Committed(), LeaseLost(current=2), Committed()]
-        assert [len(await entries(store, run)) for run in (mine, lost, also)] == [2, 2, 2]
+        assert list(verdicts) == [Committed(), LeaseLost(current=leases[lost].epoch), Committed()]
+        assert [len(await entries(store, run)) for run in (mine, lost, also)] == [2, 1, 2]
 
     async def test_the_newer_lease_goes_on_where_the_older_stopped(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()), lease=FIRST)
-        await self.own(store, run, SECOND)
+        newer = (await take_over(store, run))[run]
 
-        verdicts = await store.journal.commit([write(run, position, ["x"], lease=SECOND) for position in (2, 3)])
+        verdicts = await store.journal.commit([write(run, position, ["x"], lease=newer) for position in (2, 3)])
 
+        assert newer.epoch > FIRST.epoch
         assert list(verdicts) == [Committed(), Committed()]
         assert [position for position, _ in await entries(store, run)] == [1, 2, 3]
 

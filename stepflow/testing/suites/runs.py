@@ -117,8 +117,8 @@ class RunsSuite:
         assert other is None
 
     async def test_a_key_finds_the_newest_run_that_has_it(self, store: Backend, ids: Ids) -> None:
-        await begin(store, record(ids.draw(), key="monday"))
-        newer = await begin(store, record(ids.draw(), key="monday"))
+        older = await begin(store, record(ids.draw(), key="monday"))
+        newer = await begin(store, record(ids.draw(), key="monday"), supersedes=older)
         await begin(store, record(ids.draw(), key="tuesday"))
 
         found = await store.runs.find_key("monday")

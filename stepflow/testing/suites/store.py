@@ -8,6 +8,7 @@ from stepflow.protocols import Backend
 from stepflow.testing.suites.blobs import BlobsSuite
 from stepflow.testing.suites.journal import JournalSuite
 from stepflow.testing.suites.runs import RunsSuite
+from stepflow.testing.suites.writes import enter
 
 
 class StoreSuite(JournalSuite, RunsSuite, BlobsSuite):
@@ -22,4 +23,5 @@ class StoreSuite(JournalSuite, RunsSuite, BlobsSuite):
     @pytest.fixture
     async def store(self, backend: Backend) -> AsyncIterator[Backend]:
         async with backend as opened:
+            await enter(opened, "engine-1")
             yield opened

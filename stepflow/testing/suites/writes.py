@@ -8,7 +8,9 @@ import msgspec
 from stepflow.clock import SystemChance
 from stepflow.protocols import Backend
 from stepflow.records import (
+    DEFAULT_GROUP,
     Committed,
+    EngineRecord,
     Entries,
     ItemResult,
     Json,
@@ -25,7 +27,7 @@ T = TypeVar("T")
 
 FLOW = "f" * 64
 FIRST = Lease("engine-1", 1)
-SECOND = Lease("engine-2", 2)
+TTL_S = 30.0
 _EPOCH = 1_767_225_600.0
 
 
@@ -73,6 +75,7 @@ def write(
     results: Sequence[ItemResult] = (),
     is_checkpoint: bool = False,
     has_inputs: bool = False,
+    supersedes: RunId | None = None,
 ) -> Write:
     return Write(
         run_id=run_id,
@@ -87,14 +90,28 @@ def write(
         results=results,
         is_checkpoint=is_checkpoint,
         has_inputs=has_inputs,
+        supersedes=supersedes,
     )
 
 
-async def begin(store: Backend, new: RunRecord, *, lease: Lease = FIRST) -> RunId:
+async def enter(store: Backend, owner: str, *, name: str = "engine", group: str = DEFAULT_GROUP) -> EngineRecord:
+    """Make an engine known. One of the same name is fenced by it, and in a store for one engine every other."""
+    engine = EngineRecord(owner=owner, name=name, group=group, started_at=_EPOCH)
+    return await store.owners.enter(engine, ttl_s=TTL_S)
+
+
+async def begin(store: Backend, new: RunRecord, *, lease: Lease = FIRST, supersedes: RunId | None = None) -> RunId:
     """Store a run whose journal holds one entry."""
-    verdicts = await store.journal.commit([write(new.id, 1, ["begun"], lease=lease, new=new)])
-    assert list(verdicts) == [Committed()]
+    opening = write(new.id, 1, ["begun"], lease=lease, new=new, supersedes=supersedes)
+    assert list(await store.journal.commit([opening])) == [Committed()]
     return new.id
+
+
+async def take_over(store: Backend, *root_ids: RunId, owner: str = "engine-2") -> dict[RunId, Lease]:
+    """The leases of another engine that fences the first one and claims these runs, with their sub-runs."""
+    await enter(store, owner)
+    claimed = [claim for root_id in root_ids for claim in await store.owners.claim(owner, root_id=root_id)]
+    return {record.id: lease for record, lease in claimed}
 
 
 async def entries(store: Backend, run_id: RunId, *, after: int = 0) -> list[tuple[int, Json]]:

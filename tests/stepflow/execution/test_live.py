@@ -201,7 +201,7 @@ async def test_only_what_is_in_flight_is_held(make_engine: MakeEngine, chained: 
             if tree is not None:
                 open_items.append(max(len(run.state.items) for run in tree.runs.values()))
                 assert len(admitted) - result.index <= 2_000
-        kept = [run.results for run in engine.backend._runs.values()]
+        kept = [run.results for run in engine.backend._tables.runs.values()]
 
     assert len(open_items) > 100
     assert max(open_items) <= 100

@@ -248,7 +248,7 @@ async def test_a_run_that_cannot_be_read_is_put_aside_and_blocks_nobody(make_eng
     async with make_engine(app, store=store) as engine:
         lost, kept = [await engine.submit(flow, [None]) for flow in flows]
         await anyio.sleep(1)
-    del store._blobs[lost.flow_id]
+    del store.blobs._blobs[lost.flow_id]
     async with make_engine(app, store=store) as engine:
         record = await (await engine.get_run(kept.id)).wait()
         aside = await engine.get(lost.id)
