@@ -8,11 +8,15 @@ from sqlite_utils import Database
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
 from stepflow.stores.sqlite.blobs import SqliteBlobs
+from stepflow.stores.sqlite.dispatch import SqliteDispatch
 from stepflow.stores.sqlite.file import SqliteFile, Synchronous
+from stepflow.stores.sqlite.inbox import SqliteInbox
 from stepflow.stores.sqlite.journal import SqliteJournal
 from stepflow.stores.sqlite.location import path_of
 from stepflow.stores.sqlite.owners import SqliteOwners
+from stepflow.stores.sqlite.retention import SqliteRetention
 from stepflow.stores.sqlite.runs import SqliteRuns
+from stepflow.stores.sqlite.signals import SqliteSignals
 
 
 class SqliteBackend:
@@ -22,7 +26,7 @@ class SqliteBackend:
         location: a path, or a URL such as `sqlite:runs.db`. The file is made when it is not there.
         synchronous: FULL, every commit is on the disk when it is answered; NORMAL, a power cut may take the last
             commits with it (a killed process takes none), though somebody has seen their results.
-        clock: waits while another program has the file locked.
+        clock: waits while another program has the file locked, and says when a row was written.
     """
 
     def __init__(
@@ -36,7 +40,10 @@ class SqliteBackend:
 
     @classmethod
     def reader(cls, location: str | os.PathLike[str], *, clock: Clock | None = None) -> Self:
-        """A store that only answers questions, beside the engine that has the file. The file must exist."""
+        """A store for looking and asking, beside the engine that has the file. The file must exist.
+
+        It sends messages to the engine and deletes runs that have ended; whatever else would write is refused.
+        """
         backend = cls.__new__(cls)
         backend._open_as(location, "FULL", clock or SystemClock(), is_reader=True)
         return backend
@@ -45,10 +52,14 @@ class SqliteBackend:
         self, location: str | os.PathLike[str], synchronous: Synchronous, clock: Clock, *, is_reader: bool
     ) -> None:
         self._file = SqliteFile(path_of(location), clock=clock, synchronous=synchronous, is_reader=is_reader)
-        self._journal = SqliteJournal(self._file)
+        self._signals = SqliteSignals(self._file)
+        self._journal = SqliteJournal(self._file, self._signals)
         self._runs = SqliteRuns(self._file)
         self._blobs = SqliteBlobs(self._file, clock)
         self._owners = SqliteOwners(self._file)
+        self._inbox = SqliteInbox(self._file, self._signals)
+        self._dispatch = SqliteDispatch()
+        self._retention = SqliteRetention(self._file)
 
     @property
     def database(self) -> Database:
@@ -72,8 +83,28 @@ class SqliteBackend:
         return True
 
     @property
+    def is_shared(self) -> bool:
+        return False
+
+    @property
     def owners(self) -> SqliteOwners:
         return self._owners
+
+    @property
+    def inbox(self) -> SqliteInbox:
+        return self._inbox
+
+    @property
+    def dispatch(self) -> SqliteDispatch:
+        return self._dispatch
+
+    @property
+    def signals(self) -> SqliteSignals:
+        return self._signals
+
+    @property
+    def retention(self) -> SqliteRetention:
+        return self._retention
 
     async def __aenter__(self) -> Self:
         await self._file.open()

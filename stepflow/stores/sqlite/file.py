@@ -1,5 +1,6 @@
 """The open database: one connection, and the one place where transactions begin and end."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,9 +9,9 @@ from typing import Literal, TypeAlias, TypeVar
 
 from sqlite_utils import Database
 
-from stepflow.errors import StoreError
+from stepflow.errors import StoreError, StoreInUseError
 from stepflow.protocols import Clock
-from stepflow.stores.sqlite.faults import is_busy, store_error, unavailable
+from stepflow.stores.sqlite.faults import gone, is_busy, store_error, unavailable
 from stepflow.stores.sqlite.lock import FileLock
 from stepflow.stores.sqlite.schema import check_schema, prepare_schema
 
@@ -22,9 +23,12 @@ _LEVELS = ("FULL", "NORMAL")
 _DELAYS_S = (0.001, 0.002, 0.005, *[0.01] * 10, *[0.05] * 18)
 """The waits before a locked file is tried again; after the last one whoever asked decides."""
 
+_LOCK_DELAYS_S = (0.002, 0.01, 0.03)
+"""The same for the lock of the engine, which a reader has for a moment while it looks whether there is one."""
+
 
 class SqliteFile:
-    """A database file that is open for one engine, or for reading only.
+    """A database file that is open for one engine, or for looking and asking only.
 
     Work runs on the loop's own thread: a commit of a group takes less time there than handing it to a writer thread.
     No work awaits, so transactions never overlap.
@@ -35,10 +39,12 @@ class SqliteFile:
             raise StoreError(f"synchronous={synchronous!r} is neither FULL nor NORMAL")
         self.path = path.resolve()
         self.is_reader = is_reader
-        self._clock = clock
+        self.clock = clock
+        self.fenced: set[str] = set()  # owners that write nothing more; only this process has any that could
         self._synchronous = synchronous
         self._lock = FileLock(self.path)
         self._database: Database | None = None
+        self._opened: tuple[os.stat_result, ...] = ()
 
     @property
     def database(self) -> Database:
@@ -50,14 +56,16 @@ class SqliteFile:
         """Take the file's lock, bring its schema up to date.
 
         Raises:
-            StoreError: it is no store of ours, cannot be written, or is another engine's; nothing was changed.
+            StoreInUseError: another engine has it.
+            StoreError: it is no store of ours, or cannot be written; nothing was changed.
         """
         if self._database is not None:
             raise StoreError(f"{self.path}: the store is open already")
         if not self.is_reader:
-            self._lock.acquire()
+            await self._take_lock()
         try:
             self._database = await self._patiently(self._connect)
+            self._opened = () if self.is_reader else self._files()
         except BaseException:
             self._lock.release()
             raise
@@ -74,18 +82,42 @@ class SqliteFile:
         finally:
             self._lock.release()
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def has_engine(self) -> bool:
+        """Whether any process has the file open as its engine."""
+        return self._lock.is_held()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, by_readers: bool = False) -> T:
         """What `work` gives; all that it wrote is durable, in one transaction, or nothing is.
 
         Raises:
-            StoreUnavailableError: another program has the file locked; nothing was written.
-            StoreError: the file can't be written; nothing was.
+            StoreUnavailableError: another program has the file locked, or there is no room; it may be repeated.
+            StoreError: the file can't be written, or this is a reader, and readers may not do that.
         """
-        return await self._patiently(lambda: _transact(self.database.conn, work))
+        if self.is_reader and not by_readers:
+            raise StoreError(f"{self.path} is open for looking only; what is to be written goes through its engine")
+        if self.is_reader:
+            return await self._patiently(lambda: self._transact_once(work))
+        return await self._patiently(lambda: self._transact(work))
 
     async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` reads; it must not write. Raises as `write` does."""
         return await self._patiently(lambda: work(self.database.conn))
+
+    def version(self) -> int:
+        """A number that changes whenever another process, or another store in this one, has committed."""
+        try:
+            found: int = self.database.conn.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise store_error(error, self.path) from error
+        return found
+
+    async def _take_lock(self) -> None:
+        for delay_s in _LOCK_DELAYS_S:
+            try:
+                self._lock.acquire()
+            except StoreInUseError:
+                await self.clock.sleep(delay_s)
+        self._lock.acquire()
 
     async def _patiently(self, attempt: Callable[[], T]) -> T:
         waited_s = 0.0
@@ -96,9 +128,39 @@ class SqliteFile:
                 if not is_busy(error):
                     raise store_error(error, self.path) from error
             if delay_s is not None:
-                await self._clock.sleep(delay_s)
+                await self.clock.sleep(delay_s)
                 waited_s += delay_s
         raise unavailable(self.path, waited_s)
+
+    def _transact_once(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        conn = self.database.conn
+        conn.execute("PRAGMA query_only = 0")
+        try:
+            return self._transact(work)
+        finally:
+            conn.execute("PRAGMA query_only = 1")
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        conn = self.database.conn
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            answer = work(conn)
+            conn.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+            raise
+        if self._opened and not all(map(os.path.samestat, self._opened, self._files())):
+            raise gone(self.path)
+        return answer
+
+    def _files(self) -> tuple[os.stat_result, ...]:
+        """What the names of the database and of its log stand for now."""
+        try:
+            return os.stat(self.path), os.stat(f"{self.path}-wal")
+        except FileNotFoundError as error:
+            raise gone(self.path) from error
 
     def _connect(self) -> Database:
         if self.is_reader and not self.path.exists():
@@ -112,7 +174,7 @@ class SqliteFile:
                 check_schema(database, self.path)
             else:
                 prepare_schema(database, self.path)
-                self._set_durability(conn)
+            self._set_durability(conn)
         except BaseException:
             conn.close()
             raise
@@ -123,16 +185,3 @@ class SqliteFile:
         conn.execute("PRAGMA fullfsync = 1")  # of macOS, whose plain fsync leaves data in the drive's cache
         conn.execute("PRAGMA checkpoint_fullfsync = 1")
         conn.execute("PRAGMA journal_size_limit = 67108864")
-
-
-def _transact(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        answer = work(conn)
-        conn.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            if conn.in_transaction:
-                conn.execute("ROLLBACK")
-        raise
-    return answer

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from stepflow.records import (
     Committed,
     Entries,
     Failed,
+    KeyTaken,
     Lease,
     LeaseLost,
     RunChange,
@@ -19,32 +21,44 @@ from stepflow.records import (
     Verdict,
     Write,
 )
+from stepflow.stores.sqlite.checks import entry_crc, result_crc
+from stepflow.stores.sqlite.faults import damaged
 from stepflow.stores.sqlite.file import SqliteFile
+from stepflow.stores.sqlite.runs import LAST_POSITION
+from stepflow.stores.sqlite.signals import SqliteSignals
 from stepflow.stores.sqlite.statements import statement
 
 _encoder = msgspec.json.Encoder()
-
-LAST_POSITION = 2**32 - 1
-"""Of an entry in its run's journal, and of an item in its run: what the numbers of rows have room for."""
 
 
 class SqliteJournal:
     """Writes of many runs in one transaction; which run refused its write is said by the verdicts."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, file: SqliteFile, signals: SqliteSignals) -> None:
         self._file = file
+        self._signals = signals
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
         if not writes:
             return []
-        return await self._file.write(lambda conn: _store(conn, writes))
+        commit = _Commit(self._file)
+        verdicts = await self._file.write(lambda conn: commit.store(conn, writes))
+        for write in writes:
+            if write.change is not None and write.change.status is not None and write.change.status.is_terminal:
+                self._signals.send_ended(write.run_id)
+        return verdicts
 
     async def read(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
-        return await self._file.ask(lambda conn: _read(conn, "read_entries", run_id, after, limit))
+        return await self._read("read_entries", {"run_id": run_id, "after": after, "limit": limit})
 
-    async def history(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
+    async def history(
+        self, run_id: RunId, *, after: int = 0, limit: int = PAGE, item: int | None = None
+    ) -> Sequence[Entries]:
         """As `read`, and the rows that a checkpoint replaced: kept for people, recovery needs them no more."""
-        return await self._file.ask(lambda conn: _read(conn, "read_history", run_id, after, limit))
+        return await self._read("read_history", {"run_id": run_id, "after": after, "limit": limit, "item": item})
+
+    async def _read(self, name: str, asked: dict[str, Any]) -> Sequence[Entries]:
+        return await self._file.ask(lambda conn: _read(conn, name, asked, self._file.path))
 
 
 class _Head:
@@ -63,53 +77,69 @@ class _Head:
         self.is_changed = False
 
 
-def _store(conn: sqlite3.Connection, writes: Sequence[Write]) -> list[Verdict]:
-    heads: dict[RunId, _Head] = {}
-    verdicts = [_store_one(conn, write, heads) for write in writes]
-    for head in heads.values():
-        if head.is_changed:
-            _save(conn, head)
-    return verdicts
+class _Commit:
+    """One transaction's writes."""
 
+    def __init__(self, file: SqliteFile) -> None:
+        self._fenced = file.fenced
+        self._now = file.clock.now()
 
-def _store_one(conn: sqlite3.Connection, write: Write, heads: dict[RunId, _Head]) -> Verdict:
-    head = heads.get(write.run_id) or _head(conn, write)
-    if head is None:
-        return LeaseLost(0)
-    heads[write.run_id] = head
-    if write.lease.epoch < head.epoch:
-        return LeaseLost(head.epoch)
-    if write.lease.epoch > head.epoch:
-        head.epoch, head.owner, head.is_changed = write.lease.epoch, write.lease.owner, True
-    if write.first > head.last:
-        _append(conn, head, write)
-    return Committed()
+    def store(self, conn: sqlite3.Connection, writes: Sequence[Write]) -> list[Verdict]:
+        heads: dict[RunId, _Head] = {}
+        verdicts = [self._store_one(conn, write, heads) for write in writes]
+        for head in heads.values():
+            if head.is_changed:
+                _save(conn, head)
+        return verdicts
+
+    def _store_one(self, conn: sqlite3.Connection, write: Write, heads: dict[RunId, _Head]) -> Verdict:
+        head = heads.get(write.run_id) or _head(conn, write)
+        if head is None:
+            return self._begin(conn, write, heads)
+        heads[write.run_id] = head
+        if not self._may_write(write.lease, head):
+            return LeaseLost(head.epoch)
+        if write.first > head.last:
+            self._append(conn, head, write)
+        return Committed()
+
+    def _begin(self, conn: sqlite3.Connection, write: Write, heads: dict[RunId, _Head]) -> Verdict:
+        new, lease = write.new, write.lease
+        if new is None or lease.owner in self._fenced:
+            return LeaseLost(0)
+        if new.key is not None and new.parent is None:
+            holder = conn.execute(statement("find_key"), (new.key,)).fetchone()
+            if holder is not None and holder[0] != write.supersedes:
+                return KeyTaken(holder[0])
+        head = heads[write.run_id] = _Head(_insert_run(conn, new, lease), lease.owner, lease.epoch, 0, 0)
+        self._append(conn, head, write)
+        return Committed()
+
+    def _may_write(self, lease: Lease, head: _Head) -> bool:
+        return lease.epoch == head.epoch and lease.owner == head.owner and lease.owner not in self._fenced
+
+    def _append(self, conn: sqlite3.Connection, head: _Head, write: Write) -> None:
+        base = head.no << 32
+        items = (write.min_item, write.max_item)
+        header = (base + write.first, write.count, *items, write.has_inputs, write.is_checkpoint)
+        crc = entry_crc(header, write.payload)
+        conn.execute(statement("insert_entry"), (*header, write.payload, self._now, crc))
+        insert = statement("insert_result")
+        for result in write.results:
+            at, place_at, outcome = base + result.index, base + head.places + 1, _encoder.encode(result.outcome)
+            row = (at, place_at, outcome.decode(), result_crc(at, place_at, outcome))
+            head.places += conn.execute(insert, row).rowcount
+        head.last = write.first + write.count - 1
+        head.is_changed = True
+        if write.is_checkpoint:
+            head.checkpoint = (write.first, write.min_item)
+        if write.change is not None:
+            head.changes.append(write.change)
 
 
 def _head(conn: sqlite3.Connection, write: Write) -> _Head | None:
     found = conn.execute(statement("find_head"), (write.run_id,)).fetchone()
-    if found is not None:
-        return _Head(*found)
-    if write.new is None:
-        return None
-    return _Head(_insert_run(conn, write.new, write.lease), write.lease.owner, write.lease.epoch, 0, 0)
-
-
-def _append(conn: sqlite3.Connection, head: _Head, write: Write) -> None:
-    base = head.no << 32
-    kinds = (write.has_inputs, write.is_checkpoint)
-    entry = (base + write.first, write.count, write.min_item, write.max_item, *kinds, write.payload)
-    conn.execute(statement("insert_entry"), entry)
-    insert = statement("insert_result")
-    for result in write.results:
-        row = (base + result.index, base + head.places + 1, _encoder.encode(result.outcome).decode())
-        head.places += conn.execute(insert, row).rowcount
-    head.last = write.first + write.count - 1
-    head.is_changed = True
-    if write.is_checkpoint:
-        head.checkpoint = (write.first, write.min_item)
-    if write.change is not None:
-        head.changes.append(write.change)
+    return None if found is None else _Head(*found)
 
 
 def _save(conn: sqlite3.Connection, head: _Head) -> None:
@@ -117,8 +147,7 @@ def _save(conn: sqlite3.Connection, head: _Head) -> None:
     for change in head.changes:
         new.update({name: value for name in new if (value := getattr(change, name)) is not None})
     counts = (new["total"], new["succeeded"], new["failed"])
-    row = (head.owner, head.epoch, head.last, head.places, *head.checkpoint, *counts, head.no)
-    conn.execute(statement("advance_run"), row)
+    conn.execute(statement("advance_run"), (head.last, head.places, *head.checkpoint, *counts, head.no))
     if new["status"] is not None or new["ended_at"] is not None or new["error"] is not None:
         conn.execute(statement("change_status"), (new["status"], new["ended_at"], _text(new["error"]), head.no))
 
@@ -129,7 +158,7 @@ def _insert_run(conn: sqlite3.Connection, record: RunRecord, lease: Lease) -> in
     row = (
         *(record.id, record.root_id, record.flow_id, record.flow_name, record.status, *link, record.key),
         *(record.created_at, record.ended_at, record.total, record.succeeded, record.failed, _text(record.error)),
-        *(lease.owner, lease.epoch),
+        *(record.group, record.journal_format, record.retry_of, record.is_sealed, lease.owner, lease.epoch),
     )
     no = conn.execute(statement("insert_run"), row).lastrowid
     assert no is not None
@@ -140,12 +169,20 @@ def _text(value: Failed | None) -> str | None:
     return None if value is None else _encoder.encode(value).decode()
 
 
-def _read(conn: sqlite3.Connection, name: str, run_id: RunId, after: int, limit: int) -> list[Entries]:
-    after = min(after, LAST_POSITION - 1)
-    found = conn.execute(statement("find_reading"), {"run_id": run_id, "after": after}).fetchone()
+def _read(conn: sqlite3.Connection, name: str, asked: dict[str, Any], path: Path) -> list[Entries]:
+    after = min(asked["after"], LAST_POSITION - 1)
+    run = {"run_id": asked["run_id"], "after": after}
+    found = conn.execute(statement("find_reading"), run).fetchone()
     if found is None:
         return []
     base, checkpoint, low_water, begin = found
-    asked = {"base": base, "checkpoint": base + checkpoint, "low_water": low_water, "begin": begin or base + 1}
-    rows = conn.execute(statement(name), {**asked, "after": base + after + 1, "limit": limit})
-    return [Entries(at - base, count, payload) for at, count, payload in rows]
+    span = {"base": base, "checkpoint": base + checkpoint, "low_water": low_water, "begin": begin or base + 1}
+    rows = conn.execute(statement(name), {**asked, **span, "after": base + after + 1})
+    return [_entries(row, base, path) for row in rows]
+
+
+def _entries(row: Sequence[Any], base: int, path: Path) -> Entries:
+    *header, payload, crc = row
+    if crc is not None and crc != entry_crc(header, payload):
+        raise damaged(path, "a row of the journal")
+    return Entries(header[0] - base, header[1], payload)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from stepflow.errors import StoreError
+from stepflow.errors import StoreError, StoreInUseError
 
 if sys.platform == "win32":
     import msvcrt
@@ -16,11 +16,16 @@ if sys.platform == "win32":
         os.lseek(fd, 1 << 30, os.SEEK_SET)  # beyond the text: a locked byte can't be read by others
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
 
+    _try_share = _try_lock
+
 else:
     import fcntl
 
     def _try_lock(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _try_share(fd: int) -> None:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 _HELD = (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
@@ -41,7 +46,8 @@ class FileLock:
         """Take the lock, without waiting.
 
         Raises:
-            StoreError: another process has it, or the file beside the database cannot be made.
+            StoreInUseError: another process has it.
+            StoreError: the file beside the database cannot be made.
         """
         while self._file is None:
             file = self._open()
@@ -63,6 +69,19 @@ class FileLock:
         self._file.close()
         self._file = None
 
+    def is_held(self) -> bool:
+        """Whether anybody has the lock now. It is tried for a moment, and others that look at the same time may."""
+        if self._file is not None:
+            return True
+        try:
+            with open(self._path, "rb", buffering=0) as file:
+                _try_share(file.fileno())
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return error.errno in _HELD
+        return False
+
     def _open(self) -> IO[bytes]:
         try:
             return open(self._path, "a+b", buffering=0)
@@ -78,9 +97,11 @@ class FileLock:
                 raise StoreError(
                     f"{self._guarded}: the file system cannot lock files ({error.strerror}); put it on a local disk"
                 ) from error
-            raise StoreError(
-                f"{self._guarded} is used by {_holder(file)}, and a SQLite store serves one engine at a time; "
-                "stop that one, or give each engine a file of its own (several share runs through PostgreSQL)"
+            pid = _pid(file)
+            raise StoreInUseError(
+                f"{self._guarded} is used by {_named(pid)}, and a SQLite store serves one engine at a time; "
+                "stop that one, or give each engine a file of its own (several share runs through PostgreSQL)",
+                pid=pid,
             ) from None
         file.truncate(0)
         file.write(b"%d\n" % os.getpid())
@@ -92,9 +113,13 @@ class FileLock:
             return False
 
 
-def _holder(file: IO[bytes]) -> str:
+def _pid(file: IO[bytes]) -> int | None:
     file.seek(0)
     pid = file.read(20).strip()
-    if not pid.isdigit():
+    return int(pid) if pid.isdigit() else None
+
+
+def _named(pid: int | None) -> str:
+    if pid is None:
         return "another process"
-    return "this process already" if int(pid) == os.getpid() else f"process {int(pid)}"
+    return "this process already" if pid == os.getpid() else f"process {pid}"

@@ -7,8 +7,13 @@ import msgspec
 
 from stepflow.protocols import PAGE
 from stepflow.records import Failed, ItemResult, Outcome, ParentLink, RunId, RunRecord, RunStatus
+from stepflow.stores.sqlite.checks import result_crc
+from stepflow.stores.sqlite.faults import damaged
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.statements import statement
+
+LAST_POSITION = 2**32 - 1
+"""Of an entry in its run's journal, and of an item in its run: what the numbers of rows have room for."""
 
 _outcomes = msgspec.json.Decoder(Outcome)
 _failures = msgspec.json.Decoder(Failed)
@@ -37,7 +42,7 @@ class SqliteRuns:
         return await self._one(f"{where} ORDER BY id DESC LIMIT 1", parent.run_id, parent.item, parent.step, parent.key)
 
     async def find_key(self, key: str) -> RunRecord | None:
-        return await self._one("WHERE key = ? ORDER BY id DESC LIMIT 1", key)
+        return await self._one("WHERE key = ? AND parent_run IS NULL ORDER BY no DESC LIMIT 1", key)
 
     async def list(
         self,
@@ -66,14 +71,20 @@ class SqliteRuns:
 
     async def results(self, run_id: RunId, *, after: int = -1, limit: int = PAGE) -> Sequence[ItemResult]:
         rows = await self._named("results", run_id, after, limit)
-        return [ItemResult(item, _outcomes.decode(outcome)) for item, outcome in rows]
+        return [self._result(row) for row in rows]
 
     async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
         rows = await self._named("completed", run_id, after, limit)
-        return [(place, ItemResult(item, _outcomes.decode(outcome))) for place, item, outcome in rows]
+        return [(row[1] & LAST_POSITION, self._result(row)) for row in rows]
 
     async def forget_results(self, run_id: RunId, *, through: int) -> None:
         return None
+
+    def _result(self, row: Sequence[Any]) -> ItemResult:
+        at, place_at, outcome, crc = row
+        if crc is not None and crc != result_crc(at, place_at, outcome.encode()):
+            raise damaged(self._file.path, "the result of an item")
+        return ItemResult(at & LAST_POSITION, _outcomes.decode(outcome))
 
     async def _named(self, name: str, run_id: RunId, after: int, limit: int) -> Sequence[tuple[Any, ...]]:
         asked = {"run_id": run_id, "after": after, "limit": limit}
@@ -91,6 +102,7 @@ def record_of(row: Sequence[Any]) -> RunRecord:
     """The run that a row of `select_runs` tells of."""
     id, root_id, flow_id, flow_name, status, parent_run, item, step, parent_key, key = row[:10]
     created_at, ended_at, total, succeeded, failed, error = row[10:16]
+    group, journal_format, retry_of, is_sealed, claims = row[16:21]
     return RunRecord(
         id=id,
         root_id=root_id,
@@ -105,4 +117,9 @@ def record_of(row: Sequence[Any]) -> RunRecord:
         succeeded=succeeded,
         failed=failed,
         error=None if error is None else _failures.decode(error),
+        group=group,
+        journal_format=journal_format,
+        retry_of=retry_of,
+        is_sealed=bool(is_sealed),
+        claims=claims,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from stepflow.errors import StoreError
+from stepflow.records import DEFAULT_GROUP
 from stepflow.stores.sqlite.statements import statement
 
 APPLICATION_ID = 0x53464C57
@@ -19,7 +20,7 @@ APPLICATION_ID = 0x53464C57
 
 VIEWS = ("runs", "items", "attempts", "steps")
 
-MIGRATIONS = ("0001_tables", "0002_views")
+MIGRATIONS = ("0001_tables", "0002_views", "0003_owners")
 
 migrations = Migrations("stepflow")
 
@@ -100,8 +101,45 @@ def _create_runs(db: Database) -> None:
 
 @migrations(name="0002_views")
 def _create_views(db: Database) -> None:
+    """Nothing: views are made by the newest migration that changes them or what they read."""
+
+
+@migrations(name="0003_owners")
+def _add_owners(db: Database) -> None:
+    _widen_tables(db)
+    db.create_table(
+        "_engines",
+        {"owner": str, "name": str, "group_name": str, "url": str, "place": str, "started_at": float},
+        pk="owner",
+        not_null=("name", "group_name", "place", "started_at"),
+    )
+    inbox = db.create_table(
+        "_inbox",
+        {"no": int, "id": str, "run_id": str, "kind": str, "payload": bytes, "sent_at": float},
+        pk="no",
+        not_null=("id", "run_id", "kind", "payload", "sent_at"),
+    )
+    inbox.create_index(["id"], "_inbox_by_id", unique=True)
+    db.create_table("_deleted", {"no": int}, pk="no")
     for name in VIEWS:
+        db.execute(f"DROP VIEW IF EXISTS {name}")
         db.create_view(name, statement(f"view_{name}"))
+
+
+def _widen_tables(db: Database) -> None:
+    runs, entries, results, blobs = (db.table(name) for name in ("_runs", "_entries", "_results", "_blobs"))
+    runs.add_column("group_name", str, not_null_default=DEFAULT_GROUP)
+    runs.add_column("journal_format", int, not_null_default=1)
+    runs.add_column("retry_of", str)
+    runs.add_column("is_sealed", int, not_null_default=0)
+    runs.add_column("claims", int, not_null_default=0)
+    entries.add_column("written_at", float)
+    entries.add_column("crc", int)
+    results.add_column("crc", int)
+    blobs.create_index(["touched_at"], "_blobs_by_touch")
+    db.execute("DROP INDEX _runs_by_key")
+    db.execute("CREATE INDEX _runs_by_key ON _runs (key) WHERE key IS NOT NULL AND parent_run IS NULL")
+    db.execute("CREATE INDEX _runs_by_end ON _runs (ended_at) WHERE ended_at IS NOT NULL AND parent_run IS NULL")
 
 
 def prepare_schema(db: Database, path: Path) -> None:
@@ -118,6 +156,8 @@ def prepare_schema(db: Database, path: Path) -> None:
     if mode != "wal":
         raise StoreError(f"{path}: the file system cannot keep a write-ahead log; put the file on a local disk")
     migrations.apply(db)
+    if db.execute("SELECT EXISTS (SELECT 1 FROM _engines)").fetchone()[0]:
+        db.execute("DELETE FROM _engines")  # whoever opens the file as its engine is the only one
 
 
 def check_schema(db: Database, path: Path) -> None:

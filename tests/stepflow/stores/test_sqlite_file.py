@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stepflow.errors import StoreError, StoreUnavailableError
-from stepflow.records import Committed, RunChange, RunStatus
+from stepflow.errors import StoreError, StoreInUseError, StoreUnavailableError
+from stepflow.records import Committed, EngineRecord, RunChange, RunStatus
 from stepflow.stores.sqlite.backend import SqliteBackend
 from stepflow.stores.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrations
 from stepflow.testing.suites.writes import Ids, begin, entries, record, result, write
@@ -64,9 +64,11 @@ def _other_process(path: Path) -> Iterator[int]:
 async def test_a_second_engine_is_refused_by_the_pid_of_the_first(tmp_path: Path) -> None:
     path = tmp_path / "runs.db"
 
-    with _other_process(path) as pid, pytest.raises(StoreError, match=rf"used by process {pid}\b.*PostgreSQL"):
-        async with SqliteBackend(path):
-            pass
+    with _other_process(path) as pid:
+        with pytest.raises(StoreInUseError, match=rf"used by process {pid}\b.*PostgreSQL") as refused:
+            async with SqliteBackend(path):
+                pass
+        assert refused.value.pid == pid
     async with SqliteBackend(path) as backend:
         assert await backend.runs.list() == []
 
@@ -118,8 +120,24 @@ async def test_others_read_while_the_engine_writes(tmp_path: Path) -> None:
         assert [one.id for one in await reader.runs.list()] == [run]
         assert await entries(reader, run) == [(1, "begun"), (2, "a")]
         assert list(await reader.runs.results(run)) == [result(0, "x")]
-        with pytest.raises(StoreError, match="cannot be written"):
-            await reader.journal.commit([write(run, 3, ["b"])])
+
+
+async def test_what_only_an_engine_may_write_is_refused_to_a_reader(tmp_path: Path) -> None:
+    async with SqliteBackend(tmp_path / "runs.db") as engine, SqliteBackend.reader(tmp_path / "runs.db") as reader:
+        run = await begin(engine, record(Ids().draw()))
+
+        for writing in (
+            reader.journal.commit([write(run, 2, ["b"])]),
+            reader.owners.enter(EngineRecord(owner="o", name="n"), ttl_s=6),
+            reader.owners.claim("o"),
+            reader.blobs.put(b"new"),
+        ):
+            with pytest.raises(StoreError, match="open for looking only.*through its engine"):
+                await writing
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.database.execute("DELETE FROM _runs")
+
+        assert await entries(reader, run) == [(1, "begun")]
 
 
 async def test_a_reader_makes_no_file(tmp_path: Path) -> None:
@@ -224,22 +242,6 @@ async def test_a_store_of_a_newer_version_is_refused_with_the_way_out(tmp_path: 
         with pytest.raises(StoreError, match="newer version.*0099_colours.*--upgrade stepflow-engine"):
             async with backend:
                 pass
-
-
-async def test_an_older_store_is_brought_up_to_date_by_an_engine_and_not_by_a_reader(tmp_path: Path) -> None:
-    path = tmp_path / "runs.db"
-    async with SqliteBackend(path):
-        pass
-    with closing(sqlite3.connect(path)) as older, older:
-        older.execute("DELETE FROM _sqlite_migrations WHERE name = '0002_views'")
-        for view in ("runs", "items", "attempts", "steps"):
-            older.execute(f"DROP VIEW {view}")
-
-    with pytest.raises(StoreError, match="an older version"):
-        async with SqliteBackend.reader(path):
-            pass
-    async with SqliteBackend(path) as backend:
-        assert sorted(backend.database.view_names()) == ["attempts", "items", "runs", "steps"]
 
 
 async def test_a_store_whose_making_was_cut_off_is_made_again(tmp_path: Path) -> None:

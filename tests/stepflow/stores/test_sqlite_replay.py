@@ -18,6 +18,7 @@ from stepflow.records import Entries, Json, RunId, RunStatus, Verdict, Write
 from stepflow.stores.sqlite.backend import SqliteBackend
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.journal import SqliteJournal
+from stepflow.stores.sqlite.signals import SqliteSignals
 
 pytestmark = pytest.mark.anyio
 
@@ -40,8 +41,8 @@ Reading: TypeAlias = Callable[..., Awaitable[Sequence[Entries]]]
 class KeptJournal(SqliteJournal):
     """A journal that keeps each write that it was given."""
 
-    def __init__(self, file: SqliteFile) -> None:
-        super().__init__(file)
+    def __init__(self, file: SqliteFile, signals: SqliteSignals) -> None:
+        super().__init__(file, signals)
         self.writes: list[Write] = []
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
@@ -52,7 +53,7 @@ class KeptJournal(SqliteJournal):
 class KeptBackend(SqliteBackend):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._journal = KeptJournal(self._file)
+        self._journal = KeptJournal(self._file, self._signals)
 
     @property
     def journal(self) -> KeptJournal:

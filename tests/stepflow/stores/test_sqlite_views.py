@@ -144,7 +144,8 @@ async def test_attempts_are_those_of_the_events(tmp_path: Path) -> None:
     expected = _attempts(events)
     assert {row["status"] for row in expected} == set(ENDS.values())
     assert [{name: row[name] for name in expected[0]} for row in map(_plain, shown)] == expected
-    assert all(row["queued_ms"] is None or row["queued_ms"] >= 0 for row in shown)
+    assert all(row["ready_ms"] is None or row["ready_ms"] >= 0 for row in shown)
+    assert all((row["recording_ms"] is None) == (row["ended_ms"] is None) for row in shown)
 
 
 async def test_steps_sum_up_their_attempts(tmp_path: Path) -> None:
@@ -232,8 +233,8 @@ async def test_waiting_counts_from_the_end_of_the_step_before_and_of_the_delay(s
     attempts = _rows(store, "attempts", run, "step, attempt")
     [_, second] = _rows(store, "steps", run, "step")
 
-    assert [(row["queued_ms"], row["running_ms"]) for row in attempts] == [(None, 20), (12, 8), (5, 5)]
-    assert (second["queued_ms"], second["running_ms"], second["attempts"]) == (17, 13, 2)
+    assert [(row["ready_ms"], row["running_ms"]) for row in attempts] == [(None, 20), (12, 8), (5, 5)]
+    assert (second["ready_ms"], second["running_ms"], second["attempts"]) == (17, 13, 2)
 
 
 async def test_a_view_of_one_run_reads_only_its_rows(store: SqliteBackend) -> None:

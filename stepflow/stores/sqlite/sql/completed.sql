@@ -1,4 +1,4 @@
-SELECT place_at & 4294967295 AS place, at & 4294967295 AS item, outcome
+SELECT at, place_at, outcome, crc
 FROM _results
 WHERE
     place_at > (SELECT (no << 32) + :after FROM _runs WHERE id = :run_id)

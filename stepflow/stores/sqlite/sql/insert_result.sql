@@ -1,2 +1,2 @@
-INSERT OR IGNORE INTO _results (at, place_at, outcome)
-VALUES (?, ?, ?);
+INSERT OR IGNORE INTO _results (at, place_at, outcome, crc)
+VALUES (?, ?, ?, ?);

@@ -1,4 +1,4 @@
-SELECT at & 4294967295 AS item, outcome
+SELECT at, place_at, outcome, crc
 FROM _results
 WHERE
     at > (SELECT (no << 32) + :after FROM _runs WHERE id = :run_id)

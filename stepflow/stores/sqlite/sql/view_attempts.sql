@@ -3,6 +3,7 @@ WITH events AS (
         runs.id AS run_id,
         runs.flow_id,
         runs.status AS run_status,
+        CAST(1000 * (entries.written_at - runs.created_at) AS INTEGER) AS written_ms,
         (entries.at & 4294967295) + event.key AS position,
         json_extract(event.value, '$[0]') AS kind,
         json_extract(event.value, '$[1]') AS item,
@@ -11,7 +12,6 @@ WITH events AS (
     FROM _runs AS runs
     INNER JOIN _entries AS entries ON entries.at > runs.no << 32 AND entries.at < (runs.no + 1) << 32
     INNER JOIN json_each(CAST(entries.payload AS TEXT)) AS event
-    WHERE entries.max_item >= 0
 ),
 
 facts AS (
@@ -23,7 +23,14 @@ facts AS (
             ELSE json_extract(event, '$[4]')
         END AS at
     FROM events
-    WHERE kind IN ('go', 'ok', 'fail', 'default', 'again')
+    WHERE kind IN ('go', 'ok', 'fail', 'default', 'again', 'claim', 'release')
+),
+
+handed AS (
+    SELECT
+        *,
+        max(CASE WHEN kind IN ('claim', 'release') THEN position END) OVER (PARTITION BY run_id) AS last_handover
+    FROM facts
 ),
 
 timed AS (
@@ -34,7 +41,7 @@ timed AS (
             ORDER BY position
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS item_free_at
-    FROM facts
+    FROM handed
 ),
 
 pairs AS (
@@ -45,7 +52,8 @@ pairs AS (
         lag(at) OVER of_step AS at_before,
         lead(kind) OVER of_step AS kind_after,
         lead(event) OVER of_step AS event_after,
-        lead(at) OVER of_step AS at_after
+        lead(at) OVER of_step AS at_after,
+        lead(written_ms) OVER of_step AS written_after_ms
     FROM timed
     WINDOW of_step AS (PARTITION BY run_id, item, step ORDER BY position)
 )
@@ -65,7 +73,11 @@ SELECT
         WHEN 'default' THEN 'defaulted'
         WHEN 'again' THEN 'retried'
         WHEN 'go' THEN 'lost'
-        ELSE CASE WHEN pairs.run_status IN ('running', 'paused') THEN 'running' ELSE 'cancelled' END
+        ELSE CASE
+            WHEN pairs.last_handover > pairs.position THEN 'lost'
+            WHEN pairs.run_status IN ('running', 'paused') THEN 'running'
+            ELSE 'cancelled'
+        END
     END AS status,
     max(
         0,
@@ -74,10 +86,12 @@ SELECT
                 THEN pairs.at_before + CAST(1000 * json_extract(pairs.event_before, '$[5]') AS INTEGER)
             ELSE pairs.item_free_at
         END
-    ) AS queued_ms,
+    ) AS ready_ms,
+    0 AS queued_ms,
     pairs.at AS started_ms,
     CASE WHEN pairs.kind_after != 'go' THEN pairs.at_after END AS ended_ms,
     CASE WHEN pairs.kind_after != 'go' THEN pairs.at_after - pairs.at END AS running_ms,
+    CASE WHEN pairs.kind_after != 'go' THEN max(0, pairs.written_after_ms - pairs.at_after) END AS recording_ms,
     -- The second path is nowhere, so that the first value stands in an array: as it was written, whatever its type.
     CASE
         WHEN pairs.kind_after IN ('ok', 'default')

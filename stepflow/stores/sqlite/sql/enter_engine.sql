@@ -1,0 +1,2 @@
+INSERT INTO _engines (owner, name, group_name, url, place, started_at)
+VALUES (?, ?, ?, ?, ?, ?);

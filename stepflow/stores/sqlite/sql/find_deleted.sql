@@ -1,0 +1,3 @@
+SELECT no
+FROM _deleted
+LIMIT 10;

@@ -1,0 +1,3 @@
+SELECT owner, epoch, status
+FROM _runs
+WHERE id = ?;

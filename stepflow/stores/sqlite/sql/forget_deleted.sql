@@ -1,0 +1,2 @@
+DELETE FROM _deleted
+WHERE no = ?;

@@ -1,0 +1,4 @@
+INSERT INTO _deleted (no)
+SELECT no
+FROM _runs
+WHERE id = :root_id OR (parent_run IS NOT NULL AND root_id = :root_id);

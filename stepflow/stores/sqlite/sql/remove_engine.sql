@@ -1,0 +1,2 @@
+DELETE FROM _engines
+WHERE owner = ?;

@@ -1,0 +1,2 @@
+DELETE FROM _inbox
+WHERE id = ?;
