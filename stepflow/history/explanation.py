@@ -9,16 +9,16 @@ from stepflow.records import Failed, RunId, RunStatus
 
 
 class BlockerKind(StrEnum):
-    """What kind of fact keeps a run from going on; in the order of importance."""
+    """What kind of fact keeps a run from going on, the most important first."""
 
-    UNOWNED = "unowned"  # its engine is gone or about to be counted as gone
     PAUSED = "paused"
-    WAITING = "waiting"  # a step waits for something outside the engine
+    UNOWNED = "unowned"  # its engine is gone, or about to be counted as gone
+    WAITING = "waiting"  # steps wait for something outside the engine
     RETRYING = "retrying"
-    SUB_RUN = "subRun"
     SLOTS = "slots"  # as many steps are under way as may be
-    RUNNING = "running"  # a component has not answered yet
     INPUTS = "inputs"  # they are still streaming in
+    RUNNING = "running"  # a component has not answered yet
+    SUB_RUN = "subRun"
     QUIET = "quiet"  # nothing in the store says why
 
 

@@ -1,8 +1,24 @@
 """From a store to a run's history: the journal is read page by page, and only figures are kept."""
 
+from collections.abc import Sequence
+
+import msgspec
+
+from stepflow.errors import FlowInvalidError, InputInvalidError, RunNotFoundError
+from stepflow.execution.events import Checkpointed, Event, RunStarted, decode_events
+from stepflow.flow.model import Flow, StepRef
+from stepflow.flow.read import flow_from_json
 from stepflow.history.records import History
-from stepflow.protocols import Backend
-from stepflow.records import RunId
+from stepflow.history.sub_runs import read_sub_runs
+from stepflow.history.summary import history_of
+from stepflow.history.tally import Tally
+from stepflow.plan.overrides import apply_overrides
+from stepflow.plan.uses import expression_uses
+from stepflow.protocols import Backend, Blobs
+from stepflow.records import BlobId, Entries, Json, RunId, RunRecord
+
+ROWS = 64
+"""Packed rows that are read at once: as much as may keep an engine's loop busy for a moment."""
 
 
 async def read_history(backend: Backend, run_id: RunId) -> History:
@@ -14,4 +30,81 @@ async def read_history(backend: Backend, run_id: RunId) -> History:
         RunNotFoundError: no run has this id.
         StoreError: the store could not be read.
     """
-    raise NotImplementedError
+    record = await backend.runs.get(run_id)
+    if record is None:
+        raise RunNotFoundError(run_id)
+    rows = await backend.journal.history(run_id, limit=ROWS)
+    flow = await _flow_of(backend.blobs, record, rows)
+    reading = Reading(flow)
+    while rows:
+        for row in rows:
+            reading.take(row)
+        rows = await backend.journal.history(run_id, after=reading.position, limit=ROWS)
+    sub_runs = await read_sub_runs(backend.runs, run_id)
+    return history_of(reading.tally, record, flow=flow, sub_runs=sub_runs, missing=reading.missing)
+
+
+class Reading:
+    """Tallies packed rows, and notices those that are gone."""
+
+    def __init__(self, flow: Flow | None) -> None:
+        steps = () if flow is None else flow.steps
+        self.tally = Tally([step.id for step in steps], [step.component for step in steps], needs_of(flow))
+        self.position = 0
+        self.missing = 0
+        self._is_behind = False  # events are missing, and no checkpoint has told yet what they amount to
+
+    def take(self, row: Entries) -> None:
+        events = decode_events(row.payload)
+        gap = row.first - self.position - 1
+        if gap > 0:
+            self.missing += gap
+            self._is_behind = True
+            self.tally.miss()
+        elif gap < 0:
+            events = events[-gap:]
+        self.position = row.first + row.count - 1
+        if self._is_behind and len(events) == 1 and isinstance(events[0], Checkpointed):
+            self._is_behind = False
+            self.tally.restore(events[0])
+        else:
+            self.tally.apply_all(events)
+
+
+def needs_of(flow: Flow | None) -> list[tuple[int, ...]]:
+    """By step, the steps whose values its input names."""
+    if flow is None:
+        return []
+    places = {step.id: index for index, step in enumerate(flow.steps)}
+    return [
+        tuple(
+            dict.fromkeys(
+                places[use.ref.step]
+                for use in expression_uses(step.input, (), (), index)
+                if isinstance(use.ref, StepRef) and use.ref.step in places
+            )
+        )
+        for index, step in enumerate(flow.steps)
+    ]
+
+
+async def _flow_of(blobs: Blobs, record: RunRecord, rows: Sequence[Entries]) -> Flow | None:
+    """The flow that the run was started with, as its overrides changed it."""
+    first: Event | None = decode_events(rows[0].payload)[0] if rows else None
+    overrides = first.overrides if isinstance(first, RunStarted) else None
+    return await read_flow_blob(blobs, record.flow_id, overrides)
+
+
+async def read_flow_blob(blobs: Blobs, flow_id: BlobId, overrides: Json = None) -> Flow | None:
+    """A stored flow; None where it is stored no more or can't be read any more."""
+    blob = await blobs.get(flow_id)
+    if blob is None:
+        return None
+    try:
+        flow = flow_from_json(msgspec.json.decode(blob.content))
+    except (msgspec.DecodeError, FlowInvalidError):
+        return None
+    try:
+        return apply_overrides(flow, overrides)
+    except (FlowInvalidError, InputInvalidError):
+        return flow  # ids are the same
