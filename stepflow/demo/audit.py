@@ -1,7 +1,7 @@
 """The two runs of the audit, one item a file and then one over what they gave, and all that they tell."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -15,7 +15,21 @@ from stepflow.flow.model import Flow
 from stepflow.flow.read import read_flow
 from stepflow.records import ItemResult
 
+FLOWS = (Path(__file__).with_name("module.yaml"), Path(__file__).with_name("rank.yaml"))
 REGISTRIES = {"/data": data, "/python": python, "/ml": ml}
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True):
+    """A kill in the middle of the batch, and what came of it: counted in the store, and timed."""
+
+    at: int  # files whose results were stored
+    total: int
+    resumed_s: float  # from typing the same line again until it went on
+    lost: int  # files without a result, or with another than the one that was stored at the kill
+    repeated: int  # steps that were worked on at the kill, and once more after it
+    in_flight: Sequence[int]  # items with a step under way at the kill
+    compared: int = 0  # files that were audited once more, without a cut
+    is_as_uncut: bool = False  # whether all of those gave the same results
 
 
 class Audit(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,12 +46,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     spans: Mapping[str, Sequence[Span]]  # of both, by the flow's name
     tolerated: int
     failed: int
+    cut: Cut | None = None  # None: all files were done before the kill could come
 
 
 def read_flows() -> tuple[Flow, Flow]:
-    """`module.yaml` and `rank.yaml`."""
-    here = Path(__file__).parent
-    return read_flow(here / "module.yaml"), read_flow(here / "rank.yaml")
+    return read_flow(FLOWS[0]), read_flow(FLOWS[1])
 
 
 def processes() -> int:
@@ -53,18 +66,16 @@ def pools(flow: Flow) -> list[Pool]:
     return [Pool(name, READERS if name == "data" else processes(), tuple(own)) for name, own in steps.items()]
 
 
-async def run_audit(
-    sources: Sequence[Source], *, watch: Watch, takers: Sequence[Callable[[ItemResult], None]] = ()
-) -> tuple[list[ItemResult], Report]:
-    """The result of each file, handed to each taker in item order as they come, and the report over all of them."""
-    each_file, together = read_flows()
-    results = []
-    inputs = (msgspec.to_builtins(source) for source in sources)
+async def rank(results: Sequence[ItemResult], *, watch: Watch) -> Report:
+    """What all files together tell."""
     async with Engine(REGISTRIES, observers=[watch]) as engine:
-        async with aclosing(engine.run_batch(each_file, inputs)) as ended:
-            async for result in ended:
-                for take in takers:
-                    take(result)
-                results.append(result)
-        report = await engine.run(together, {"files": [result.output for result in results if result.ok]})
-    return results, msgspec.convert(report, Report)
+        report = await engine.run(read_flow(FLOWS[1]), {"files": [result.output for result in results if result.ok]})
+    return msgspec.convert(report, Report)
+
+
+async def is_as_uncut(sources: Sequence[Source], results: Sequence[ItemResult]) -> bool:
+    """Whether these files give these results where nothing is cut and nothing stored."""
+    inputs = (msgspec.to_builtins(source) for source in sources)
+    async with Engine(REGISTRIES) as engine, aclosing(engine.run_batch(read_flow(FLOWS[0]), inputs)) as ended:
+        outcomes = [result.outcome async for result in ended]
+    return outcomes == [result.outcome for result in results]

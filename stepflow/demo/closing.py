@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from stepflow.demo.audit import Audit
+from stepflow.demo.audit import Audit, Cut
 from stepflow.demo.figures import amount, plural
 
 
 def closing_lines(audit: Audit) -> Sequence[str]:
-    """What the report says in four lines."""
+    """What the report says in four lines, and what the kill came to."""
     ranking, copies = audit.report.ranking, audit.report.copies
     title = f"{audit.subject}: {plural(len(audit.results), 'file')}, {amount(ranking.lines)} lines"
     newer, unreadable = ranking.newer, ranking.unreadable
@@ -19,4 +19,19 @@ def closing_lines(audit: Audit) -> Sequence[str]:
         f"  {counts}" + (f"   not Python here {unreadable:,}" if unreadable else ""),
         f"  longest functions     {' · '.join(longest) or 'none'}",
         f"  copied between files {copies.count:>4,}" + "".join(f": {copy} · …" for copy in copied),
+        f"  {cut_line(audit.cut)}",
+    )
+
+
+def cut_line(cut: Cut | None) -> str:
+    if cut is None:
+        return "not killed: all files were done before the kill could come"
+    which = "an uncut run" if cut.compared == cut.total else f"an uncut run of {cut.compared:,}"
+    return " · ".join(
+        (
+            f"killed at {cut.at:,} of {cut.total:,} → resumed in {cut.resumed_s:.1f} s",
+            f"lost {cut.lost:,}",
+            f"steps repeated {cut.repeated:,} (in flight at the kill)",
+            f"identical to {which}: {'yes' if cut.is_as_uncut else 'no'}",
+        )
     )

@@ -1,31 +1,34 @@
 """What `stepflow demo` does."""
 
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from errno import ENOENT
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryDirectory
 
 import anyio
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stepflow.demo.audit import Audit, pools, processes, read_flows, run_audit
+from stepflow.demo.audit import Audit, Cut, is_as_uncut, pools, processes, rank, read_flows
 from stepflow.demo.closing import closing_lines
 from stepflow.demo.components import FileFacts
+from stepflow.demo.cutting import run_cut
 from stepflow.demo.figures import pace, subject
-from stepflow.demo.inventory import Inventory, take_inventory
+from stepflow.demo.inventory import Inventory, Source, take_inventory
 from stepflow.demo.page import audit_page
 from stepflow.demo.watch import Watch, at_work
-from stepflow.records import ItemResult, outcome_to_json
+from stepflow.records import ItemResult
 
 SUCCEEDED = 0
 ITEM_FAILED = 3
 
-Take = Callable[[ItemResult], None]
+COMPARED = 300  # files; all of them would take as long as the audit itself
 
 
 def run_demo(*, quick: bool, output: Path | None, html: Path, console: Console) -> int:
@@ -38,31 +41,46 @@ def run_demo(*, quick: bool, output: Path | None, html: Path, console: Console) 
     Returns: the exit code, 3 where a file's audit failed.
 
     Raises:
-        OSError: the output or the report can't be written.
+        OSError: the report can't be written.
+        BatchError: the output can't, or the files can't be audited.
         KeyboardInterrupt: after everything that was started has stopped.
     """
     if not html.parent.is_dir():
         raise FileNotFoundError(ENOENT, "there is no such directory", str(html.parent))
-    audit = audit_sources(take_inventory(quick=quick), output=output, console=console)
+    with _ended_as_interrupted():
+        audit = audit_sources(take_inventory(quick=quick), output=output, console=console)
     html.write_text(audit_page(audit), encoding="utf-8")
     for line in [*closing_lines(audit), f"  report: {html}"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return ITEM_FAILED if audit.failed else SUCCEEDED
 
 
+@contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+    """Whoever ends this process ends those that it started, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def audit_sources(inventory: Inventory, *, output: Path | None, console: Console) -> Audit:
     """Run both flows over the files of an inventory, with a progress bar where the console is a terminal."""
+    with _progress(console, len(inventory.sources)) as progress, TemporaryDirectory(prefix="stepflow-demo-") as folder:
+        return anyio.run(_audited, inventory, Path(folder), output, progress)
+
+
+async def _audited(inventory: Inventory, folder: Path, output: Path | None, progress: Callable[[Watch], None]) -> Audit:
     watch = Watch()
-    with ExitStack() as stack:
-        takers: list[Take] = []
-        if output is not None:
-            takers.append(partial(_write_line, stack.enter_context(output.open("wb"))))
-        if console.is_terminal:
-            takers.append(stack.enter_context(_progress(console, watch, len(inventory.sources))))
-        began = time.perf_counter()
-        run = partial(run_audit, inventory.sources, watch=watch, takers=takers)
-        results, report = anyio.run(run)
-        elapsed_s = time.perf_counter() - began
+    began = time.perf_counter()
+    show = partial(progress, watch)
+    results, cut = await run_cut(inventory.sources, folder, output=output, watch=watch, show=show)
+    report = await rank(results, watch=watch)
+    elapsed_s = time.perf_counter() - began
     flows = read_flows()
     return Audit(
         subject=subject(inventory.python, inventory.packages),
@@ -76,15 +94,25 @@ def audit_sources(inventory: Inventory, *, output: Path | None, console: Console
         spans=watch.spans,
         tolerated=watch.tolerated,
         failed=sum(not result.ok for result in results),
+        cut=None if cut is None else await _compared(cut, inventory.sources, results),
     )
 
 
-def _write_line(lines: BinaryIO, result: ItemResult) -> None:
-    lines.write(msgspec.json.encode(outcome_to_json(result.outcome)) + b"\n")
+async def _compared(cut: Cut, sources: Sequence[Source], results: Sequence[ItemResult]) -> Cut:
+    """The files around the kill once more, without one: among them all that were in flight."""
+    first = max(0, min(cut.at - COMPARED // 2, len(sources) - COMPARED))
+    chosen = sorted({*range(first, min(len(sources), first + COMPARED)), *cut.in_flight})
+    found = {result.index: result for result in results}
+    expected = [found[index] for index in chosen if index in found]
+    same = await is_as_uncut([sources[index] for index in chosen], expected)
+    return msgspec.structs.replace(cut, compared=len(chosen), is_as_uncut=same)
 
 
 @contextmanager
-def _progress(console: Console, watch: Watch, files: int) -> Iterator[Take]:
+def _progress(console: Console, files: int) -> Iterator[Callable[[Watch], None]]:
+    if not console.is_terminal:
+        yield lambda _: None
+        return
     columns = (
         BarColumn(),
         MofNCompleteColumn(),
@@ -95,7 +123,7 @@ def _progress(console: Console, watch: Watch, files: int) -> Iterator[Take]:
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("", total=files, rate=0.0, failed=0, tolerated=0)
 
-        def show(_: ItemResult) -> None:
+        def show(watch: Watch) -> None:
             rate = watch.done / (progress.tasks[0].elapsed or 1)
             progress.update(bar, completed=watch.done, rate=rate, failed=watch.failed, tolerated=watch.tolerated)
 

@@ -9,6 +9,7 @@ from string import Template
 import msgspec
 
 from stepflow.demo.audit import Audit
+from stepflow.demo.closing import cut_line
 from stepflow.demo.components import Copy, Package, RankedFunction
 from stepflow.demo.figures import amount
 from stepflow.demo.watch import Span, step_notes
@@ -46,6 +47,7 @@ def audit_page(audit: Audit) -> str:
         slowest=_table(("file", "ms"), _slowest_rows(audit)),
         failures=_table(("file", "why"), _failure_rows(audit)),
         failure_note=f"{audit.tolerated:,} tolerated: a default stood in. {audit.failed:,} files failed.",
+        cut=escape(cut_line(audit.cut)),
         footer="Written by <code>stepflow demo</code>. One file; nothing is fetched.",
         data=_data(audit),
     )

@@ -1,6 +1,7 @@
 """When each step ran, as the engine's events tell it."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from statistics import median
 
@@ -11,6 +12,7 @@ from stepflow.execution.events import (
     RunStarted,
     StepDefaulted,
     StepFailed,
+    StepRetried,
     StepStarted,
     StepSucceeded,
 )
@@ -36,8 +38,14 @@ class Watch(Observer):
         self.done = 0
         self.failed = 0
         self.tolerated = 0  # failures for which a step's default stood in
+        self.repeated: Counter[int] = Counter()  # by step: begun again though no attempt had failed
         self._names: dict[RunId, str] = {}
         self._starts: dict[tuple[RunId, int, int], int] = {}
+
+    @property
+    def under_way(self) -> Sequence[int]:
+        """The items that have a step under way."""
+        return sorted({item for _, item, _ in self._starts})
 
     def on_event(self, run_id: RunId, event: object) -> None:
         match event:
@@ -45,7 +53,10 @@ class Watch(Observer):
                 self._names[run_id] = event.flow_name or run_id
                 self.spans[self._names[run_id]] = []
             case StepStarted():
+                self.repeated[event.step] += (run_id, event.item, event.step) in self._starts
                 self._starts[run_id, event.item, event.step] = event.at
+            case StepRetried():
+                self._starts.pop((run_id, event.item, event.step), None)
             case StepSucceeded():
                 self._ended(run_id, event, None)
             case StepFailed():
@@ -90,6 +101,11 @@ def at_work(spans: Iterable[Span], pools: Sequence[Pool]) -> list[tuple[str, Spa
                 begun = min(max(span.start, since), span.end)
                 found.append((f"{pool.name} {place}", msgspec.structs.replace(span, start=begun)))
     return sorted(found, key=lambda placed: (placed[1].start, placed[1].item, placed[1].step))
+
+
+def worked_on(waiting: Mapping[int, int], pools: Sequence[Pool]) -> int:
+    """How many of the calls that were begun, so many of each step, had a place; the others waited for one."""
+    return sum(min(pool.places, sum(waiting.get(step, 0) for step in pool.steps)) for pool in pools)
 
 
 def step_notes(spans: Iterable[Span], step_ids: Sequence[str]) -> dict[str, str]:

@@ -3,13 +3,19 @@
 import ast
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from stepflow.demo import main
+from stepflow.demo.cutting import BatchError
 from stepflow.demo.inventory import Inventory, Source, take_inventory
 
 FILES = 30
@@ -68,6 +74,50 @@ def test_the_totals_are_those_of_an_independent_count(folder: Path, inventory: I
         f"  need Python 3.8 or newer {newer}   tolerated failures {tolerated}   failed 0   not Python here 2"
     )
     assert shown.splitlines()[-1] == f"  report: {tmp_path / 'audit.html'}"
+
+
+def test_the_batch_is_killed_goes_on_and_ends_as_if_uncut(inventory: Inventory) -> None:
+    audit = main.audit_sources(inventory, output=None, console=Console(file=io.StringIO()))
+
+    assert audit.cut is not None
+    assert FILES * 0.4 <= audit.cut.at < audit.cut.total == FILES
+    assert (audit.cut.lost, audit.cut.compared, audit.cut.is_as_uncut) == (0, FILES, True)
+    assert audit.cut.repeated > 0
+    assert audit.cut.resumed_s > 0
+
+
+def test_an_audit_that_cannot_write_its_lines_says_so(inventory: Inventory, tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match="the results cannot be written to"):
+        main.audit_sources(inventory, output=tmp_path / "gone" / "out.jsonl", console=Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_ends_the_demo_ends_all_that_it_started(tmp_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "stepflow.cli.main", "demo", "--quick"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    while not list(tmp_path.glob("stepflow-demo-*/audit.db")):
+        assert demo.poll() is None
+        time.sleep(0.01)
+
+    demo.send_signal(how)
+    _, said = demo.communicate(timeout=30)
+
+    assert (demo.returncode, said.strip()) == (130, b"interrupted")
+    assert not list(tmp_path.iterdir())
+    for _ in range(3000):
+        if not is_anybody_left(demo.pid):
+            break
+        time.sleep(0.01)
+    assert not is_anybody_left(demo.pid)
+
+
+def is_anybody_left(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_output_lines_stand_in_the_order_of_the_files_and_repeat(

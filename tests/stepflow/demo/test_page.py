@@ -2,9 +2,10 @@ import json
 import re
 
 import pytest
+from msgspec.structs import replace
 
-from stepflow.demo.audit import Audit, read_flows
-from stepflow.demo.closing import closing_lines
+from stepflow.demo.audit import Audit, Cut, read_flows
+from stepflow.demo.closing import closing_lines, cut_line
 from stepflow.demo.components import (
     Copies,
     Copy,
@@ -125,13 +126,37 @@ def test_an_audit_of_nothing_has_a_page_too(audit: Audit) -> None:
     )
 
     assert "<p>None.</p>" in audit_page(nothing)
-    assert closing_lines(nothing)[2:] == ("  longest functions     none", "  copied between files    0")
+    assert closing_lines(nothing)[2:4] == ("  longest functions     none", "  copied between files    0")
+    assert closing_lines(nothing)[4] == "  not killed: all files were done before the kill could come"
 
 
 def test_the_closing_table_has_its_layout(audit: Audit) -> None:
-    first, counts, longest, copied = closing_lines(audit)
+    first, counts, longest, copied, _ = closing_lines(audit)
 
     assert first == f"{'Python 3.11.7 and 1 package: 3 files, 55 lines':<72} 0.1 s, 30 files/s, 2 processes"
     assert counts == "  need Python 3.8 or newer 1   tolerated failures 1   failed 1   not Python here 1"
     assert longest == f"  longest functions     40 {EVIL} f<g"
     assert copied == f"  copied between files    1: {EVIL} skip = b.py skip (25 lines) · …"
+
+
+CUT = Cut(at=890, total=2224, resumed_s=0.31, lost=0, repeated=4, in_flight=(), compared=2224, is_as_uncut=True)
+
+
+def test_the_line_of_the_kill_tells_what_was_counted() -> None:
+    said = cut_line(CUT)
+
+    assert said == (
+        "killed at 890 of 2,224 → resumed in 0.3 s · lost 0 · steps repeated 4 (in flight at the kill)"
+        " · identical to an uncut run: yes"
+    )
+
+
+def test_the_line_of_the_kill_hides_nothing() -> None:
+    said = cut_line(replace(CUT, lost=2, compared=300, is_as_uncut=False))
+
+    assert "lost 2 ·" in said
+    assert said.endswith("identical to an uncut run of 300: no")
+
+
+def test_the_page_tells_of_the_kill(audit: Audit) -> None:
+    assert "The run was killed at 890 of 2,224 → " in audit_page(replace(audit, cut=CUT))

@@ -1,4 +1,4 @@
-from stepflow.demo.watch import Pool, Span, Watch, at_work, step_notes
+from stepflow.demo.watch import Pool, Span, Watch, at_work, step_notes, worked_on
 from stepflow.execution.events import (
     ItemEnded,
     RunEnded,
@@ -70,3 +70,28 @@ def test_notes_tell_count_median_and_failures() -> None:
         "read": "3 × p50 4 ms",
         "parse": "1 × p50 1 ms · 1 failed",
     }
+
+
+def test_a_step_that_is_begun_again_after_a_kill_is_counted() -> None:
+    watch = Watch()
+    for event in (
+        started("a", "first"),
+        StepStarted(0, 0, 1, 5),
+        StepRetried(0, 0, 1, WRONG, 0.001, 6),
+        StepStarted(0, 0, 2, 7),
+        StepStarted(1, 0, 1, 7),
+        StepStarted(1, 1, 1, 7),
+        StepSucceeded(1, 1, "x", 8),
+    ):
+        watch.on_event("a", event)
+
+    assert watch.under_way == [0, 1]
+    assert watch.repeated.total() == 0
+    watch.on_event("a", StepStarted(1, 0, 2, 20))
+    assert watch.repeated == {0: 1, 1: 0}
+
+
+def test_as_many_calls_are_worked_on_as_there_are_places() -> None:
+    pools = [Pool("readers", 2, (0,)), Pool("parsers", 3, (1, 2))]
+
+    assert worked_on({0: 9, 1: 1, 2: 1}, pools) == 4
