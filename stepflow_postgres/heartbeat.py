@@ -1,0 +1,133 @@
+"""A process that says for an engine that it lives, also where the engine's own threads get no turn to run.
+
+`python -m stepflow_postgres.heartbeat PID` is started by `stepflow_postgres.keeping`. What to say where comes as one
+line of JSON through a pipe. The process ends as soon as that pipe is closed or its parent is gone, whatever it waits
+for, and says nothing while the parent is stopped. It imports as little as it can.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+from typing import NoReturn, TypedDict
+
+import psycopg
+
+if sys.platform != "linux":
+    import subprocess
+
+FENCED = 3
+"""The exit code that says: the engine's row is gone, so there is nothing left to beat for."""
+
+_FIRST_PERIOD_S = 1.0  # until the first answer tells the time to live
+_FIRST_DELAY_S = 0.1  # before the second try; doubled until it is a period
+_LOOK_S = 0.5  # how often to look for the parent where its end can't be waited for
+
+
+class Order(TypedDict):
+    """What the parent hands over."""
+
+    conninfo: str
+    statement: str  # says that the owner $1 lives; gives its time to live in seconds, or no row where it was fenced
+    owner: str
+
+
+class SilentError(Exception):
+    """The database gave no answer; another connection may."""
+
+
+def main() -> NoReturn:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # meant for the parent: a terminal's whole group gets them
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = int(sys.argv[1])
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    line = sys.stdin.buffer.readline()
+    threading.Thread(target=_end_with_pipe, daemon=True).start()
+    sys.exit(beat(parent, json.loads(line)) if line else 0)
+
+
+def _end_with_pipe() -> None:
+    while os.read(sys.stdin.fileno(), 1_024):
+        pass
+    os._exit(0)
+
+
+def _end_with_parent(parent: int) -> None:
+    """Others may hold the pipe open: processes that were forked from the parent have it too."""
+    try:
+        file = os.pidfd_open(parent) if sys.platform == "linux" else None
+    except OSError:
+        file = None
+    pause = threading.Event()  # never set: it waits
+    while os.getppid() == parent:
+        if file is not None:
+            select.select([file], [], [])
+        else:
+            pause.wait(_LOOK_S)
+    os._exit(0)
+
+
+def beat(parent: int, order: Order) -> int:
+    """Say that the engine lives every third of its time to live. Returns: the exit code, once it was fenced."""
+    pause = threading.Event()  # never set: it waits
+    connection: psycopg.pq.abc.PGconn | None = None
+    period_s, delay_s = _FIRST_PERIOD_S, _FIRST_DELAY_S
+    while True:
+        if is_stopped(parent):
+            pause.wait(period_s)
+            continue
+        try:
+            connection = connection or _connect(order)
+            ttl_s = _ask(connection, order)
+        except SilentError:
+            connection = None
+            pause.wait(delay_s)
+            delay_s = min(2 * delay_s, period_s)
+            continue
+        if ttl_s is None:
+            return FENCED
+        period_s, delay_s = ttl_s / 3, _FIRST_DELAY_S
+        pause.wait(period_s)
+
+
+def _connect(order: Order) -> psycopg.pq.abc.PGconn:
+    connection = psycopg.pq.PGconn.connect(order["conninfo"].encode())
+    if connection.status != psycopg.pq.ConnStatus.OK:
+        connection.finish()
+        raise SilentError
+    return connection
+
+
+def _ask(connection: psycopg.pq.abc.PGconn, order: Order) -> float | None:
+    """Returns: the engine's time to live in seconds; None: it was fenced."""
+    try:
+        answer = connection.exec_params(order["statement"].encode(), [order["owner"].encode()])
+    except psycopg.Error as error:
+        connection.finish()
+        raise SilentError from error
+    if answer.status != psycopg.pq.ExecStatus.TUPLES_OK:
+        connection.finish()
+        raise SilentError
+    value = answer.get_value(0, 0) if answer.ntuples else None
+    return None if value is None else float(value)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a debugger. False: it is not, or that can't be told."""
+    try:
+        if sys.platform == "linux":
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                state = file.read().rpartition(")")[2].split()[0]
+        else:
+            shown = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
+            state = shown.stdout.strip()
+    except (OSError, IndexError):
+        return False
+    return state[:1] in ("T", "t")
+
+
+if __name__ == "__main__":
+    main()

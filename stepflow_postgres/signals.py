@@ -1,0 +1,229 @@
+"""LISTEN and NOTIFY: wakes those who wait for what another engine does. Everything works without it, only later."""
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import aclosing, contextmanager
+from types import TracebackType
+
+import anyio
+import msgspec
+import psycopg
+from psycopg import AsyncConnection, Notify, sql
+from psycopg.conninfo import make_conninfo
+
+from stepflow.clock import SystemClock
+from stepflow.protocols import Clock
+
+_LOG = logging.getLogger(__name__)
+
+SELF_TEST = "self-test"
+_PATIENCE_S = 5.0  # of the self-test
+_PAYLOAD_BYTES = 7_900  # PostgreSQL takes less than 8000
+_LONGEST_TOPIC = 500  # longer ones are sent as their digest
+_MOST_WAITING = 10_000  # topics that are kept while the database is away
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 5.0
+_SILENCE = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 30,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+"""A connection on which nobody answers any more is noticed by the system, within a minute."""
+
+
+class PostgresListener:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sent = asyncio.Event()
+
+    def hear(self) -> None:
+        self._sent.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        with self._clock.timeout(timeout_s):
+            await self._sent.wait()
+        self._sent.clear()
+
+
+class PostgresSignals:
+    """Topics of all kinds share one channel.
+
+    It has a connection to send and one to listen, each opened when it is first needed and again whenever it is lost.
+
+    Args:
+        conninfo: where NOTIFY is sent; may lead through a pooler.
+        listen: where LISTEN is said: past any pooler. None: nobody listens here.
+        channel: the same for all engines of a store, at most 63 bytes.
+    """
+
+    def __init__(self, conninfo: str, *, listen: str | None, channel: str, clock: Clock | None = None) -> None:
+        self._conninfo = conninfo
+        self._listen = listen
+        self._channel = channel
+        self._clock = clock or SystemClock()
+        self._listeners: dict[str, dict[PostgresListener, None]] = {}
+        self._waiting: dict[str, None] = {}  # topics to be sent
+        self._has_waiting = asyncio.Event()
+        self._id = secrets.token_hex(8)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_wanted = asyncio.Event()
+        self._is_heard = False
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether what other engines send arrives here at the moment."""
+        return self._is_heard
+
+    async def __aenter__(self) -> "PostgresSignals":
+        self._tasks = [asyncio.create_task(self._send_all(), name="notify")]
+        if self._listen is not None:
+            self._tasks.append(asyncio.create_task(self._hear_all(self._listen), name="listen"))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait(self._tasks)
+
+    @contextmanager
+    def listen(self, topic: str) -> Iterator[PostgresListener]:
+        key = _short(topic)
+        listener = PostgresListener(self._clock)
+        listeners = self._listeners.setdefault(key, {})
+        listeners[listener] = None
+        self._is_wanted.set()
+        try:
+            yield listener
+        finally:
+            del listeners[listener]
+            if not listeners:
+                self._listeners.pop(key, None)
+
+    def send(self, topics: Iterable[str]) -> None:
+        """Wake who listens, here and elsewhere. It never waits and never fails; call it after the commit."""
+        for topic in topics:
+            key = _short(topic)
+            self._wake(key)
+            self._waiting[key] = None
+        if len(self._waiting) > _MOST_WAITING:
+            self._waiting.clear()
+        self._has_waiting.set()
+
+    def _wake(self, key: str) -> None:
+        for listener in self._listeners.get(key, ()):
+            listener.hear()
+
+    async def _send_all(self) -> None:
+        delay_s = _FIRST_DELAY_S
+        while True:
+            await self._has_waiting.wait()
+            try:
+                async with await _connect(self._conninfo) as connection:
+                    while True:
+                        await self._has_waiting.wait()
+                        await self._send_waiting(connection)
+                        delay_s = _FIRST_DELAY_S
+            except (psycopg.Error, OSError) as error:
+                _LOG.debug("signals can't be sent at the moment: %s", error)
+            await self._clock.sleep(delay_s)
+            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+
+    async def _send_waiting(self, connection: AsyncConnection) -> None:
+        """One statement for all that came together while the one before was on its way."""
+        topics, self._waiting = self._waiting, {}
+        self._has_waiting.clear()
+        try:
+            await self._notify(connection, topics)
+        except (psycopg.Error, OSError):
+            self._waiting = {**topics, **self._waiting}
+            self._has_waiting.set()
+            raise
+
+    async def _notify(self, connection: AsyncConnection, keys: Iterable[str]) -> None:
+        await connection.execute(
+            "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+            (self._channel, list(_packed(self._id, keys))),
+        )
+
+    async def _hear_all(self, conninfo: str) -> None:
+        delay_s = _FIRST_DELAY_S
+        await self._is_wanted.wait()
+        while True:
+            try:
+                async with await _connect(conninfo) as connection:
+                    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+                    if not await self._works(connection):
+                        await connection.execute("UNLISTEN *")
+                        return
+                    delay_s = _FIRST_DELAY_S
+                    await self._hear(connection)
+            except (psycopg.Error, OSError) as error:
+                _LOG.debug("signals can't be heard at the moment: %s", error)
+            self._is_heard = False
+            await self._clock.sleep(delay_s)
+            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+
+    async def _works(self, listening: AsyncConnection) -> bool:
+        """Whether what is sent on another connection arrives on this one. Behind a transaction pooler it does not."""
+        async with await _connect(self._conninfo) as sending:
+            await self._notify(sending, [SELF_TEST])
+        async with aclosing(listening.notifies(timeout=_PATIENCE_S)) as notices:
+            async for notice in notices:
+                if self._take(notice):
+                    return True
+        _LOG.info("what others notify is not heard here: runs are looked at from time to time instead (see ?listen=)")
+        return False
+
+    async def _hear(self, connection: AsyncConnection) -> None:
+        self._is_heard = True
+        for key in list(self._listeners):  # what was sent before is lost
+            self._wake(key)
+        async with aclosing(connection.notifies()) as notices:
+            async for notice in notices:
+                self._take(notice)
+
+    def _take(self, notice: Notify) -> bool:
+        """Wake who listens to the topics. Returns: whether this very object has sent them."""
+        try:
+            sender, *keys = msgspec.json.decode(notice.payload, type=list[str])
+        except (msgspec.DecodeError, ValueError):
+            return False  # somebody else's words on our channel
+        if sender == self._id:
+            return True
+        for key in keys:
+            self._wake(key)
+        return False
+
+
+async def _connect(conninfo: str) -> AsyncConnection:
+    options = make_conninfo(conninfo, **_SILENCE)
+    return await AsyncConnection.connect(options, autocommit=True, prepare_threshold=None)
+
+
+def _short(topic: str) -> str:
+    if len(topic) <= _LONGEST_TOPIC:
+        return topic
+    return hashlib.sha256(topic.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _packed(sender: str, keys: Iterable[str]) -> Iterator[str]:
+    """Payloads that PostgreSQL takes: JSON arrays of the sender and topics."""
+    part = [sender]
+    size = len(sender) + 4
+    for key in keys:
+        needed = len(msgspec.json.encode(key)) + 1
+        if size + needed > _PAYLOAD_BYTES:
+            yield msgspec.json.encode(part).decode()
+            part = [sender]
+            size = len(sender) + 4
+        part.append(key)
+        size += needed
+    yield msgspec.json.encode(part).decode()
