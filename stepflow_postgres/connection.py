@@ -1,0 +1,166 @@
+"""The pool of connections, and the one place where statements are sent.
+
+Nothing that lasts is set on a session: statements name the schema, and what a transaction needs is set for it alone. So
+a pooler may hand each transaction to another session.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from psycopg import AsyncConnection, Error
+from psycopg_pool import AsyncConnectionPool
+
+from stepflow.errors import StoreError
+from stepflow_postgres.arrays import register_arrays
+from stepflow_postgres.faults import in_our_words, is_lost
+from stepflow_postgres.location import Location
+from stepflow_postgres.statements import in_schema, statement
+
+Row: TypeAlias = tuple[Any, ...]
+Connection: TypeAlias = AsyncConnection[Row]
+
+WAIT_S = 10.0
+"""How long to wait for a free connection, or for a new one."""
+
+IDLE_S = 300.0
+"""How long a connection beyond the first two is kept unused."""
+
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # whoever asked is told of a lost connection
+
+
+class Database:
+    """A database while a store is open on it."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._pool: AsyncConnectionPool[Connection] | None = None
+
+    @property
+    def schema(self) -> str:
+        return self.location.schema
+
+    @property
+    def shown(self) -> str:
+        """The location, for messages."""
+        return self.location.shown
+
+    async def open(self) -> None:
+        if self._pool is not None:
+            raise StoreError(f"{self.shown}: the store is open already")
+        size = self.location.pool_size
+        self._pool = AsyncConnectionPool(
+            self.location.conninfo,
+            kwargs={"autocommit": True, "prepare_threshold": 0 if self.location.is_prepared else None},
+            min_size=min(2, size),
+            max_size=size,
+            open=False,
+            configure=_configure,
+            timeout=WAIT_S,
+            max_idle=IDLE_S,
+            reconnect_timeout=1.0,  # then whoever asks next tries anew at once
+            name="stepflow",
+        )
+        with in_our_words(self.shown):
+            await self._pool.open(wait=True, timeout=WAIT_S)
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    async def ask(self, name: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
+        """The rows that `queries/NAME.sql` reads. It must not write: where a connection is lost it is sent again.
+
+        Raises:
+            StoreUnavailableError: the server did not answer.
+            StoreError: it can't do what it was asked.
+        """
+        return await self.ask_sql(statement(name, self.schema), parameters)
+
+    async def ask_sql(self, sql: bytes, parameters: Mapping[str, object] | None = None) -> list[Row]:
+        """The same for a statement that was put together."""
+        with in_our_words(self.shown):
+            try:
+                return await self._send(sql, parameters)
+            except Error as error:
+                if not is_lost(error):
+                    raise
+                await self._renew()
+                return await self._send(sql, parameters)
+
+    async def write(self, name: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
+        """Carry out `queries/NAME.sql` in a transaction of its own, in one round trip, and give what it returns.
+
+        Raises:
+            StoreUnavailableError: it may or may not have been carried out.
+            StoreError: it was not.
+        """
+        return await self.write_sql(statement(name, self.schema), parameters)
+
+    async def write_sql(self, sql: bytes, parameters: Mapping[str, object] | None = None) -> list[Row]:
+        """The same for a statement that was put together."""
+        with in_our_words(self.shown):
+            try:
+                return await self._send(sql, parameters)
+            except Error as error:
+                if is_lost(error):
+                    await self._renew()
+                raise
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """One in autocommit, for upkeep that takes several statements: `async with connection.transaction()`."""
+        with in_our_words(self.shown):
+            async with self._opened().connection() as connection:
+                yield connection
+
+    def sql(self, text: str) -> bytes:
+        """A statement that is put together, with the store's schema in place of `stepflow`."""
+        return in_schema(text, self.schema).encode()
+
+    async def _send(self, sql: bytes, parameters: Mapping[str, object] | None) -> list[Row]:
+        async with self._opened().connection() as connection:
+            cursor = await connection.execute(sql, parameters, binary=True)
+            return await cursor.fetchall() if cursor.description is not None else []
+
+    async def _renew(self) -> None:
+        """Drop what else was lost with a connection, so that not everybody has to find out."""
+        await self._opened().check()
+
+    def _opened(self) -> AsyncConnectionPool[Connection]:
+        if self._pool is None:
+            raise StoreError(f"{self.shown}: the store is not open; use it inside `async with`")
+        return self._pool
+
+
+@asynccontextmanager
+async def connect(conninfo: str, shown: str) -> AsyncIterator[Connection]:
+    """A connection of its own in autocommit, outside any pool.
+
+    Raises:
+        StoreError: not on asyncio.
+        StoreUnavailableError: the server can't be reached.
+    """
+    require_asyncio()
+    with in_our_words(shown):
+        connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+        async with connection:
+            yield connection
+
+
+def require_asyncio() -> None:
+    """Raises StoreError where the event loop is another's, which the driver can't work on."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise StoreError(
+            "PostgreSQL needs asyncio: run the engine with asyncio.run() or anyio.run(…, backend='asyncio'); "
+            "on Trio take memory or SQLite"
+        ) from None
+
+
+async def _configure(connection: Connection) -> None:
+    register_arrays(connection.adapters)
