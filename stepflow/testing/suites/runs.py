@@ -4,11 +4,7 @@ import pytest
 
 from stepflow.protocols import Backend
 from stepflow.records import ErrorCode, Failed, ItemResult, ParentLink, RunChange, RunId, RunStatus, Succeeded
-from stepflow.testing.suites.writes import Ids, begin, record, result, write
-
-
-async def _end(store: Backend, run: RunId, status: RunStatus) -> None:
-    await store.journal.commit([write(run, 2, ["ended"], change=RunChange(status=status, ended_at=9.0))])
+from stepflow.testing.suites.writes import Ids, begin, end, record, result, write
 
 
 class RunsSuite:
@@ -62,7 +58,7 @@ class RunsSuite:
 
     async def test_a_list_is_narrowed_by_what_is_asked(self, store: Backend, ids: Ids) -> None:
         done = await begin(store, record(ids.draw(), flow_name="greet"))
-        await _end(store, done, RunStatus.COMPLETED)
+        await end(store, done)
         root = await begin(store, record(ids.draw(), flow_name="count"))
         link = ParentLink(run_id=root, item=0, step=1, key="k")
         child = await begin(store, record(ids.draw(), root_id=root, parent=link, flow_name="greet"))

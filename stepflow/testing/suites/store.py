@@ -8,7 +8,7 @@ from stepflow.protocols import Backend
 from stepflow.testing.suites.blobs import BlobsSuite
 from stepflow.testing.suites.journal import JournalSuite
 from stepflow.testing.suites.runs import RunsSuite
-from stepflow.testing.suites.writes import enter
+from stepflow.testing.suites.writes import FIRST, enter
 
 
 class StoreSuite(JournalSuite, RunsSuite, BlobsSuite):
@@ -23,5 +23,5 @@ class StoreSuite(JournalSuite, RunsSuite, BlobsSuite):
     @pytest.fixture
     async def store(self, backend: Backend) -> AsyncIterator[Backend]:
         async with backend as opened:
-            await enter(opened, "engine-1")
+            await enter(opened, FIRST.owner)
             yield opened

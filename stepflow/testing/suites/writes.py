@@ -9,6 +9,7 @@ from stepflow.clock import SystemChance
 from stepflow.protocols import Backend
 from stepflow.records import (
     DEFAULT_GROUP,
+    JOURNAL_FORMAT,
     Committed,
     EngineRecord,
     Entries,
@@ -19,6 +20,7 @@ from stepflow.records import (
     RunChange,
     RunId,
     RunRecord,
+    RunStatus,
     Succeeded,
     Write,
 )
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 FLOW = "f" * 64
 FIRST = Lease("engine-1", 1)
-TTL_S = 30.0
+TTL_S = 300.0
 _EPOCH = 1_767_225_600.0
 
 
@@ -50,6 +52,8 @@ def record(
     parent: ParentLink | None = None,
     key: str | None = None,
     flow_name: str | None = None,
+    group: str = DEFAULT_GROUP,
+    journal_format: int = JOURNAL_FORMAT,
 ) -> RunRecord:
     return RunRecord(
         id=run_id,
@@ -60,7 +64,14 @@ def record(
         key=key,
         created_at=_EPOCH,
         total=3,
+        group=group,
+        journal_format=journal_format,
     )
+
+
+def child(run_id: RunId, root_id: RunId, *, key: str = "k") -> RunRecord:
+    """A sub-run of the root run itself."""
+    return record(run_id, root_id=root_id, parent=ParentLink(run_id=root_id, item=0, step=0, key=key))
 
 
 def write(
@@ -94,9 +105,9 @@ def write(
     )
 
 
-async def enter(store: Backend, owner: str, *, name: str = "engine", group: str = DEFAULT_GROUP) -> EngineRecord:
-    """Make an engine known. One of the same name is fenced by it, and in a store for one engine every other."""
-    engine = EngineRecord(owner=owner, name=name, group=group, started_at=_EPOCH)
+async def enter(store: Backend, owner: str, *, name: str | None = None, group: str = DEFAULT_GROUP) -> EngineRecord:
+    """Make an engine known, under its owner's name unless another is given, for `TTL_S` seconds."""
+    engine = EngineRecord(owner=owner, name=name or owner, group=group, started_at=_EPOCH)
     return await store.owners.enter(engine, ttl_s=TTL_S)
 
 
@@ -107,9 +118,17 @@ async def begin(store: Backend, new: RunRecord, *, lease: Lease = FIRST, superse
     return new.id
 
 
+async def end(
+    store: Backend, run_id: RunId, *, lease: Lease = FIRST, at: float = 9.0, status: RunStatus = RunStatus.COMPLETED
+) -> None:
+    """End a run whose journal holds one entry."""
+    closing = write(run_id, 2, ["ended"], lease=lease, change=RunChange(status=status, ended_at=at))
+    assert list(await store.journal.commit([closing])) == [Committed()]
+
+
 async def take_over(store: Backend, *root_ids: RunId, owner: str = "engine-2") -> dict[RunId, Lease]:
-    """The leases of another engine that fences the first one and claims these runs, with their sub-runs."""
-    await enter(store, owner)
+    """Another engine fences the first one, by having its name, and claims these runs: its leases by run."""
+    await enter(store, owner, name=FIRST.owner)
     claimed = [claim for root_id in root_ids for claim in await store.owners.claim(owner, root_id=root_id)]
     return {record.id: lease for record, lease in claimed}
 
