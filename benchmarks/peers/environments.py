@@ -10,6 +10,7 @@ from typing import Any
 PLACE = Path(__file__).parent / ".environments"
 
 PACKAGES = {
+    "dbos": ["dbos==3.4.0"],
     "langgraph": ["langgraph"],
     "upstream": ["stepflow-orchestrator==0.13.0", "stepflow-py==0.13.0"],
 }

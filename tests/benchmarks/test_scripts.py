@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -36,3 +38,44 @@ def test_the_import_is_measured_with_what_it_loads():
 
     assert "stepflow" in found["modules"]
     assert found["import_ms"] > 0
+
+
+STORES = ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_durable_batch_is_measured_beside_bare_group_commits(store):
+    shape = ["--store", store, "--items", "200", "--repeat", "1"]
+
+    found = last_line("bench_durable.py", *shape, "--no-peers", "--json")
+
+    assert found["store"] == store
+    for name in ("steps_per_s", "limit_steps_per_s", "ratio", "peak_rss_mb"):
+        assert found[name] > 0
+
+
+@pytest.mark.parametrize("store", ["memory", *STORES])
+def test_single_runs_are_measured_beside_a_bare_commit(store):
+    found = last_line("bench_latency.py", "--store", store, "--singles", "10", "--repeat", "1", "--json")
+
+    assert [run["steps"] for run in found["runs"]] == [1, 10]
+    assert all(run["p99_ms"] >= run["p50_ms"] > 0 for run in found["runs"])
+    assert ("commit" in found) == (store != "memory")
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_recovery_is_measured_from_a_kill_to_the_last_step_that_runs_again(store):
+    found = last_line("bench_recovery.py", "--store", store, "--items", "20", "--runs", "2", "--repeat", "1", "--json")
+
+    assert found["items"] == 20
+    assert 0 < found["open_s"] <= found["all_steps_s"] < found["all_ended_s"]
+    assert 0 < found["first_step_s"] <= found["all_steps_s"]
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in BENCHMARKS.glob("bench_*.py")))
+def test_every_benchmark_says_what_it_can_be_told(script):
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / script, "--help"], check=True, stdout=subprocess.PIPE, text=True
+    )
+
+    assert done.stdout.startswith(f"usage: {script}")
