@@ -1,19 +1,17 @@
 """What every `Store` must do: the journal of each run, and who may write to it."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from stepflow.protocols import Backend
-from stepflow.records import Committed, Entries, Json, LeaseLost, RunChange, RunId, RunStatus
-from stepflow.testing.suites.writes import FIRST, Ids, begin, entries, record, result, take_over, write
+from stepflow.records import Committed, Entries, Json, Lease, LeaseLost, RunChange, RunId, RunStatus
+from stepflow.testing.suites.shared import SharedSuite
+from stepflow.testing.suites.writes import FIRST, Ids, begin, enter, entries, record, result, take_over, write
 
 
 class JournalSuite:
     """Give a `store` fixture: an open, empty `Backend`."""
-
-    @pytest.fixture
-    def ids(self) -> Ids:
-        return Ids()
 
     async def test_what_was_written_is_read_as_it_was_packed(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
@@ -115,6 +113,61 @@ class JournalSuite:
         assert list(verdicts) == [Committed(), Committed()]
         assert [position for position, _ in await entries(store, run)] == [1, 2, 3]
 
+    @pytest.mark.parametrize("lease", [Lease("engine-9", FIRST.epoch), Lease(FIRST.owner, FIRST.epoch + 1)])
+    async def test_a_lease_that_the_store_never_gave_is_refused(self, store: Backend, ids: Ids, lease: Lease) -> None:
+        run = await begin(store, record(ids.draw()))
+
+        verdicts = await store.journal.commit([write(run, 2, ["stranger"], lease=lease)])
+
+        assert list(verdicts) == [LeaseLost(current=FIRST.epoch)]
+        assert await entries(store, run) == [(1, "begun")]
+
+    async def test_a_former_owner_is_refused_with_the_new_epoch(self, store: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+        newer = (await take_over(store, run))[run]
+
+        verdicts = await store.journal.commit([write(run, 2, ["zombie"], lease=Lease(FIRST.owner, newer.epoch))])
+
+        assert [type(verdict) for verdict in verdicts] == [LeaseLost]
+        assert await entries(store, run) == [(1, "begun")]
+
+    async def test_a_run_that_nobody_began_takes_no_writes(self, store: Backend, ids: Ids) -> None:
+        run = ids.draw()
+
+        verdicts = await store.journal.commit([write(run, 2, ["more"])])
+
+        assert [type(verdict) for verdict in verdicts] == [LeaseLost]
+        assert await store.runs.get(run) is None
+        assert await entries(store, run) == []
+
+    async def test_a_commit_that_was_cut_off_may_be_repeated(self, store: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+
+        for position in range(2, 22):
+            one = write(run, position, [position], results=[result(position)])
+            async with anyio.create_task_group() as writers:
+                writers.start_soon(store.journal.commit, [one])
+                for _ in range(position % 7):
+                    await anyio.lowlevel.checkpoint()
+                writers.cancel_scope.cancel()
+            assert list(await store.journal.commit([one])) == [Committed()]
+
+        assert await entries(store, run, after=1) == [(position, position) for position in range(2, 22)]
+        assert [one.index for one in await store.runs.results(run)] == list(range(2, 22))
+
+    async def test_the_history_of_an_item_is_the_rows_that_speak_of_it(self, store: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+        for position, items in enumerate([(0, 4), (0, 0), (3, 5), (2, 2), (3, 3), (-1, -1)], 2):
+            await store.journal.commit([write(run, position, [position], items=items)])
+
+        async def history(item: int, **which: int) -> list[int]:
+            return [row.first for row in await store.journal.history(run, item=item, **which)]
+
+        assert [await history(item) for item in (0, 2, 3, 5, 6)] == [[2, 3], [2, 5], [2, 4, 6], [4], []]
+        assert await history(3, after=2) == [4, 6]
+        assert await history(3, limit=2) == [2, 4]
+        assert [row.first for row in await store.journal.history(run)] == list(range(1, 8))
+
     async def test_a_checkpoint_keeps_the_first_row_and_the_inputs_still_needed(self, store: Backend, ids: Ids) -> None:
         run = ids.draw()
         await store.journal.commit([write(run, 1, ["begun"], new=record(run))])
@@ -167,3 +220,36 @@ class JournalSuite:
                     await store.journal.commit([write(run, seen + 1, ["more"])])
 
         assert 1 <= seen <= 50
+
+
+class SharedJournalSuite(SharedSuite):
+    """The same where several engines share the store."""
+
+    async def test_what_one_engine_commits_the_others_see(self, store: Backend, other: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+
+        await store.journal.commit([write(run, 2, ["a"], results=[result(0)], change=RunChange(succeeded=1))])
+
+        seen = await other.runs.get(run)
+        assert seen is not None
+        assert seen.succeeded == 1
+        assert await entries(other, run) == [(1, "begun"), (2, "a")]
+        assert list(await other.runs.results(run)) == [result(0)]
+
+    async def test_engines_that_write_at_once_do_not_mix(self, store: Backend, other: Backend, ids: Ids) -> None:
+        await enter(other, "engine-2")
+        leases = [FIRST, Lease("engine-2", 1)]
+        runs = [
+            await begin((store, other)[place % 2], record(ids.draw()), lease=leases[place % 2]) for place in range(8)
+        ]
+
+        async def append(backend: Backend, run: RunId, lease: Lease) -> None:
+            for position in range(2, 12):
+                await backend.journal.commit([write(run, position, [f"{run} {position}"], lease=lease)])
+
+        async with anyio.create_task_group() as writers:
+            for place, run in enumerate(runs):
+                writers.start_soon(append, (store, other)[place % 2], run, leases[place % 2])
+
+        for run in runs:
+            assert await entries(store, run, after=1) == [(at, f"{run} {at}") for at in range(2, 12)]

@@ -3,7 +3,17 @@
 import pytest
 
 from stepflow.protocols import Backend
-from stepflow.records import ErrorCode, Failed, ItemResult, ParentLink, RunChange, RunId, RunStatus, Succeeded
+from stepflow.records import (
+    ErrorCode,
+    Failed,
+    ItemResult,
+    ParentLink,
+    RunChange,
+    RunId,
+    RunRecord,
+    RunStatus,
+    Succeeded,
+)
 from stepflow.testing.suites.writes import Ids, begin, end, record, result, write
 
 
@@ -112,16 +122,48 @@ class RunsSuite:
         assert (found.id, found.parent) == (child, link)
         assert other is None
 
-    async def test_a_key_finds_the_newest_run_that_has_it(self, store: Backend, ids: Ids) -> None:
-        older = await begin(store, record(ids.draw(), key="monday"))
-        newer = await begin(store, record(ids.draw(), key="monday"), supersedes=older)
-        await begin(store, record(ids.draw(), key="tuesday"))
+    async def test_everything_that_is_said_of_a_run_comes_back(self, store: Backend, ids: Ids) -> None:
+        root = await begin(store, record(ids.draw()))
+        link = ParentLink(run_id=root, item=7, step=2, key="k")
+        new = RunRecord(
+            id=ids.draw(),
+            root_id=root,
+            flow_id="a" * 64,
+            flow_name="greet",
+            parent=link,
+            created_at=1_767_225_600.123456,
+            total=None,
+            group="blue",
+            journal_format=3,
+            retry_of=ids.draw(),
+            is_sealed=True,
+        )
 
-        found = await store.runs.find_key("monday")
+        await begin(store, new)
 
-        assert found is not None
-        assert found.id == newer
-        assert await store.runs.find_key("friday") is None
+        assert await store.runs.get(new.id) == new
+        assert await store.runs.find_child(link) == new
+        assert list(await store.runs.list(limit=1)) == [new]
+
+    async def test_text_may_hold_any_character(self, store: Backend, ids: Ids) -> None:
+        text = "nul \0, ünïcödé 🦆 \u2028 ' \" % \\"
+        root = await begin(store, record(ids.draw(), key=text, flow_name=text))
+        link = ParentLink(run_id=root, item=0, step=0, key=text)
+        inner = await begin(store, record(ids.draw(), root_id=root, parent=link))
+        why = Failed(ErrorCode.ORCHESTRATOR_ERROR, text, data={text: [text]})
+        await store.journal.commit([write(root, 2, ["a"], change=RunChange(error=why))])
+
+        stored = await store.runs.get(root)
+        by_key, by_link = await store.runs.find_key(text), await store.runs.find_child(link)
+        by_name = await store.runs.list(flow_name=text)
+
+        assert stored is not None
+        assert (stored.key, stored.flow_name, stored.error) == (text, text, why)
+        assert by_key == stored
+        assert by_link is not None
+        assert (by_link.id, by_link.parent) == (inner, link)
+        assert list(by_name) == [stored]
+        assert await store.runs.find_key("nul ") is None
 
     async def test_results_come_in_item_order_and_in_the_order_they_ended(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))

@@ -2,15 +2,48 @@
 
 import pytest
 
+from stepflow.clock import SystemClock
 from stepflow.engine import Engine
+from stepflow.protocols import Backend
 from stepflow.stores.memory import MemoryBackend
-from stepflow.testing.suites.store import StoreSuite
+from stepflow.testing.suites.store import SharedStoreSuite, StoreSuite
+from stepflow.testing.suites.writes import TTL_S
+
+
+class AheadClock(SystemClock):
+    """A clock that goes ahead when it is told to."""
+
+    ahead_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
 
 
 class TestMemoryBackend(StoreSuite):
     @pytest.fixture
     def backend(self) -> MemoryBackend:
         return MemoryBackend()
+
+
+class TestSharedMemoryBackend(SharedStoreSuite):
+    @pytest.fixture
+    def clock(self) -> AheadClock:
+        return AheadClock()
+
+    @pytest.fixture
+    def backend(self, clock: AheadClock) -> MemoryBackend:
+        return MemoryBackend(shared=True, clock=clock)
+
+    @pytest.fixture(autouse=True)
+    def _clock(self, clock: AheadClock) -> None:
+        self.turned = clock
+
+    async def let_expire(self, store: Backend, owner: str) -> None:
+        engines = await store.owners.engines()
+        self.turned.ahead_s += TTL_S
+        for engine in engines:
+            if engine.owner != owner:
+                await store.owners.beat(engine.owner)
 
 
 @pytest.mark.anyio
