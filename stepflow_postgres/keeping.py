@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 import anyio
 import msgspec
-from psycopg.conninfo import make_conninfo
 
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
@@ -18,14 +17,12 @@ from stepflow_postgres.heartbeat import FENCED, Order
 _LOG = logging.getLogger(__name__)
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
-_SILENCE = {"connect_timeout": 5, "tcp_user_timeout": 5_000, "keepalives_idle": 10}
-"""A database that is gone without a word is given up after some seconds: another may stand at the same address."""
 
 
 @asynccontextmanager
 async def kept_alive(conninfo: str, statement: str, owner: str, clock: Clock | None = None) -> AsyncIterator[None]:
     """While inside, a process beats for the owner; when it dies another takes its place."""
-    order = Order(conninfo=make_conninfo(conninfo, **_SILENCE), statement=statement, owner=owner)
+    order = Order(conninfo=conninfo, statement=statement, owner=owner)
     line = msgspec.json.encode(order) + b"\n"
     keeping = asyncio.create_task(_keep(line, owner, clock or SystemClock()), name=f"heartbeat of {owner}")
     try:

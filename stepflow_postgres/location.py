@@ -11,7 +11,7 @@ from stepflow.errors import StoreError
 
 SCHEMA = "stepflow"
 
-_OURS = ("schema", "prepare", "pool_size", "listen_host", "listen_port")
+_OURS = ("schema", "prepare", "pool_size", "listen", "listen_host", "listen_port")
 _DEFAULTS = {
     "connect_timeout": "10",
     "application_name": "stepflow",
@@ -29,7 +29,7 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     """A store's database, read from its URL."""
 
     conninfo: str  # as libpq reads it; it may hold a password
-    listen_conninfo: str  # for the connection that listens, which a pooler in transaction mode can't serve
+    listen_conninfo: str | None  # to listen past a pooler in transaction mode, which can't serve that; None: don't
     schema: str
     is_prepared: bool  # statements are prepared, which some poolers can't have
     pool_size: int
@@ -44,16 +44,13 @@ def read_location(url: str, *, listen_url: str | None = None) -> Location:
     """
     ours, given = _split(url)
     conninfo = _conninfo(given)
-    listen = {"host": ours.get("listen_host"), "port": ours.get("listen_port")}
     schema = ours.get("schema", SCHEMA)
     if _SCHEMA.fullmatch(schema) is None or len(schema.encode()) > 63 or schema.startswith("pg_"):
         raise StoreError(f"?schema={schema}: take letters, digits and underscores, 63 at most, as in ?schema={SCHEMA}")
     shown = _shown(given, schema)
     return Location(
         conninfo=_with_defaults(conninfo),
-        listen_conninfo=_with_defaults(
-            _conninfo(_split(listen_url)[1]) if listen_url else conninfo | {k: v for k, v in listen.items() if v}
-        ),
+        listen_conninfo=_listening(ours, conninfo, listen_url or ours.get("listen", "1")),
         schema=schema,
         is_prepared=_flag("prepare", ours.get("prepare", "1")),
         pool_size=_number("pool_size", ours.get("pool_size", "10")),
@@ -73,6 +70,16 @@ def _split(url: str) -> tuple[dict[str, str], str]:
     ours = {name: value for name, value in pairs if name in _OURS}
     rest = urlencode([pair for pair in pairs if pair[0] not in _OURS], quote_via=quote)
     return ours, parts._replace(query=rest).geturl()
+
+
+def _listening(ours: dict[str, str], conninfo: dict[str, str | int | None], listen: str) -> str | None:
+    """Where to listen: at a URL of its own, or at the store's with another host or port; None: nowhere."""
+    if "://" in listen:
+        return _with_defaults(_conninfo(_split(listen)[1]))
+    if not _flag("listen", listen):
+        return None
+    other = {"host": ours.get("listen_host"), "port": ours.get("listen_port")}
+    return _with_defaults(conninfo | {name: value for name, value in other.items() if value})
 
 
 def _conninfo(url: str) -> dict[str, str | int | None]:

@@ -12,7 +12,6 @@ import anyio
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, Notify, sql
-from psycopg.conninfo import make_conninfo
 
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
@@ -26,14 +25,6 @@ _LONGEST_TOPIC = 500  # longer ones are sent as their digest
 _MOST_WAITING = 10_000  # topics that are kept while the database is away
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
-_SILENCE = {
-    "connect_timeout": 10,
-    "tcp_user_timeout": 20_000,
-    "keepalives_idle": 30,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-}
-"""A connection on which nobody answers any more is noticed by the system, within a minute."""
 
 
 class PostgresListener:
@@ -110,12 +101,16 @@ class PostgresSignals:
     def send(self, topics: Iterable[str]) -> None:
         """Wake who listens, here and elsewhere. It never waits and never fails; call it after the commit."""
         for topic in topics:
-            key = _short(topic)
-            self._wake(key)
-            self._waiting[key] = None
+            self.wake(topic)
+            self._waiting[_short(topic)] = None
         if len(self._waiting) > _MOST_WAITING:
             self._waiting.clear()
         self._has_waiting.set()
+
+    def wake(self, *topics: str) -> None:
+        """Wake who listens here."""
+        for topic in topics:
+            self._wake(_short(topic))
 
     def _wake(self, key: str) -> None:
         for listener in self._listeners.get(key, ()):
@@ -204,8 +199,7 @@ class PostgresSignals:
 
 
 async def _connect(conninfo: str) -> AsyncConnection:
-    options = make_conninfo(conninfo, **_SILENCE)
-    return await AsyncConnection.connect(options, autocommit=True, prepare_threshold=None)
+    return await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
 
 
 def _short(topic: str) -> str:

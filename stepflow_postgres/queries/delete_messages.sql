@@ -1,0 +1,1 @@
+DELETE FROM stepflow._inbox WHERE id = ANY (%(ids)s)

@@ -1,0 +1,1 @@
+DELETE FROM stepflow._engines WHERE owner = %(owner)s
