@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 import stepflow
 from stepflow.cli.failure import INTERRUPTED, USAGE, exit_code, explain, explain_usage, leave
+from stepflow.cli.lazy import load_command
 from stepflow.cli.logs import DESTINATIONS, FORMATS, LEVELS, set_up_logs
 from stepflow.cli.streams import silence_stdout
 from stepflow.plan.suggest import did_you_mean
@@ -22,16 +22,18 @@ COMMANDS = {
     "infer": "Check types and print the flow with inferred schemas.",
     "init": "Write a small project to start from.",
     "list-components": "List the components that a flow can call.",
+    "recover": "Take over runs that nobody drives.",
     "run": "Run a flow on one input or on many.",
+    "runs": "Look at runs that are stored, and tell them what to do.",
     "test": "Run the test cases written in flows.",
     "validate": "Check flows and the configuration.",
     "visualize": "Draw a flow as SVG, PNG, DOT or Mermaid.",
 }
-EXTRAS = {"serve": "grpc", "submit": "grpc", "worker": "grpc"}
+EXTRAS = {"migrate": "postgres", "serve": "grpc", "submit": "grpc", "worker": "grpc"}
 """Commands that another of our packages brings, and the extra that installs what it needs."""
 
 _GROUP = "stepflow.commands"
-_CODE = {"list-components": "list_components"}
+_CODE = {"list-components": "list_components", "runs": "runs.group"}
 
 
 class ReaderGoneError(Exception):
@@ -46,8 +48,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            module = import_module(f"stepflow.cli.{_CODE.get(cmd_name, cmd_name)}")
-            return _command(cmd_name, getattr(module, "command", None))
+            return load_command(f"stepflow.cli.{_CODE.get(cmd_name, cmd_name)}", "command")
         found = _others().get(cmd_name)
         return None if found is None else _foreign(found)
 

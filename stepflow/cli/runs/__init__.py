@@ -1,0 +1,1 @@
+"""`stepflow runs`: what became of runs, and what is to become of them."""

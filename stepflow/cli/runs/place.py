@@ -1,0 +1,116 @@
+"""Which store a command is about."""
+
+import os
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from stepflow.cli.failure import CommandError, say
+from stepflow.cli.opening import chosen_config, shown
+from stepflow.config.read import load_config
+from stepflow.errors import AmbiguousRunError
+from stepflow.protocols import Backend
+from stepflow.records import RunId
+from stepflow.stores.open import open_reader
+from stepflow.stores.sqlite.schema import APPLICATION_ID
+
+_HEADER = b"SQLite format 3\0"
+_ID_AT = 68  # bytes into the file: SQLite's application id
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A store as it was named."""
+
+    location: str
+    is_known: bool = False  # the next command will find it by itself
+
+    @property
+    def name(self) -> str:
+        """What people call it, without secrets."""
+        return shown(self.location)
+
+    def line(self, command: str) -> str:
+        """A command as it can be typed, about the same store."""
+        if self.is_known:
+            return command
+        return f"{command} --store {'…' if '://' in self.location else shlex.quote(self.name)}"
+
+
+def named_place(store: str | None, config: str | None) -> Place:
+    """The store of --store or STEPFLOW_STORE, else of the configuration, else the one that lies here.
+
+    Raises:
+        CommandError: there is none, or there are several.
+        ConfigError: the configuration is refused.
+    """
+    if store is not None:
+        source = click.get_current_context().get_parameter_source("store")
+        return Place(store, is_known=source is click.core.ParameterSource.ENVIRONMENT)
+    url = load_config(chosen_config(config, None), environ=os.environ).storage.url
+    if url is not None:
+        return Place(url, is_known=config is None)
+    found = stores_in(Path.cwd())
+    if len(found) == 1:
+        say(f"store: {found[0]} (the only one here; --store names another)")
+        return Place(found[0], is_known=True)
+    if found:
+        raise CommandError(f"there are several stores here: {', '.join(found)}; name one with --store")
+    raise CommandError("no store is named: write --store FILE or --store URL, or set STEPFLOW_STORE")
+
+
+def stores_in(folder: Path) -> list[str]:
+    """The names of the SQLite files below that hold runs."""
+    return sorted(path.name for path in folder.glob("*.db") if _is_store(path))
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError:
+        return False
+    return header.startswith(_HEADER) and int.from_bytes(header[_ID_AT : _ID_AT + 4]) == APPLICATION_ID
+
+
+@asynccontextmanager
+async def opened(place: Place) -> AsyncIterator[Backend]:
+    """The store, to look at runs and to ask their owners, beside the engines that have it.
+
+    Raises:
+        StoreError: it can't be opened so.
+    """
+    async with open_reader(place.location) as backend:
+        yield backend
+
+
+async def find_run(backend: Backend, text: str, place: Place) -> RunId:
+    """The run that a text names: an id, a beginning that only one has, or `last`.
+
+    Raises:
+        CommandError: there is none.
+        AmbiguousRunError: there are several.
+    """
+    found = await backend.runs.find(text.strip().lower())
+    if len(found) > 1 and text not in found:
+        raise AmbiguousRunError(text, found)
+    if found:
+        return text if text in found else found[0]
+    if await backend.runs.get(text) is not None:
+        return text
+    if text == "last":
+        raise CommandError(f"there are no runs in {place.name}")
+    raise CommandError(
+        f"no run in {place.name} has an id that begins with {text}; see: {place.line('stepflow runs list')}"
+    )
+
+
+async def short_id(backend: Backend, run_id: RunId, least: int = 8) -> str:
+    """The beginning of a root run's id that no other has."""
+    for length in (least, 13, 18, 23):
+        if len(await backend.runs.find(run_id[:length])) == 1:
+            return run_id[:length]
+    return run_id
