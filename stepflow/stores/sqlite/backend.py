@@ -58,7 +58,7 @@ class SqliteBackend:
         self._blobs = SqliteBlobs(self._file, clock)
         self._owners = SqliteOwners(self._file)
         self._inbox = SqliteInbox(self._file, self._signals)
-        self._dispatch = SqliteDispatch()
+        self._dispatch = SqliteDispatch(self._file, self._signals)
         self._retention = SqliteRetention(self._file)
 
     @property

@@ -1,16 +1,28 @@
-"""Tasks that nobody here can do: there is no other engine in a SQLite file to offer them to."""
+"""Tasks that the engine of a SQLite file finds nobody for. There is no other engine to take them."""
 
+import sqlite3
 from collections.abc import Sequence
 
-from stepflow.protocols import PAGE
+from stepflow.protocols import PAGE, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
+from stepflow.stores.sqlite.file import SqliteFile
+from stepflow.stores.sqlite.signals import SqliteSignals
+from stepflow.stores.sqlite.statements import statement
 
 
 class SqliteDispatch:
-    """Nobody takes an offer, so nobody answers one."""
+    """Nobody claims, as nobody's own offers are given to him; but an answer is kept, whoever brings it."""
+
+    def __init__(self, file: SqliteFile, signals: SqliteSignals) -> None:
+        self._file = file
+        self._signals = signals
 
     async def offer(self, owner: str, offers: Sequence[Offer]) -> None:
-        return None
+        rows = [(offer.task_id, offer.attempt, offer.run_id, offer.queue, offer.body) for offer in offers]
+        if rows:
+            await self._file.write(lambda conn: conn.executemany(statement("offer_task"), rows))
+        for queue in dict.fromkeys(offer.queue for offer in offers):
+            self._signals.send(offers_topic(queue))
 
     async def claim(self, owner: str, queue: str, *, limit: int = 1) -> Sequence[Offer]:
         return []
@@ -19,10 +31,26 @@ class SqliteDispatch:
         return None
 
     async def answer(self, answer: Answer) -> bool:
-        return False
+        owner = await self._file.write(lambda conn: _keep(conn, answer))
+        if owner is None:
+            return False
+        self._signals.send(answers_topic(owner))
+        return True
 
     async def answers(self, owner: str, *, limit: int = PAGE) -> Sequence[Answer]:
-        return []
+        asked = (owner, limit)
+        rows = await self._file.ask(lambda conn: conn.execute(statement("select_answers"), asked).fetchall())
+        return [Answer(task_id=id, attempt=attempt, run_id=run, body=body) for id, attempt, run, body in rows]
 
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
+        ids = [(id,) for id in task_ids]
+        if ids:
+            await self._file.write(lambda conn: conn.executemany(statement("withdraw_task"), ids))
+
+
+def _keep(conn: sqlite3.Connection, answer: Answer) -> str | None:
+    """The owner of the run that the answer is for; None: nobody waits for it."""
+    if not conn.execute(statement("answer_task"), (answer.body, answer.task_id, answer.attempt)).rowcount:
         return None
+    found = conn.execute(statement("find_owner"), (answer.run_id,)).fetchone()
+    return "" if found is None else str(found[0])

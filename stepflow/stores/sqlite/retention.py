@@ -55,7 +55,7 @@ def _old_roots(conn: sqlite3.Connection, asked: dict[str, float | int | None]) -
 def _drop(conn: sqlite3.Connection, roots: Sequence[RunId]) -> int:
     """Take whole trees out of sight, and give the number of roots."""
     for root_id in roots:
-        for name in ("note_deleted", "remove_messages", "delete_runs"):
+        for name in ("note_deleted", "remove_messages", "remove_offers", "delete_runs"):
             conn.execute(statement(name), {"root_id": root_id})
     return len(roots)
 

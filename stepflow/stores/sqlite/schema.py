@@ -107,12 +107,20 @@ def _create_views(db: Database) -> None:
 @migrations(name="0003_owners")
 def _add_owners(db: Database) -> None:
     _widen_tables(db)
+    _create_queues(db)
     db.create_table(
         "_engines",
         {"owner": str, "name": str, "group_name": str, "url": str, "place": str, "started_at": float},
         pk="owner",
         not_null=("name", "group_name", "place", "started_at"),
     )
+    db.create_table("_deleted", {"no": int}, pk="no")
+    for name in VIEWS:
+        db.execute(f"DROP VIEW IF EXISTS {name}")
+        db.create_view(name, statement(f"view_{name}"))
+
+
+def _create_queues(db: Database) -> None:
     inbox = db.create_table(
         "_inbox",
         {"no": int, "id": str, "run_id": str, "kind": str, "payload": bytes, "sent_at": float},
@@ -120,10 +128,21 @@ def _add_owners(db: Database) -> None:
         not_null=("id", "run_id", "kind", "payload", "sent_at"),
     )
     inbox.create_index(["id"], "_inbox_by_id", unique=True)
-    db.create_table("_deleted", {"no": int}, pk="no")
-    for name in VIEWS:
-        db.execute(f"DROP VIEW IF EXISTS {name}")
-        db.create_view(name, statement(f"view_{name}"))
+    db.create_table(
+        "_offers",
+        {
+            "task_id": str,
+            "attempt": int,
+            "run_id": str,
+            "queue": str,
+            "body": bytes,
+            "answer": bytes,
+            "answered": int,
+        },
+        pk="task_id",
+        not_null=("attempt", "run_id", "queue", "body"),
+    )
+    db.execute("CREATE INDEX _offers_answered ON _offers (answered) WHERE answered IS NOT NULL")
 
 
 def _widen_tables(db: Database) -> None:

@@ -6,7 +6,14 @@ FROM (
     ORDER BY ended_at, no
     LIMIT max(
         (SELECT count(*) FROM _runs WHERE ended_at < :ended_before AND parent_run IS NULL),
-        (SELECT count(*) - :keep FROM _runs WHERE :keep IS NOT NULL AND ended_at IS NOT NULL AND parent_run IS NULL)
+        coalesce(
+            (
+                SELECT count(*) - :keep
+                FROM _runs
+                WHERE :keep IS NOT NULL AND ended_at IS NOT NULL AND parent_run IS NULL
+            ),
+            0
+        )
     )
 ) AS roots
 WHERE
