@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 from zlib import crc32
 
 import msgspec
@@ -14,6 +15,9 @@ INK = "#0f172a"
 PALE_INK = "#475569"
 LINE = "#94a3b8"
 PAPER = "#ffffff"
+
+Paint: TypeAlias = tuple[str, str]
+"""Of a node: fill and border."""
 
 _PLAIN = ("#dbeafe", "#3b82f6")
 _PALETTE = (  # fill and border of one server each
@@ -91,15 +95,27 @@ class Scene(msgspec.Struct, frozen=True):
     shapes: tuple[Shape, ...]
 
 
-def scene_of(graph: Graph, *, title: str, servers: bool = True, details: bool = True) -> Scene:
-    """`servers` shows component paths and colours, `details` what stands behind a label (SVG shows it on hovering)."""
+def scene_of(
+    graph: Graph,
+    *,
+    title: str,
+    servers: bool = True,
+    details: bool = True,
+    paints: Mapping[str, Paint] | None = None,
+) -> Scene:
+    """`servers` shows component paths and colours, `details` what stands behind a label (SVG shows it on hovering).
+
+    `paints` gives steps colours by their ids; the colours of servers and their legend are left out then.
+    """
     layers = layered(graph)
     texts = {node.key: _lines(node, servers=servers) for node in graph.nodes}
     layout = arranged(layers, _sizes(graph, layers, texts))
-    colours = _colours(graph) if servers else {}
+    colours = _colours(graph) if servers and paints is None else {}
     shapes: list[Shape] = [*_links(layers, layout)]
     for node in graph.nodes:
-        shapes += _node(node, layout, texts[node.key], colours, tip=node.tip if details else "")
+        paint = (paints or {}).get(node.label) if node.kind == "step" else None
+        paint = paint or _paint(node, colours)
+        shapes += _node(node, layout, texts[node.key], paint, tip=node.tip if details else "")
     legend = list(_legend(colours, layout))
     width = max(
         [layout.width, *(shape.x + measure(shape.text, _LINE) + 24 for shape in legend if isinstance(shape, Text))]
@@ -158,9 +174,9 @@ def _sizes(graph: Graph, layers: Layers, texts: Mapping[str, Sequence[Text]]) ->
     return sizes
 
 
-def _colours(graph: Graph) -> dict[str, tuple[str, str]]:
+def _colours(graph: Graph) -> dict[str, Paint]:
     """By name, so that a server has the same colour in other flows, unless another one of this flow has it."""
-    colours: dict[str, tuple[str, str]] = {}
+    colours: dict[str, Paint] = {}
     for server in dict.fromkeys(node.server for node in graph.nodes if node.server):
         first = crc32(server.encode(errors="replace"))
         wanted = [_PALETTE[(first + step) % len(_PALETTE)] for step in range(len(_PALETTE))]
@@ -174,16 +190,14 @@ def fills(graph: Graph, *, servers: bool = True) -> dict[str, str]:
     return {node.key: _paint(node, colours)[0] for node in graph.nodes}
 
 
-def _paint(node: Node, colours: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
+def _paint(node: Node, colours: Mapping[str, Paint]) -> Paint:
     return colours.get(node.server) or _KINDS.get(node.kind, _PLAIN)
 
 
-def _node(
-    node: Node, layout: Layout, lines: Sequence[Text], colours: Mapping[str, tuple[str, str]], *, tip: str
-) -> Iterator[Shape]:
+def _node(node: Node, layout: Layout, lines: Sequence[Text], paint: Paint, *, tip: str) -> Iterator[Shape]:
     x, y = layout.centres[node.key]
     width, height = layout.boxes[node.key]
-    fill, stroke = _paint(node, colours)
+    fill, stroke = paint
     if node.kind in ("if", "coalesce"):
         corners = ((x, y - height / 2), (x + width / 2, y), (x, y + height / 2), (x - width / 2, y))
         yield Polygon(points=corners, fill=fill, stroke=stroke, tip=tip)
@@ -257,7 +271,7 @@ def _ports(layers: Layers, layout: Layout) -> dict[tuple[Vertex, Vertex], Point]
     return ports
 
 
-def _legend(colours: Mapping[str, tuple[str, str]], layout: Layout) -> Iterator[Shape]:
+def _legend(colours: Mapping[str, Paint], layout: Layout) -> Iterator[Shape]:
     if len(colours) < 2:
         return
     x, y = 24.0, layout.height + _LEGEND / 2 - 8

@@ -5,16 +5,23 @@ from html import escape
 from typing import assert_never
 
 from stepflow.drawing.graph import graph_of
-from stepflow.drawing.scene import PAPER, Box, Curve, Polygon, Scene, Shape, Text, scene_of
+from stepflow.drawing.scene import PAPER, Box, Curve, Paint, Polygon, Scene, Shape, Text, scene_of
 from stepflow.flow.model import Flow
 
 _FONT = "Inter, 'Segoe UI', Helvetica, Arial, 'DejaVu Sans', sans-serif"
 
 
-def draw_svg(flow: Flow, *, servers: bool = True, details: bool = True, notes: Mapping[str, str] | None = None) -> str:
-    """`notes` adds a line under a step's label, by step id: counts, a median."""
+def draw_svg(
+    flow: Flow,
+    *,
+    servers: bool = True,
+    details: bool = True,
+    notes: Mapping[str, str] | None = None,
+    paints: Mapping[str, Paint] | None = None,
+) -> str:
+    """`notes` adds a line under a step's label, by step id: counts, a median. `paints` gives it fill and border."""
     title = flow.name or "flow"
-    return svg_of(scene_of(graph_of(flow, notes), title=title, servers=servers, details=details))
+    return svg_of(scene_of(graph_of(flow, notes), title=title, servers=servers, details=details, paints=paints))
 
 
 def svg_of(scene: Scene) -> str:

@@ -6,14 +6,14 @@ import msgspec
 
 from stepflow.errors import FlowInvalidError, InputInvalidError, RunNotFoundError
 from stepflow.execution.events import Checkpointed, Event, RunStarted, decode_events
-from stepflow.flow.model import Flow, StepRef
+from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
+from stepflow.history.needs import needs_of
 from stepflow.history.records import History
 from stepflow.history.sub_runs import read_sub_runs
 from stepflow.history.summary import history_of
 from stepflow.history.tally import Tally
 from stepflow.plan.overrides import apply_overrides
-from stepflow.plan.uses import expression_uses
 from stepflow.protocols import Backend, Blobs
 from stepflow.records import BlobId, Entries, Json, RunId, RunRecord
 
@@ -69,23 +69,6 @@ class Reading:
             self.tally.restore(events[0])
         else:
             self.tally.apply_all(events)
-
-
-def needs_of(flow: Flow | None) -> list[tuple[int, ...]]:
-    """By step, the steps whose values its input names."""
-    if flow is None:
-        return []
-    places = {step.id: index for index, step in enumerate(flow.steps)}
-    return [
-        tuple(
-            dict.fromkeys(
-                places[use.ref.step]
-                for use in expression_uses(step.input, (), (), index)
-                if isinstance(use.ref, StepRef) and use.ref.step in places
-            )
-        )
-        for index, step in enumerate(flow.steps)
-    ]
 
 
 async def _flow_of(blobs: Blobs, record: RunRecord, rows: Sequence[Entries]) -> Flow | None:

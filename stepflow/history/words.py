@@ -42,3 +42,12 @@ def listed(numbers: tuple[int, ...], count: int) -> str:
     named = ", ".join(f"{number:,}" for number in numbers)
     more = count - len(numbers)
     return f"{named} and {more:,} more" if more > 0 else named
+
+
+def amount(number: float) -> str:
+    """`1.1 M`, `412 k`, `9,870`."""
+    if number >= 1_000_000:
+        return f"{number / 1_000_000:.1f} M"
+    if number >= 10_000:
+        return f"{number / 1_000:.0f} k"
+    return f"{number:,.0f}"
