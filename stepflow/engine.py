@@ -16,8 +16,10 @@ from stepflow.components import Components
 from stepflow.errors import (
     BlobNotFoundError,
     EngineClosedError,
+    RunActiveError,
     RunFailedError,
     RunNotFoundError,
+    StoreError,
 )
 from stepflow.execution.dispatch import Dispatcher, PluginSource
 from stepflow.execution.events import Event, StepFailed
@@ -26,8 +28,11 @@ from stepflow.execution.handle import Run
 from stepflow.execution.host import EngineHost
 from stepflow.execution.intake import Intake, Rules
 from stepflow.execution.live import LiveRun
+from stepflow.execution.membership import Identity, Membership
 from stepflow.execution.options import (
     FlowLike,
+    RecoverySettings,
+    RetentionSettings,
     SubmitOptions,
     check_concurrency,
     check_inputs,
@@ -44,6 +49,7 @@ from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import normalise
 from stepflow.protocols import Backend, Chance, Clock, Observer
 from stepflow.records import (
+    DEFAULT_GROUP,
     Blob,
     BlobId,
     BlobType,
@@ -51,19 +57,24 @@ from stepflow.records import (
     Failed,
     ItemResult,
     Json,
-    Lease,
+    MessageKind,
     RunId,
     RunRecord,
     RunStatus,
     Succeeded,
 )
 from stepflow.routing.table import parse_routes
+from stepflow.stores.find import find_run
 from stepflow.stores.open import open_store
 
 logger = logging.getLogger("stepflow.engine")
 
 AUTO_CONCURRENCY = 100
 DEFAULT_RETRY = RetrySettings()
+DEFAULT_RECOVERY = RecoverySettings()
+
+CLOSING_S = 5.0
+"""How long closing waits for the store to learn of it."""
 
 
 class ListedComponent(msgspec.Struct, frozen=True):
@@ -86,8 +97,13 @@ class Engine:
         validation: whether inputs and variables that don't fit the flow's schemas are refused (`strict`), logged
             (`warn`) or taken (`off`).
         output_validation: the same for outputs, where `strict` fails the item.
-        recover: take over the runs that the store holds unfinished, and go on with them. False: only those that are
-            submitted again under their key.
+        name: of this engine, equal on every start: the word of whoever gives it that no other engine of this name
+            lives. Its runs are taken over at once when it starts again. None: a new one each time.
+        group: only runs of the same group are taken over from engines that have died.
+        url: where this engine can be reached; kept in the store for others.
+        recovery: how it is known to be alive, and whether it takes over what the store holds unfinished. Runs that
+            are submitted again under their key go on in any case.
+        retention: how long runs that have ended are kept. None: for ever (in memory: the newest 10,000).
         secrets: whether a durable store may keep secrets that the caller passes: `refuse` or `plain` (in clear).
 
     Raises:
@@ -109,7 +125,11 @@ class Engine:
         clock: Clock | None = None,
         chance: Chance | None = None,
         observers: Sequence[Observer] = (),
-        recover: bool = True,
+        name: str | None = None,
+        group: str = DEFAULT_GROUP,
+        url: str | None = None,
+        recovery: RecoverySettings = DEFAULT_RECOVERY,
+        retention: RetentionSettings | None = None,
         secrets: str = "refuse",
     ) -> None:
         if secrets not in ("refuse", "plain"):
@@ -127,11 +147,11 @@ class Engine:
         self._clock: Clock = clock or SystemClock()
         self._chance: Chance = chance or SystemChance()
         self._observers = tuple(observers)
-        self._recovers = recover
+        self._recovery_settings = recovery
+        self._retention = retention
+        self._identity = Identity(name=name, group=group, url=url)
         self._plans = Plans()
-        self._lease = Lease(owner=self._chance.run_id(self._clock.now()), epoch=1)
         self._rules = Rules(
-            lease=self._lease,
             retry=retry,
             max_concurrency=max_concurrency or AUTO_CONCURRENCY,
             validation=validation,
@@ -170,6 +190,7 @@ class Engine:
             clock=self._clock,
             chance=self._chance,
             tasks=tasks,
+            checkpoint_every=self._recovery_settings.checkpoint_interval,
             observers=self._observers,
         )
         self._executor.host = EngineHost(
@@ -180,23 +201,33 @@ class Engine:
             chance=self._chance,
             plans=self._plans,
             settings=self._rules.retry,
-            lease=self._lease,
             observers=self._observers,
             output_validation=self._rules.output_validation,
         )
-        self._recovery = Recovery(
+        self._membership = Membership(
             backend=self.backend,
             executor=self._executor,
             clock=self._clock,
+            chance=self._chance,
+            identity=self._identity,
+            settings=self._recovery_settings,
+            retention=self._retention,
+        )
+        self._membership.recovery = Recovery(
+            backend=self.backend,
+            executor=self._executor,
+            clock=self._clock,
+            tasks=tasks,
             plans=self._plans,
             settings=self._rules.retry,
             max_concurrency=self._rules.max_concurrency,
             output_validation=self._rules.output_validation,
+            heed=self._membership.heed,
         )
         self._intake = Intake(
             backend=self.backend,
             executor=self._executor,
-            recovery=self._recovery,
+            membership=self._membership,
             clock=self._clock,
             chance=self._chance,
             tasks=tasks,
@@ -204,21 +235,33 @@ class Engine:
             plain=normalise,
             rules=self._rules,
         )
+        await self._membership.enter()
         tasks.start_soon(self._executor.serve)
-        if self._recovers:
-            await self._recovery.recover(self._lease.owner)
+        tasks.start_soon(self._membership.serve)
+        await self._membership.recover_at_start()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         stack, self._stack = self._stack, None
         assert stack is not None
+        await self._let_go()
         self._executor.close(EngineClosedError("the engine was closed before the run ended"))
         self._tasks.cancel_scope.cancel()
         try:
             await stack.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as group:
             raise _innermost(group) from None
+
+    async def _let_go(self) -> None:
+        """Set the runs that are under way free for others, in an orderly way; a store that fails can't delay it long."""
+        with self._clock.timeout(CLOSING_S, shield=True):
+            try:
+                if self.backend.is_durable or self.backend.is_shared:
+                    await self._executor.release()
+                await self._membership.leave()
+            except StoreError as error:
+                logger.warning("the store was not told that this engine closes: %s", error)
 
     async def submit(
         self,
@@ -279,6 +322,34 @@ class Engine:
         finally:
             run.cancel_now()
 
+    async def retry(self, run_id: RunId, *, key: str | None = None) -> Run:
+        """Try the failed items of a run that has ended again, as a new run with the same inputs and variables.
+
+        Items that succeeded are taken over with their results, the others begin behind the steps that they had
+        finished. The former run stays as it is.
+
+        Args:
+            key: asking again with the same key gives the same new run.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RunActiveError: it has not ended.
+            StoreError: its inputs are not kept any more.
+        """
+        self._backend()
+        options: SubmitOptions = {"key": key}
+        check_options(options)
+        return await self._intake.again(run_id, options)
+
+    async def find_run(self, text: str) -> RunId:
+        """The root run that an id, the beginning of one, or `last` stands for.
+
+        Raises:
+            RunNotFoundError: there is none.
+            AmbiguousRunError: several ids begin so.
+        """
+        return await find_run(self._backend().runs, text)
+
     async def get(self, run_id: RunId) -> RunRecord:
         """Raises: RunNotFoundError."""
         record = await self._backend().runs.get(run_id)
@@ -288,7 +359,8 @@ class Engine:
 
     async def get_run(self, run_id: RunId) -> Run:
         """A handle on a run that was submitted before. Raises: RunNotFoundError."""
-        return Run(self._backend(), self._executor, await self.get(run_id), self._live(run_id))
+        record = await self.get(run_id)
+        return Run(self._backend(), self._executor, self._membership, record, self._live(run_id))
 
     async def list_runs(
         self,
@@ -304,8 +376,42 @@ class Engine:
         )
 
     async def cancel(self, run_id: RunId) -> None:
-        """End a run and its sub-runs at once; a terminal one stays as it is. Raises: RunNotFoundError."""
+        """End a run and its sub-runs at once, whoever drives it; a terminal one stays as it is.
+
+        Raises: RunNotFoundError.
+        """
         await (await self.get_run(run_id)).cancel()
+
+    async def pause(self, run_id: RunId) -> None:
+        """Let no more steps of a root run and its sub-runs begin; those under way go on. Durable when it returns.
+
+        A run that another engine drives is paused as soon as that engine reads its messages, within about a second.
+
+        Raises: RunNotFoundError.
+        """
+        await self._membership.ask(await self.get(run_id), MessageKind.PAUSE)
+
+    async def resume(self, run_id: RunId) -> None:
+        """Go on with a run that was paused. Raises: RunNotFoundError."""
+        await self._membership.ask(await self.get(run_id), MessageKind.RESUME)
+
+    async def delete(self, run_id: RunId) -> None:
+        """Delete a root run that has ended, with its sub-runs, events and results. Blobs stay.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RunActiveError: it has not ended.
+        """
+        if not await self._backend().retention.delete(run_id):
+            raise RunActiveError((await self.get(run_id)).id, "it can't be deleted")
+
+    async def recover(self, run_id: RunId | None = None) -> Sequence[RunId]:
+        """Take over the unfinished runs of this engine's group that nobody drives, or one of any group, and go on.
+
+        Returns: the root runs that were taken over.
+        """
+        self._backend()
+        return await self._membership.recover(root_id=run_id)
 
     async def events(self, run_id: RunId) -> AsyncGenerator[Event, None]:
         """Every event the store still has, then new ones as they come, until the run's end."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from stepflow.errors import Problem
+from stepflow.execution.options import RecoverySettings
 from stepflow.execution.verdict import RetrySettings
 from stepflow.records import Json
 
@@ -42,15 +43,6 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     def url(self) -> str | None:
         """What `Engine(store=…)` takes; None is memory."""
         return self.metadata.database_url
-
-
-class RecoverySettings(msgspec.Struct, frozen=True, kw_only=True):
-    enabled: bool = True
-    check_interval_s: int = 1
-    lease_ttl_s: int = 6
-    max_startup_recovery: int = 100
-    max_claims_per_check: int = 10
-    checkpoint_interval: int = 10_000  # journal entries; 0: never
 
 
 class BlobSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from stepflow.config.model import BlobSettings, RecoverySettings, StorageSettings, StoreSettings
+from stepflow.config.model import BlobSettings, StorageSettings, StoreSettings
 from stepflow.config.section import Section
+from stepflow.execution.options import RecoverySettings
 from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 _STORE_TYPES = ("inMemory", "sqlite", "postgres", "filesystem")

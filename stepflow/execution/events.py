@@ -161,7 +161,8 @@ class OpenItemSnapshot(msgspec.Struct, frozen=True, array_like=True):
     outputs: list[tuple[int, bool, Any]]  # (step, succeeded, the output or the failure)
     attempts: list[tuple[int, int]]
     retries: list[tuple[int, int, int]]  # (step, transport, component)
-    released: list[tuple[int, int]] = []  # (step, starts that an orderly close of the engine ended)
+    broken: list[tuple[int, int, int]] = []  # (step, starts that ended with their engine, how many of them by its death)
+    due: list[tuple[int, int]] = []  # (step, when its next attempt may begin, in milliseconds)
 
 
 class Checkpointed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="state"):
@@ -174,6 +175,7 @@ class Checkpointed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
     succeeded: int
     failed: int
     open: list[OpenItemSnapshot]
+    is_paused: bool = False
 
 
 Event: TypeAlias = (

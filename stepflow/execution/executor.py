@@ -9,19 +9,25 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 
 import anyio
 from anyio.abc import TaskGroup
 
+from stepflow.errors import LeaseLostError
 from stepflow.execution.dispatch import Dispatcher, Way
 from stepflow.execution.events import (
     RunEnded,
+    RunPaused,
+    RunReleased,
+    RunResumed,
     StepDefaulted,
     StepFailed,
     StepRetried,
     StepStarted,
     StepSucceeded,
+    StepWaiting,
 )
 from stepflow.execution.live import Held, LiveRun
 from stepflow.execution.recorder import Recorder, tell
@@ -29,12 +35,14 @@ from stepflow.execution.result import deadlock, next_item_ended, run_ended
 from stepflow.execution.state import OpenItem
 from stepflow.execution.tree import Entry, Tree
 from stepflow.execution.verdict import TakeDefault, TryAgain, judge
+from stepflow.execution.waits import Waits
 from stepflow.plan.model import EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
 from stepflow.records import (
     ErrorCode,
     Failed,
     Json,
+    KeyTaken,
     LeaseLost,
     Outcome,
     RunId,
@@ -79,6 +87,7 @@ class Executor:
         clock: Clock,
         chance: Chance,
         tasks: TaskGroup,
+        checkpoint_every: int,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.host: Host  # set by whoever builds the host, which needs the executor
@@ -88,6 +97,7 @@ class Executor:
             is_durable=is_durable,
             clock=clock,
             tasks=tasks,
+            checkpoint_every=checkpoint_every,
             released=self._release,
             abandoned=self._abandon,
             unwritable=self._end_unwritable,
@@ -97,6 +107,7 @@ class Executor:
         self._chance = chance
         self._tasks = tasks
         self._observers = tuple(observers)
+        self._waits = Waits(clock, tasks, self._note_wait)
         self._runnable: deque[Tree[LiveRun]] = deque()
         self._runners: dict[_Runner, None] = {}
         self._idle: list[anyio.Event] = []
@@ -123,9 +134,15 @@ class Executor:
             self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
 
     def adopt(self, run: LiveRun, unfinished: list[tuple[int, int]]) -> None:
-        """Drive a run that was restored from its journal, beginning with these steps."""
+        """Drive a run that was restored from its journal, beginning with these steps; some have to wait for their time."""
         self.trees[run.record.root_id] = run.tree
-        run.tree.push(run, unfinished)
+        now = self._clock.now()
+        for item, step in unfinished:
+            wait_s = run.due(item, step) - now
+            if wait_s > 0:
+                self._sleep(run, item, step, wait_s)
+            else:
+                run.tree.push(run, [(item, step)])
         self._conclude(run)
         self.mark_dirty(run)
         if run.started.deadline is not None and run.record.parent is None:
@@ -136,6 +153,52 @@ class Executor:
         """A run's inputs were closed, which may have been all that its end waited for."""
         self._conclude(run)
         self.mark_dirty(run)
+
+    def pause(self, run: LiveRun) -> None:
+        """Let no more steps of the run's tree begin. What has ended, or is paused, stays as it is."""
+        root = self._root(run)
+        if not root.state.has_ended and not root.state.is_paused:
+            root.tree.is_held = True
+            root.apply(RunPaused(root.elapsed_ms(self._clock.now())))
+            self.mark_dirty(root)
+
+    def resume(self, run: LiveRun) -> None:
+        """Go on with a tree that was paused."""
+        root = self._root(run)
+        if not root.state.has_ended and root.state.is_paused:
+            root.apply(RunResumed(root.elapsed_ms(self._clock.now())))
+            self.mark_dirty(root)
+            self.go_on(root.tree)
+
+    def go_on(self, tree: Tree[LiveRun]) -> None:
+        """Let steps begin in a tree that was held."""
+        tree.is_held = False
+        self.kick(tree)
+
+    def _root(self, run: LiveRun) -> LiveRun:
+        return next((each for each in run.tree.runs.values() if each.record.parent is None), run)
+
+    async def durable(self, run: LiveRun) -> None:
+        """Wait until all that was applied to a run so far is stored, or the run is not driven here any more."""
+        with run.until_ended():
+            await self._recorder.durable(run)
+
+    async def release(self) -> None:
+        """Write down that what is under way ends with this engine, and not by its death. Nothing begins any more."""
+        runs = [run for tree in self.trees.values() for run in tree.runs.values() if not run.state.has_ended]
+        for run in runs:
+            run.tree.is_held = True
+        for run in runs:
+            run.apply(RunReleased(run.elapsed_ms(self._clock.now())))
+        async with anyio.create_task_group() as writers:
+            for run in runs:
+                writers.start_soon(self.durable, run)
+
+    def abandon_all(self) -> None:
+        """Another engine has taken over what this one had: write nothing more of it."""
+        for tree in list(self.trees.values()):
+            for run in list(tree.runs.values()):
+                self._give_up(run)
 
     def close(self, reason: Exception) -> None:
         """Tell everybody who waits for a run that it will not be driven any further here."""
@@ -151,7 +214,7 @@ class Executor:
 
     def kick(self, tree: Tree[LiveRun]) -> None:
         """Look whether something may be taken from this tree again."""
-        if not tree.is_listed and tree.free > 0:
+        if not tree.is_listed and tree.free > 0 and not tree.is_held:
             if not tree.has_ready and tree.admitting() is None:
                 if not tree.performing:
                     self._end_if_stuck(tree)
@@ -172,13 +235,14 @@ class Executor:
         self.mark_dirty(run)
 
     @asynccontextmanager
-    async def waiting(self, run: LiveRun) -> AsyncIterator[None]:
-        """While inside, the step that is being performed gives its slot back."""
+    async def waiting(self, run: LiveRun, item: int, step: int, reason: str) -> AsyncIterator[None]:
+        """While inside, the step that is being performed gives its slot back. A wait that lasts is written down."""
         tree = run.tree
         tree.give_back(run)
         self.kick(tree)
         try:
-            yield
+            with self._waits.of(run, item, step, reason):
+                yield
         finally:
             with anyio.CancelScope(shield=True):
                 await tree.take_again(run)
@@ -189,10 +253,25 @@ class Executor:
         else:
             self.end(run, RunStatus.FAILED, failed)
 
-    def _abandon(self, run: LiveRun, lost: LeaseLost) -> None:
-        logger.warning("run %s was taken over by another engine (lease %d)", run.id, lost.current)
+    def _abandon(self, run: LiveRun, refused: LeaseLost | KeyTaken) -> None:
+        if isinstance(refused, KeyTaken):
+            run.key_taken = refused.run_id
+        else:
+            logger.warning("run %s was taken over by another engine (lease %d)", run.id, refused.current)
+        for each in list(run.tree.runs.values()):  # a tree has one owner
+            self._give_up(each)
+
+    def _give_up(self, run: LiveRun) -> None:
+        run.is_abandoned = True
+        if run.is_fed:  # nobody else has the rest of its inputs
+            run.lost = run.lost or LeaseLostError(run.id, held=run.lease.epoch, current=run.lease.epoch + 1)
         run.state.apply(RunEnded(RunStatus.CANCELLED, 0))
         self._retire(run)
+
+    def _note_wait(self, run: LiveRun, item: int, step: int, reason: str) -> None:
+        if not run.state.has_ended:
+            run.apply_item(StepWaiting(item, step, reason, run.elapsed_ms(self._clock.now())), item)
+            self.mark_dirty(run)
 
     def _release(self, held: Held) -> None:
         run, tree = held.run, held.run.tree
@@ -201,8 +280,7 @@ class Executor:
         if held.ready:
             tree.push(run, held.ready)
         for retry in held.retries:
-            tree.sleeping += 1
-            self._tasks.start_soon(self._again_later, run, retry)
+            self._sleep(run, retry.item, retry.step, retry.delay_s)
         run.durable_low_water = held.low_water
         for observer in self._observers:
             tell(observer, run.id, held.events)
@@ -223,16 +301,21 @@ class Executor:
         run.notify()
         for scope in run.scopes:
             scope.cancel()
-        if run.record.parent is None:
-            self.trees.pop(run.id, None)
+        root_id = run.record.root_id
+        if (run.id == root_id or not run.tree.runs) and self.trees.get(root_id) is run.tree:
+            del self.trees[root_id]
         for runner in self._runners:
             if runner.run is run:
                 runner.cancel()
 
-    async def _again_later(self, run: LiveRun, retry: StepRetried) -> None:
+    def _sleep(self, run: LiveRun, item: int, step: int, delay_s: float) -> None:
+        run.tree.sleeping += 1
+        self._tasks.start_soon(self._again_later, run, item, step, delay_s)
+
+    async def _again_later(self, run: LiveRun, item: int, step: int, delay_s: float) -> None:
         with run.until_ended():
-            await self._clock.sleep(retry.delay_s)
-            run.tree.push(run, [(retry.item, retry.step)])
+            await self._clock.sleep(delay_s)
+            run.tree.push(run, [(item, step)])
         run.tree.sleeping -= 1
         self.kick(run.tree)
 
@@ -330,7 +413,7 @@ class Executor:
 
     def _end_if_stuck(self, tree: Tree[LiveRun]) -> None:
         """A run with open items of which nothing will ever move is ended, with the reason."""
-        if tree.sleeping or tree.has_ready or any(run.has_news for run in tree.runs.values()):
+        if tree.is_held or tree.sleeping or tree.has_ready or any(run.has_news for run in tree.runs.values()):
             return
         for run in list(tree.runs.values()):
             stuck = next((item for item in run.state.items.values() if item.open or not item.output_is_ready), None)
@@ -386,20 +469,20 @@ class Executor:
             self._settle(run)
             return None
 
-    async def _wait_for_service(self, run: LiveRun, step: int, failed: Failed) -> None:
+    async def _wait_for_service(self, run: LiveRun, item: int, step: int, failed: Failed) -> None:
         """A run that was taken over may need components that only its former engine had: that is no failure."""
         component = run.plan.steps[step].component
         logger.warning("run %s waits: no live engine serves %s (%s)", run.id, component, failed.message)
-        async with self.waiting(run):
+        async with self.waiting(run, item, step, f"no live engine serves {component}"):
             await anyio.sleep_forever()
 
     async def _find_way(self, run: LiveRun, index: int, step: int, attempt: int, input: Json) -> Way | None:
         """The way to a step's component; None: there is none, and the step's failure is recorded."""
         component = run.plan.steps[step].component
-        found = await self._dispatcher.way(component, input, lambda reason: self.waiting(run))
+        found = await self._dispatcher.way(component, input, partial(self.waiting, run, index, step))
         if isinstance(found, Failed):
             if run.is_recovered and found.code in _NOT_SERVED:
-                await self._wait_for_service(run, step, found)
+                await self._wait_for_service(run, index, step, found)
             self._finish(run, index, step, attempt, found)
             return None
         run.ways[step] = found

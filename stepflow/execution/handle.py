@@ -7,25 +7,33 @@ from stepflow.errors import RunNotFoundError, StoreError
 from stepflow.execution.events import Event, decode_events
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun, Resumed
-from stepflow.protocols import Backend
-from stepflow.records import BlobId, ErrorCode, Failed, ItemResult, RunId, RunRecord, RunStatus
+from stepflow.execution.membership import CANCELLED, Membership
+from stepflow.protocols import Backend, Listener, ended_topic
+from stepflow.records import BlobId, ErrorCode, Failed, ItemResult, MessageKind, RunId, RunRecord, RunStatus
 
 FETCHED = 256
 """Most results that are read at once."""
+
+LOOK_S = 0.5
+"""How often to look at a run that another engine drives, where no signal comes."""
 
 STREAM_WINDOW = 1_000
 """Items that may begin beyond the one whose result is wanted next, where results are read only once."""
 
 
 class Run:
-    """A run that was submitted: wait for it, read its results, cancel it."""
+    """A run that was submitted: wait for it, read its results, cancel it. It may be another engine's."""
 
-    def __init__(self, backend: Backend, executor: Executor, record: RunRecord, live: LiveRun | None) -> None:
+    def __init__(
+        self, backend: Backend, executor: Executor, membership: Membership, record: RunRecord, live: LiveRun | None
+    ) -> None:
         self.id: RunId = record.id
         self.flow_id: BlobId = record.flow_id
         self._backend = backend
         self._executor = executor
-        self._live = live
+        self._membership = membership
+        self._first = live
+        self._has_ended = record.status.is_terminal
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
@@ -33,7 +41,16 @@ class Run:
     @property
     def resumed(self) -> Resumed | None:
         """Where the run stood when this engine took it over; None: it began here, or has ended before."""
-        return None if self._live is None else self._live.resumed
+        live = self._live
+        return None if live is None else live.resumed
+
+    @property
+    def _live(self) -> LiveRun | None:
+        """The run where it is driven by this engine, or was until its end."""
+        if self._first is not None and not self._first.is_abandoned:
+            return self._first
+        self._first = self._executor.live(self.id)
+        return self._first
 
     async def record(self) -> RunRecord:
         """What the store says of the run now."""
@@ -49,38 +66,61 @@ class Run:
             Exception: whatever the iterable of inputs raised, if it did.
             EngineClosedError: the engine was closed before the run ended.
         """
-        if self._live is not None:
-            await self._live.ended.wait()
-            self._raise_if_lost()
+        with self._backend.signals.listen(ended_topic(self.id)) as ended:
+            while not await self._is_over():
+                await self._change(ended)
+        self._raise_if_lost()
         return await self.record()
 
+    async def _is_over(self) -> bool:
+        """Whether nothing more will come, and a record of it can be read."""
+        self._raise_if_lost()
+        live = self._live
+        if live is not None:
+            return live.ended.is_set() and not live.is_abandoned
+        if not self._has_ended:
+            self._has_ended = (await self.record()).status.is_terminal
+        return self._has_ended
+
+    async def _change(self, ended: Listener) -> None:
+        """Wait until there may be something new."""
+        live = self._live
+        if live is None:
+            await ended.wait(LOOK_S)
+        elif not live.ended.is_set():
+            await live.wait_changed()
+
     async def cancel(self) -> None:
-        """End the run at once; what has ended before stays as it is."""
+        """End the run at once, whoever drives it; what has ended before stays as it is."""
+        live = self._live
+        if live is None:
+            await self._membership.ask(await self.record(), MessageKind.CANCEL)
+            await self.wait()
+            return
         self.cancel_now()
-        if self._live is not None:
-            await self._live.ended.wait()
+        await live.ended.wait()
 
     def cancel_now(self) -> None:
-        """The same without waiting until the end is stored."""
-        if self._live is not None and not self._live.ended.is_set():
-            cancelled = Failed(ErrorCode.CANCELLED, "the run was cancelled")
-            self._executor.end(self._live, RunStatus.CANCELLED, cancelled)
+        """The same without waiting until the end is stored, if this engine drives the run."""
+        live = self._live
+        if live is not None and not live.ended.is_set():
+            self._executor.end(live, RunStatus.CANCELLED, CANCELLED)
 
     async def events(self) -> AsyncGenerator[Event, None]:
         """Every event the store still has, then new ones as they come, until the run's end."""
-        live, position = self._live, 0
-        while True:
-            is_over = live is None or live.ended.is_set()
-            while rows := await self._backend.journal.history(self.id, after=position):
-                for entries in rows:
-                    for offset, event in enumerate(decode_events(entries.payload)):
-                        if entries.first + offset > position:
-                            position = entries.first + offset
-                            yield event
-            if is_over or live is None:
-                return
-            if not live.ended.is_set():
-                await live.wait_changed()
+        position = 0
+        with self._backend.signals.listen(ended_topic(self.id)) as ended:
+            while True:
+                is_over = await self._is_over()
+                while rows := await self._backend.journal.history(self.id, after=position):
+                    for entries in rows:
+                        for offset, event in enumerate(decode_events(entries.payload)):
+                            if entries.first + offset > position:
+                                position = entries.first + offset
+                                yield event
+                if is_over:
+                    return
+                await self._change(ended)
 
     async def results(self, *, order: str = "item") -> AsyncGenerator[ItemResult, None]:
         """Each item's result as soon as it is there, until the last.
@@ -104,20 +144,21 @@ class Run:
         return self._by_item() if order == "item" else self._by_completion()
 
     async def _by_item(self) -> AsyncGenerator[Sequence[ItemResult], None]:
-        live, index = self._live, 0
-        while True:
-            is_over = live is None or live.ended.is_set()
-            ready = await self._known(live)
-            while index < ready:
-                batch = await self._slice(index, min(ready, index + FETCHED))
-                yield batch
-                index += len(batch)
-                await self._delivered(index)
-            if is_over or live is None:
-                self._raise_if_lost()
-                return
-            if index >= live.durable_low_water and not live.ended.is_set():
-                await live.wait_changed()
+        index = 0
+        with self._backend.signals.listen(ended_topic(self.id)) as ended:
+            while True:
+                is_over = await self._is_over()
+                ready = await self._known(index)
+                while index < ready:
+                    batch = await self._slice(index, min(ready, index + FETCHED))
+                    yield batch
+                    index += len(batch)
+                    await self._delivered(index)
+                if is_over:
+                    self._raise_if_lost()
+                    return
+                if index >= await self._known(index):
+                    await self._change(ended)
 
     async def _slice(self, first: int, end: int) -> list[ItemResult]:
         batch: list[ItemResult] = []
@@ -128,32 +169,39 @@ class Run:
             batch.append(result)
         return batch + [await self._missing(index) for index in range(first + len(batch), end)]
 
-    async def _known(self, live: LiveRun | None) -> int:
-        """Below which item every result is there."""
+    async def _known(self, index: int) -> int:
+        """Below which item every result is there, as far as that is known beyond `index`."""
+        live = self._live
         if live is not None and not live.ended.is_set():
             return live.durable_low_water
         record = await self.record()
-        return record.total if record.total is not None else record.succeeded + record.failed
+        if record.status.is_terminal:
+            return record.total if record.total is not None else record.succeeded + record.failed
+        for result in await self._backend.runs.results(self.id, after=index - 1, limit=FETCHED):
+            if result.index != index:
+                break
+            index += 1
+        return index
 
     async def _by_completion(self) -> AsyncGenerator[Sequence[ItemResult], None]:
-        live, place, seen = self._live, 0, bytearray()
-        while True:
-            is_over = live is None or live.ended.is_set()
-            batch: list[ItemResult] = []
-            for position, result in await self._backend.runs.completed(self.id, after=place):
-                place = position
-                seen.extend(bytes(max(0, result.index + 1 - len(seen))))
-                seen[result.index] = 1
-                batch.append(result)
-            if batch:
-                yield batch
-                continue
-            if is_over or live is None:
-                self._raise_if_lost()
-                break
-            if not live.ended.is_set():
-                await live.wait_changed()
-        total = await self._known(live)
+        place, seen = 0, bytearray()
+        with self._backend.signals.listen(ended_topic(self.id)) as ended:
+            while True:
+                is_over = await self._is_over()
+                batch: list[ItemResult] = []
+                for position, result in await self._backend.runs.completed(self.id, after=place):
+                    place = position
+                    seen.extend(bytes(max(0, result.index + 1 - len(seen))))
+                    seen[result.index] = 1
+                    batch.append(result)
+                if batch:
+                    yield batch
+                    continue
+                if is_over:
+                    self._raise_if_lost()
+                    break
+                await self._change(ended)
+        total = await self._known(0)
         rest = [await self._missing(index) for index in range(total) if index >= len(seen) or not seen[index]]
         if rest:
             yield rest
@@ -163,7 +211,7 @@ class Run:
         record = await self.record()
         if record.error is None and record.status is not RunStatus.CANCELLED:
             raise StoreError(f"the result of item {index} was read before: submit with keep_results=True to keep it")
-        return ItemResult(index, record.error or Failed(ErrorCode.CANCELLED, "the run was cancelled"))
+        return ItemResult(index, record.error or CANCELLED)
 
     async def _delivered(self, through: int) -> None:
         """Where results are read once: let as many more items begin, and forget what was read."""
@@ -174,5 +222,6 @@ class Run:
             await self._backend.runs.forget_results(self.id, through=through - 1)
 
     def _raise_if_lost(self) -> None:
-        if self._live is not None and self._live.lost is not None:
-            raise self._live.lost
+        live = self._first
+        if live is not None and live.lost is not None:
+            raise live.lost

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import anyio
 import msgspec
 
 from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError, Problem
@@ -22,6 +23,7 @@ from stepflow.execution.submission import (
     refusal,
 )
 from stepflow.execution.verdict import RetrySettings
+from stepflow.execution.waits import SUB_RUN
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
@@ -32,7 +34,6 @@ from stepflow.records import (
     ErrorCode,
     Failed,
     Json,
-    Lease,
     Outcome,
     ParentLink,
     RunRecord,
@@ -59,7 +60,6 @@ class EngineHost:
         chance: Chance,
         plans: Plans,
         settings: RetrySettings,
-        lease: Lease,
         observers: Sequence[Observer],
         output_validation: str,
     ) -> None:
@@ -70,7 +70,6 @@ class EngineHost:
         self._chance = chance
         self._plans = plans
         self._settings = settings
-        self._lease = lease
         self._observers = tuple(observers)
         self._output_validation = output_validation
         self._flows: dict[BlobId, Flow] = {}
@@ -84,7 +83,7 @@ class EngineHost:
 
     @asynccontextmanager
     async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
-        async with self._executor.waiting(self._live(task)):
+        async with self._executor.waiting(self._live(task), task.item, task.step, reason):
             yield
 
     async def run_flow(
@@ -110,11 +109,13 @@ class EngineHost:
             meanwhile = self._child(parent, link)  # somebody may have asked for the same while the flow was read
             child = meanwhile or self._start(parent, link, prepared, inputs, max_concurrency)
         try:
-            async with self.waiting(task, "sub-run"):
+            async with self.waiting(task, SUB_RUN):
                 await child.ended.wait()
         except BaseException:
             self._executor.end(child, RunStatus.CANCELLED, Failed(ErrorCode.CANCELLED, "the parent step was cancelled"))
             raise
+        if child.is_abandoned:
+            await anyio.sleep_forever()  # the parent is abandoned with it, which cancels this
         record = await self._runs.get(child.id)
         return await self._finished(record or child.record)
 
@@ -192,6 +193,7 @@ class EngineHost:
             flow_id=plan.flow_id,
             flow_name=plan.flow.name,
             parent=link,
+            group=parent.record.group,
             created_at=now,
             total=len(inputs),
         )
@@ -207,6 +209,7 @@ class EngineHost:
             deadline=parent.started.deadline,
             parent=link,
             validation=parent.started.validation,
+            owner=parent.lease.owner,
         )
         child = LiveRun(
             record=record,
@@ -215,7 +218,7 @@ class EngineHost:
             variables=prepared.variables,
             policies=prepared.policies,
             tree=parent.tree,
-            lease=self._lease,
+            lease=parent.tree.lease,
             depth=parent.depth + 1,
             max_concurrency=max_concurrency,
         )

@@ -1,13 +1,15 @@
 """From a submission to a run under way: what is checked, what is stored, and who feeds it."""
 
 import logging
+from math import inf
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from stepflow.errors import InputInvalidError, Problem
+from stepflow.errors import InputInvalidError, Problem, RunNotFoundError
+from stepflow.execution.again import again_options, begin_again, finished_part
 from stepflow.execution.events import RunStarted
 from stepflow.execution.executor import Executor
 from stepflow.execution.feeding import Feeder, whole_inputs
@@ -15,8 +17,8 @@ from stepflow.execution.handle import STREAM_WINDOW, Run
 from stepflow.execution.host import begin_with
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import FlowLike, SubmitOptions
-from stepflow.execution.recovery import Recovery
-from stepflow.execution.resume import Source, journal_start, refuse_other_inputs, refuse_other_run
+from stepflow.execution.membership import Membership
+from stepflow.execution.resume import Source, journal_start, refuse_other_inputs, refuse_other_run, stored_inputs
 from stepflow.execution.submission import (
     Plans,
     Prepared,
@@ -30,15 +32,17 @@ from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.schema import SchemaValidator
 from stepflow.protocols import Backend, Chance, Clock
-from stepflow.records import BlobId, BlobType, Json, Lease, RunRecord
+from stepflow.records import BlobId, BlobType, Json, RunId, RunRecord
 
 logger = logging.getLogger("stepflow.engine")
+
+TOUCH_AFTER_S = 3_600.0
+"""A flow that is used is put again after so long, which tells the store that it is not to be deleted."""
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine holds for every run, unless its submission says otherwise."""
 
-    lease: Lease  # under which its own runs are written
     retry: RetrySettings
     max_concurrency: int
     validation: str
@@ -58,7 +62,7 @@ class Intake:
         *,
         backend: Backend,
         executor: Executor,
-        recovery: Recovery,
+        membership: Membership,
         clock: Clock,
         chance: Chance,
         tasks: TaskGroup,
@@ -68,14 +72,14 @@ class Intake:
     ) -> None:
         self._backend = backend
         self._executor = executor
-        self._recovery = recovery
+        self._membership = membership
         self._clock = clock
         self._chance = chance
         self._tasks = tasks
         self._plans = plans
         self._plain = plain
         self._rules = rules
-        self._stored_flows: dict[BlobId, None] = {}
+        self._stored_flows: dict[BlobId, float] = {}
 
     async def submit(self, flow: FlowLike, inputs: Iterable[Json] | AsyncIterable[Json], options: SubmitOptions) -> Run:
         """See `Engine.submit`."""
@@ -89,33 +93,89 @@ class Intake:
         if rules.refuses_secrets:
             refuse_stored_secrets(prepared)
         source = inputs if isinstance(inputs, Source) else Source(inputs if whole is None else whole, self._clock)
-        key = options.get("key")
-        if key is not None and not options.get("new", False):
-            known = await self._known(key, prepared, source, checker, options)
-            if known is not None:
-                return known
-        live = self._live_run(prepared, options, None if whole is None else len(whole))
         await self.store_flow(prepared.plan.flow_id, prepared.flow)
+        while True:
+            known = await self._known(prepared, source, checker, options)
+            if isinstance(known, Run):
+                return known
+            live = self._live_run(prepared, options, None if whole is None else len(whole))
+            live.supersedes = known
+            run = await self._begin(live, whole, source, checker, is_strict=mode == "strict")
+            if not live.is_abandoned:
+                return run
+            if live.key_taken is None:
+                await self._membership.renewed(live.lease.owner)
+
+    async def _begin(
+        self,
+        live: LiveRun,
+        whole: list[Json] | None,
+        source: Source,
+        checker: SchemaValidator | None,
+        *,
+        is_strict: bool,
+    ) -> Run:
+        """Start a run, and return once it is stored, or refused."""
         if whole is not None:
             begin_with(live, whole)
         else:
             live.apply(live.started)
-            live.is_fed = True
         self._executor.begin(live)
-        if whole is None:
-            self._feed(live, source, checker, is_strict=mode == "strict")
-        run = Run(self._backend, self._executor, live.record, live)
+        run = self._run(live.record, live)
         try:
             await live.accepted.wait()
         except anyio.get_cancelled_exc_class():
             run.cancel_now()  # nobody has a handle on it
             raise
+        if whole is None and not live.is_abandoned:
+            live.is_fed = True
+            self._feed(live, source, checker, is_strict=is_strict)
         return run
 
+    async def again(self, former: RunId, options: SubmitOptions) -> Run:
+        """See `Engine.retry`."""
+        record = await self._backend.runs.get(former)
+        if record is None:
+            raise RunNotFoundError(former)
+        known = await self._same_again(former, options.get("key"))
+        if known is not None:
+            return known
+        began = await finished_part(self._backend, record)
+        prepared = prepare(
+            self._plans,
+            began.flow,
+            variables=began.started.variables,
+            overrides=began.started.overrides,
+            settings=self._rules.retry,
+            validation=began.started.validation,
+        )
+        if self._rules.refuses_secrets:
+            refuse_stored_secrets(prepared)
+        options = {**again_options(began.started), **options}
+        live = self._live_run(prepared, options, began.total, retry_of=former)
+        begin_again(live, began)
+        self._executor.begin(live)
+        await live.accepted.wait()
+        return self._run(live.record, live)
+
+    async def _same_again(self, former: RunId, key: str | None) -> Run | None:
+        """The run that was submitted as a retry of the same one under the same key."""
+        record = None if key is None else await self._backend.runs.find_key(key)
+        if record is None:
+            return None
+        if record.retry_of != former:
+            message = f"the key {key!r} belongs to run {record.id}, which is no retry of run {former}"
+            raise InputInvalidError([Problem(message=message, remedy="take another key")])
+        return self._run(record, self._executor.live(record.id))
+
+    def _run(self, record: RunRecord, live: LiveRun | None) -> Run:
+        return Run(self._backend, self._executor, self._membership, record, live)
+
     async def store_flow(self, flow_id: BlobId, flow: Flow) -> None:
-        if flow_id not in self._stored_flows:
+        now = self._clock.now()
+        if now - self._stored_flows.get(flow_id, -inf) >= TOUCH_AFTER_S:
             await self._backend.blobs.put(canonical_flow(flow).encode(), BlobType.FLOW)
-            self._stored_flows[flow_id] = None
+            self._stored_flows[flow_id] = now
 
     def _feed(
         self, live: LiveRun, source: Source, checker: SchemaValidator | None, *, is_strict: bool, admitted: int = 0
@@ -132,24 +192,26 @@ class Intake:
         self._tasks.start_soon(feeder.feed, source)
 
     async def _known(
-        self,
-        key: str,
-        prepared: Prepared,
-        source: Source,
-        checker: SchemaValidator | None,
-        options: SubmitOptions,
-    ) -> Run | None:
-        """The run that was submitted under this key before; one that was left unfinished goes on."""
-        record = await self._backend.runs.find_key(key)
-        if record is None:
+        self, prepared: Prepared, source: Source, checker: SchemaValidator | None, options: SubmitOptions
+    ) -> Run | RunId | None:
+        """The run that was submitted under the key before; one that was left unfinished goes on.
+
+        Its id alone where a new one is to take its place; None: there is none.
+        """
+        key = options.get("key")
+        record = None if key is None else await self._backend.runs.find_key(key)
+        if key is None or record is None:
             return None
+        if options.get("new", False):
+            return record.id
         started = await journal_start(self._backend.journal, record.id)
         refuse_other_run(key, started, prepared)
         if not record.status.is_terminal and self._executor.live(record.id) is None:
-            await self._recovery.recover(self._rules.lease.owner, root_id=record.id)
+            await self._membership.recover(root_id=record.id)
+            record = await self._backend.runs.get(record.id) or record
         live = self._executor.live(record.id)
-        is_open = live is not None and live.state.total is None
-        admitted = live.state.admitted if live is not None else record.total or 0
+        is_open = record.total is None if live is None else live.state.total is None
+        admitted = await self._admitted(record) if live is None else live.state.admitted
         if live is None or not live.is_fed:
             await refuse_other_inputs(key, self._backend.journal, record.id, source, admitted, is_closed=not is_open)
         if live is not None:
@@ -158,7 +220,16 @@ class Intake:
                 live.is_fed = True
                 self._feed(live, source, checker, is_strict=started.validation == "strict", admitted=admitted)
             self._executor.kick(live.tree)
-        return Run(self._backend, self._executor, record, live)
+        return self._run(record, live)
+
+    async def _admitted(self, record: RunRecord) -> int:
+        """How many inputs a run has that is not driven here."""
+        if record.total is not None:
+            return record.total
+        admitted = 0
+        async for chunk in stored_inputs(self._backend.journal, record.id):
+            admitted = chunk.first + len(chunk.inputs)
+        return admitted
 
     def _prepared(self, source: FlowLike, options: SubmitOptions, mode: str) -> Prepared:
         prepared = prepare(
@@ -173,9 +244,11 @@ class Intake:
             logger.warning("%s", warning)
         return prepared
 
-    def _live_run(self, prepared: Prepared, options: SubmitOptions, total: int | None) -> LiveRun:
+    def _live_run(
+        self, prepared: Prepared, options: SubmitOptions, total: int | None, *, retry_of: RunId | None = None
+    ) -> LiveRun:
         now = self._clock.now()
-        plan = prepared.plan
+        plan, lease = prepared.plan, self._membership.lease
         asked = options.get("max_concurrency")
         limit = asked or self._rules.max_concurrency
         deadline_s = options.get("deadline_s")
@@ -188,6 +261,8 @@ class Intake:
             key=options.get("key"),
             created_at=now,
             total=total,
+            group=self._membership.identity.group,
+            retry_of=retry_of,
         )
         started = RunStarted(
             run_id=run_id,
@@ -201,6 +276,8 @@ class Intake:
             deadline=None if deadline_s is None else now + deadline_s,
             key=options.get("key"),
             validation=options.get("validation") or self._rules.validation,
+            owner=lease.owner,
+            retry_of=retry_of,
         )
         live = LiveRun(
             record=record,
@@ -208,8 +285,8 @@ class Intake:
             plan=plan,
             variables=prepared.variables,
             policies=prepared.policies,
-            tree=Tree(limit),
-            lease=self._rules.lease,
+            tree=Tree(limit, lease),
+            lease=lease,
         )
         live.guard(prepared, None, self._rules.output_validation)
         live.gate = None if options.get("keep_results", True) else STREAM_WINDOW

@@ -26,12 +26,21 @@ from stepflow.execution.verdict import Policy
 from stepflow.flow.schema import SecretMarks
 from stepflow.plan.model import Plan
 from stepflow.plan.variables import Redactor, without
-from stepflow.records import ErrorCode, Failed, ItemResult, Json, Lease, RunChange, RunId, RunRecord, Task, Write
+from stepflow.records import (
+    ErrorCode,
+    Failed,
+    ItemResult,
+    Json,
+    Lease,
+    RunChange,
+    RunId,
+    RunRecord,
+    RunStatus,
+    Task,
+    Write,
+)
 
 logger = logging.getLogger("stepflow.run")
-
-CHECKPOINT_EVERY = 10_000
-"""Events between two checkpoints of a run."""
 
 
 class Resumed(msgspec.Struct, frozen=True):
@@ -104,9 +113,13 @@ class LiveRun:
         self.changed: anyio.Event | None = None
         self.scopes: dict[anyio.CancelScope, None] = {}  # around tasks that only serve this run
         self.lost: BaseException | None = None  # why it can't be driven any further
+        self.is_abandoned = False  # another engine owns it now
+        self.supersedes: RunId | None = None  # the run that had its key before
+        self.key_taken: RunId | None = None  # the run that got its key first: this one was never stored
         self._pending: list[Event] = []
         self._results: list[ItemResult] = []
         self._retries: list[StepRetried] = []
+        self._is_stored_as_paused = False
         self._first = 1
         self._is_new = True
         self._has_inputs = False  # among what is pending
@@ -172,11 +185,13 @@ class LiveRun:
         self.state.ready.clear()
         self._first = last + 1
         self._is_new = False
+        self._is_stored_as_paused = self.state.is_paused
         self.is_recovered = True
         self.durable_low_water = self.state.low_water
         self.accepted.set()
-        started = sum(1 for index, step in self.unfinished() if self.state.items[index].attempts[step])
-        self.resumed = Resumed(self.state.succeeded + self.state.failed, started)
+        items = self.state.items
+        under_way = sum(1 for index, step in self.unfinished() if items[index].under_way(step) > 0)
+        self.resumed = Resumed(self.state.succeeded + self.state.failed, under_way)
 
     def unfinished(self) -> list[tuple[int, int]]:
         """The steps of open items that could start, or could have, and have not finished."""
@@ -185,6 +200,11 @@ class LiveRun:
             for item in sorted(self.state.items.values(), key=lambda item: item.index)
             for step in self.state.startable(item)
         ]
+
+    def due(self, index: int, step: int) -> float:
+        """When the next attempt of a step may begin, in seconds since the epoch; in the past where nothing delays it."""
+        due = self.state.items[index].due
+        return 0.0 if due is None else self.began + due.get(step, 0) / 1_000
 
     def task(self, way: Way, item: int, step: int, attempt: int, input: Json) -> Task:
         """An attempt of a step, as its plugin gets it."""
@@ -255,8 +275,11 @@ class LiveRun:
         if self.sub_run_calls:
             self.sub_run_calls.pop(event.item, None)
 
-    def take_writes(self) -> tuple[list[Write], Held]:
+    def take_writes(self, checkpoint_every: int) -> tuple[list[Write], Held]:
         """Everything that is not durable yet as writes, and what will follow from it.
+
+        Args:
+            checkpoint_every: events between two checkpoints; 0: none is made.
 
         Raises:
             RecursionError, TypeError, ValueError: an event holds what JSON can't say; nothing was taken.
@@ -269,7 +292,7 @@ class LiveRun:
         self._min_item = self._max_item = -1
         self._has_inputs = False
         self._since_checkpoint += len(events)
-        if self._since_checkpoint >= CHECKPOINT_EVERY and not self.state.has_ended:
+        if 0 < checkpoint_every <= self._since_checkpoint and not self.state.has_ended:
             writes.append(self._checkpoint())
         waiters, self.commit_waiters = self.commit_waiters, []
         return writes, Held(self, events, ready, retries, len(writes), self.state.low_water, waiters)
@@ -310,6 +333,7 @@ class LiveRun:
             has_inputs=type(head) is ItemsAdmitted,
             results=results,
             new=self.record if is_new else None,
+            supersedes=self.supersedes if is_new else None,
             change=self._change(last, bool(results)),
         )
 
@@ -324,8 +348,12 @@ class LiveRun:
                 failed=state.failed,
                 error=last.error,
             )
-        if has_results or type(last) is InputsClosed:
-            return RunChange(total=state.total, succeeded=state.succeeded, failed=state.failed)
+        status = None
+        if state.is_paused is not self._is_stored_as_paused:
+            self._is_stored_as_paused = state.is_paused
+            status = RunStatus.PAUSED if state.is_paused else RunStatus.RUNNING
+        if has_results or status is not None or type(last) is InputsClosed:
+            return RunChange(status=status, total=state.total, succeeded=state.succeeded, failed=state.failed)
         return None
 
     def _checkpoint(self) -> Write:

@@ -4,11 +4,33 @@ import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TypeAlias, TypedDict
 
+import msgspec
+
 from stepflow.flow.model import Flow
 from stepflow.records import Json
 
 FlowLike: TypeAlias = str | os.PathLike[str] | Mapping[str, Json] | Flow
 """A path, a document, or a flow that was read. A `str` is always a path: text goes through `stepflow.flow_text`."""
+
+class RecoverySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine is known to be alive, and how it takes over what others left unfinished."""
+
+    enabled: bool = True  # False: it takes nothing over by itself
+    check_interval_s: float = 1.0  # between two looks for runs without an owner, where engines share a store
+    lease_ttl_s: float = 6.0  # an engine that was not heard of for so long is dead
+    max_startup_recovery: int = 100  # runs that are taken over at once when the engine opens; the others follow
+    max_claims_per_check: int = 10  # runs that are taken over at each look
+    checkpoint_interval: int = 10_000  # events between two checkpoints of a run; 0: none is made
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long runs that have ended are kept. None: for ever."""
+
+    age_s: float | None = None  # runs that ended so long ago are deleted
+    keep: int | None = None  # so many of the newest that have ended are kept, the others deleted
+    longest_deadline_s: float = 86_400.0  # blobs are kept so much longer than `age_s`, for runs that still use them
+    every_s: float = 60.0  # between two looks
+
 
 VALIDATIONS = ("strict", "warn", "off")
 _FOREVER_S = 1e10

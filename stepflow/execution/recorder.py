@@ -11,7 +11,7 @@ from stepflow.errors import StoreUnavailableError
 from stepflow.execution.events import Event
 from stepflow.execution.live import Held, LiveRun
 from stepflow.protocols import Clock, Observer, Store
-from stepflow.records import ErrorCode, Failed, LeaseLost, RunId, Verdict, Write
+from stepflow.records import Committed, ErrorCode, Failed, KeyTaken, LeaseLost, RunId, Verdict, Write
 
 logger = logging.getLogger("stepflow.run")
 
@@ -30,7 +30,7 @@ class Recorder:
 
     Args:
         released: told of each run whose events are durable now.
-        abandoned: told of each run whose write was refused, because another engine owns it.
+        abandoned: told of each run whose write was refused, because another engine owns it or another run has its key.
         unwritable: ends a run of which something can't be written.
     """
 
@@ -41,14 +41,16 @@ class Recorder:
         is_durable: bool,
         clock: Clock,
         tasks: TaskGroup,
+        checkpoint_every: int,
         released: Callable[[Held], None],
-        abandoned: Callable[[LiveRun, LeaseLost], None],
+        abandoned: Callable[[LiveRun, LeaseLost | KeyTaken], None],
         unwritable: Callable[[LiveRun, Failed], None],
     ) -> None:
         self._store = store
         self._is_durable = is_durable
         self._clock = clock
         self._tasks = tasks
+        self._checkpoint_every = checkpoint_every
         self._released = released
         self._abandoned = abandoned
         self._unwritable = unwritable
@@ -122,23 +124,24 @@ class Recorder:
         verdicts = iter(await self._commit(writes))
         for part in held:
             mine = [next(verdicts) for _ in range(part.writes)]
-            lost = next((verdict for verdict in mine if isinstance(verdict, LeaseLost)), None)
+            lost = next((verdict for verdict in mine if type(verdict) is not Committed), None)
             if lost is None:
                 self._released(part)
-            else:
+            elif not part.run.is_abandoned:
+                assert not isinstance(lost, Committed)
                 self._abandoned(part.run, lost)
 
     def _writes_of(self, run: LiveRun) -> tuple[list[Write], Held]:
         """What to write of a run. One of which something can't be written is ended, and harms no other."""
         try:
-            return run.take_writes()
+            return run.take_writes(self._checkpoint_every)
         except (RecursionError, TypeError, ValueError) as error:
             logger.exception("run %s: what happened can't be recorded", run.id)
             what = "a value is nested too deeply" if isinstance(error, RecursionError) else str(error)
             failed = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"what happened can't be recorded: {what}", may_retry=False)
         run.drop_unwritable()
         self._unwritable(run, failed)
-        return run.take_writes()
+        return run.take_writes(self._checkpoint_every)
 
     async def _commit(self, writes: list[Write]) -> Sequence[Verdict]:
         while True:

@@ -1,12 +1,22 @@
 """Runs that an engine left unfinished: read their journals, apply them, go on. There is no other way to restore one."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from stepflow.errors import StoreError
-from stepflow.execution.events import Event, RunEnded, RunStarted, StepFailed, decode_events, encode_events
+from stepflow.execution.events import (
+    Event,
+    RunClaimed,
+    RunEnded,
+    RunStarted,
+    StepFailed,
+    decode_events,
+    encode_events,
+)
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.submission import Plans, prepare
@@ -15,13 +25,35 @@ from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.read import flow_from_json
 from stepflow.plan.model import PENDING
 from stepflow.protocols import Backend, Clock
-from stepflow.records import ErrorCode, Failed, Lease, RunChange, RunId, RunRecord, RunStatus, Write
+from stepflow.records import (
+    ErrorCode,
+    Failed,
+    Lease,
+    Message,
+    RunChange,
+    RunId,
+    RunRecord,
+    RunStatus,
+    Write,
+)
 
 logger = logging.getLogger("stepflow.run")
 
+AT_ONCE = 8
+"""Trees that are read at the same time."""
+
+TRY_AGAIN_S = (0.2, 1.0)
+"""The waits before a run that could not be restored is tried again; after the last it is put aside."""
+
+Claimed = tuple[RunRecord, Lease]
+
 
 class Recovery:
-    """Takes runs over and hands them to the executor."""
+    """Takes runs over and hands them to the executor.
+
+    Args:
+        heed: does what a message asks for, of a run that is driven here now.
+    """
 
     def __init__(
         self,
@@ -29,52 +61,125 @@ class Recovery:
         backend: Backend,
         executor: Executor,
         clock: Clock,
+        tasks: TaskGroup,
         plans: Plans,
         settings: RetrySettings,
         max_concurrency: int,
         output_validation: str,
+        heed: Callable[[LiveRun, Message], None],
     ) -> None:
         self._backend = backend
         self._executor = executor
         self._clock = clock
+        self._tasks = tasks
         self._plans = plans
         self._settings = settings
         self._max_concurrency = max_concurrency
         self._output_validation = output_validation
+        self._heed = heed
 
-    async def recover(self, owner: str, *, root_id: RunId | None = None) -> Sequence[RunId]:
-        """Take over every run that nobody drives, or those of one root, and go on with them. Gives the root runs.
+    async def recover(
+        self,
+        owner: str,
+        name: str,
+        *,
+        root_id: RunId | None = None,
+        limit: int = 100,
+        is_held: bool = False,
+    ) -> Sequence[RunId]:
+        """Take over runs that nobody drives, oldest first, or those of one root, and go on with them.
 
-        A run that can't be read is put aside as `recoveryFailed`, with the reason; the others go on.
+        A run that can't be read, also when tried again, is put aside as `recoveryFailed`, with the reason; the others
+        go on.
+
+        Args:
+            owner, name: of this engine.
+            is_held: let nothing begin in them.
+
+        Returns: the root runs.
         """
-        claimed = await self._backend.owners.claim(owner, root_id=root_id)
-        trees: dict[RunId, list[tuple[RunRecord, Lease]]] = {}
+        claimed = await self._backend.owners.claim(owner, root_id=root_id, limit=limit)
+        if not claimed:
+            return []
+        trees: dict[RunId, list[Claimed]] = {}
         for record, lease in sorted(claimed, key=lambda claim: claim[0].id):
             trees.setdefault(record.root_id, []).append((record, lease))
-        for members in trees.values():
-            await self._recover_tree(members)
+        messages: dict[RunId, list[Message]] = {}
+        for message in await self._backend.inbox.receive(owner):
+            messages.setdefault(message.run_id, []).append(message)
+        waiting = list(reversed(trees.values()))
+
+        async def restore() -> None:
+            while waiting:
+                await self._recover_tree(waiting.pop(), name, messages, is_held=is_held)
+
+        async with anyio.create_task_group() as readers:
+            for _ in range(min(AT_ONCE, len(trees))):
+                readers.start_soon(restore)
         return list(trees)
 
-    async def _recover_tree(self, members: Sequence[tuple[RunRecord, Lease]]) -> None:
+    async def _recover_tree(
+        self, members: Sequence[Claimed], name: str, messages: Mapping[RunId, Sequence[Message]], *, is_held: bool
+    ) -> None:
+        runs, failures = await self._restore(members)
+        if failures:
+            self._tasks.start_soon(self._try_again, members, name, is_held)
+        else:
+            self._begin(runs, name, messages, is_held=is_held)
+
+    async def _try_again(self, members: Sequence[Claimed], name: str, is_held: bool) -> None:
+        """What can't be read may be readable in a moment; whatever still can't is put aside, and the rest goes on."""
+        for delay_s in TRY_AGAIN_S:
+            await self._clock.sleep(delay_s)
+            runs, failures = await self._restore(members)
+            if not failures:
+                break
+        for record, lease in members:
+            if record.id in failures:
+                await self._put_aside(record, lease, failures[record.id])
+        self._begin(runs, name, {}, is_held=is_held)
+
+    async def _restore(self, members: Sequence[Claimed]) -> tuple[dict[RunId, LiveRun], dict[RunId, Exception]]:
         runs: dict[RunId, LiveRun] = {}
+        failures: dict[RunId, Exception] = {}
         tree: Tree[LiveRun] | None = None
         for record, lease in members:
             try:
-                events, last = await self._journal(record.id)
-                parent = runs.get(record.parent.run_id) if record.parent is not None else None
-                if tree is None:
-                    started = _started(events)
-                    tree = Tree(started.max_concurrency or self._max_concurrency)
-                run = await self._restored(record, lease, events, last, tree, parent)
+                self._check_claims(record)
+                runs[record.id] = run = await self._restored(record, lease, tree, runs)
+                tree = run.tree
             except StoreError:
                 raise  # says nothing of the run
             except Exception as error:
-                logger.exception("run %s can't be recovered", record.id)
-                await self._put_aside(record, lease, error)
-                continue
-            runs[record.id] = run
+                logger.warning("run %s can't be recovered", record.id, exc_info=True)
+                failures[record.id] = error
+        return runs, failures
+
+    def _begin(
+        self,
+        runs: dict[RunId, LiveRun],
+        name: str,
+        messages: Mapping[RunId, Sequence[Message]],
+        *,
+        is_held: bool,
+    ) -> None:
+        """Hand restored runs to the executor. Nothing of them begins before what was asked for meanwhile is done."""
         for run in runs.values():
+            run.tree.is_held = True
+        for run in runs.values():
+            run.apply(RunClaimed(run.lease.owner, name, run.elapsed_ms(self._clock.now())))
             self._go_on(run, runs)
+        for run in runs.values():
+            for message in messages.get(run.id, ()):
+                self._heed(run, message)
+        for run in runs.values():
+            if not (is_held or _is_paused(run)):
+                self._executor.go_on(run.tree)
+
+    def _check_claims(self, record: RunRecord) -> None:
+        """A run that ends every engine before it can write anything is not tried for ever."""
+        if record.claims > self._settings.recovery_max:
+            raise ValueError(f"it was taken over {record.claims} times, and each time its engine died at once")
 
     async def _journal(self, run_id: RunId) -> tuple[list[Event], int]:
         """Every event that is kept, and the position of the last."""
@@ -87,14 +192,9 @@ class Recovery:
         return events, last
 
     async def _restored(
-        self,
-        record: RunRecord,
-        lease: Lease,
-        events: Sequence[Event],
-        last: int,
-        tree: Tree[LiveRun],
-        parent: LiveRun | None,
+        self, record: RunRecord, lease: Lease, tree: Tree[LiveRun] | None, runs: Mapping[RunId, LiveRun]
     ) -> LiveRun:
+        events, last = await self._journal(record.id)
         started = _started(events)
         blob = await self._backend.blobs.get(started.flow_id)
         if blob is None:
@@ -107,6 +207,9 @@ class Recovery:
             settings=self._settings,
             validation="off",
         )
+        parent = runs.get(record.parent.run_id) if record.parent is not None else None
+        if tree is None:
+            tree = Tree(started.max_concurrency or self._max_concurrency, Lease(lease.owner, 1))
         run = LiveRun(
             record=record,
             started=started,
@@ -119,10 +222,14 @@ class Recovery:
             max_concurrency=None if record.parent is None else started.max_concurrency,
         )
         run.guard(prepared, parent, self._output_validation)
-        run.restore(events, last)
+        try:
+            run.restore(events, last)
+        except BaseException:
+            tree.remove(run)
+            raise
         return run
 
-    def _go_on(self, run: LiveRun, runs: dict[RunId, LiveRun]) -> None:
+    def _go_on(self, run: LiveRun, runs: Mapping[RunId, LiveRun]) -> None:
         link = run.record.parent
         parent = runs.get(link.run_id) if link is not None else None
         if link is not None and (parent is None or not _waits(parent, link.item, link.step)):
@@ -136,11 +243,10 @@ class Recovery:
         """Steps whose starts ended with their engine's death too often are not tried again."""
         at = run.elapsed_ms(self._clock.now())
         for index, step in run.unfinished():
-            item = run.state.items[index]
-            lost = item.attempts[step] - sum(item.retries.get(step, (0, 0)))
-            if lost > self._settings.recovery_max:
+            deaths = run.state.items[index].deaths(step)
+            if deaths > self._settings.recovery_max:
                 name = run.plan.steps[step].id
-                message = f'step "{name}" was running {lost} times when its engine died; it is not started again'
+                message = f'step "{name}" was running {deaths} times when its engine died; it is not started again'
                 failed = Failed(ErrorCode.ORCHESTRATOR_ERROR, message, may_retry=False)
                 run.apply_item(StepFailed(index, step, failed, at), index)
 
@@ -162,12 +268,17 @@ class Recovery:
             change=change,
         )
         await self._backend.journal.commit([write])
+        logger.error("run %s is put aside: %s", record.id, failed.message)
 
     async def _next_position(self, run_id: RunId) -> int:
         last = 0
         while rows := await self._backend.journal.read(run_id, after=last):
             last = rows[-1].first + rows[-1].count - 1
         return last + 1
+
+
+def _is_paused(run: LiveRun) -> bool:
+    return any(each.state.is_paused for each in run.tree.runs.values())
 
 
 def _started(events: Sequence[Event]) -> RunStarted:

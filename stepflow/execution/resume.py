@@ -106,6 +106,17 @@ def _other(key: str, run_id: RunId, why: str) -> Problem:
     )
 
 
+async def stored_inputs(journal: Store, run_id: RunId) -> AsyncGenerator[ItemsAdmitted, None]:
+    """The inputs that a journal keeps, oldest first."""
+    position = 0
+    while rows := await journal.read(run_id, after=position, limit=16):
+        for row in rows:
+            position = row.first + row.count - 1
+            for event in decode_events(row.payload):
+                if isinstance(event, ItemsAdmitted):
+                    yield event
+
+
 class _Stored:
     """The inputs that a journal keeps, read forward a page at a time."""
 

@@ -13,13 +13,18 @@ from stepflow.execution.events import (
     ItemEnded,
     ItemsAdmitted,
     OpenItemSnapshot,
+    RunClaimed,
     RunEnded,
+    RunPaused,
+    RunReleased,
+    RunResumed,
     RunStarted,
     StepDefaulted,
     StepFailed,
     StepRetried,
     StepStarted,
     StepSucceeded,
+    StepWaiting,
     SubRunLinked,
 )
 from stepflow.plan.model import NOT_NEEDED, PENDING, Plan, StaticNeeds
@@ -31,7 +36,9 @@ class OpenItem:
 
     __slots__ = (
         "attempts",
+        "broken",
         "dependents",
+        "due",
         "index",
         "input",
         "needed",
@@ -48,11 +55,22 @@ class OpenItem:
         self.outputs: list[Any] = [PENDING] * steps
         self.attempts = [0] * steps
         self.retries: dict[int, tuple[int, int]] = {}  # step → (transport, component)
+        self.broken: dict[int, tuple[int, int]] | None = None  # step → (starts that ended with their engine, by death)
+        self.due: dict[int, int] | None = None  # step → when its next attempt may begin, in milliseconds of the run
         self.open = 0  # needed steps that have not finished
         self.output_is_ready = False
         self.unmet: list[int] = []  # as in StaticNeeds
         self.dependents: Any = ()  # by step: who waits for it
         self.needed: list[bool] = []  # only where needs depend on values
+
+    def under_way(self, step: int) -> int:
+        """How many starts of a step are not accounted for: 1 while it runs; of one that has ended it says nothing."""
+        broken = 0 if self.broken is None else self.broken.get(step, (0, 0))[0]
+        return self.attempts[step] - sum(self.retries.get(step, (0, 0))) - broken
+
+    def deaths(self, step: int) -> int:
+        """How many starts of a step ended with the death of their engine."""
+        return 0 if self.broken is None else self.broken.get(step, (0, 0))[1]
 
 
 class RunState:
@@ -67,6 +85,7 @@ class RunState:
         self.variables = variables
         self.status = RunStatus.RUNNING
         self.has_ended = False
+        self.is_paused = False
         self.error: Failed | None = None
         self.items: dict[int, OpenItem] = {}
         self.admitted = 0
@@ -200,6 +219,11 @@ class RunState:
         """The steps of an item that wait for nothing and have not finished."""
         return [step for step, value in enumerate(item.outputs) if value is PENDING and not item.unmet[step]]
 
+    def may_finish(self, index: int, step: int) -> bool:
+        """Whether an outcome of this step would count now. Begins the item if it has not begun."""
+        item = self._item(index)
+        return item is not None and item.outputs[step] is PENDING and not item.unmet[step]
+
     def _step_started(self, event: StepStarted) -> None:
         item = self.items.get(event.item) or self._item(event.item)
         if item is not None:
@@ -223,6 +247,7 @@ class RunState:
             else:
                 component += 1
             item.retries[event.step] = (transport, component)
+            item.due = {**(item.due or {}), event.step: event.at + int(event.delay_s * 1_000)}
 
     def _sub_run_linked(self, event: SubRunLinked) -> None:
         pass
@@ -244,6 +269,32 @@ class RunState:
             del self.ended_above[self.low_water]
             self.low_water += 1
 
+    def _run_claimed(self, event: RunClaimed) -> None:
+        self._break_off(deaths=1)
+
+    def _run_released(self, event: RunReleased) -> None:
+        self._break_off(deaths=0)
+
+    def _break_off(self, *, deaths: int) -> None:
+        """What was under way ended with the engine that did it."""
+        for item in self.items.values():
+            for step, value in enumerate(item.outputs):
+                if value is PENDING and (starts := item.under_way(step)) > 0:
+                    item.broken = item.broken or {}
+                    before, dead = item.broken.get(step, (0, 0))
+                    item.broken[step] = (before + starts, dead + deaths * starts)
+
+    def _run_paused(self, event: RunPaused) -> None:
+        self.is_paused = True
+        self.status = RunStatus.PAUSED
+
+    def _run_resumed(self, event: RunResumed) -> None:
+        self.is_paused = False
+        self.status = RunStatus.RUNNING
+
+    def _step_waiting(self, event: StepWaiting) -> None:
+        pass
+
     def _run_ended(self, event: RunEnded) -> None:
         self.status = event.status
         self.has_ended = True
@@ -264,6 +315,7 @@ class RunState:
         self.total = event.total
         self.succeeded = event.succeeded
         self.failed = event.failed
+        self.is_paused = event.is_paused
         for snapshot in event.open:
             self._restore(snapshot)
 
@@ -275,6 +327,8 @@ class RunState:
             item.attempts[step] = attempt
         for step, transport, component in snapshot.retries:
             item.retries[step] = (transport, component)
+        item.broken = {step: (starts, deaths) for step, starts, deaths in snapshot.broken} or None
+        item.due = dict(snapshot.due) or None
         for step, succeeded, value in snapshot.outputs:
             self._finish(snapshot.index, step, value if succeeded else msgspec.convert(value, Failed))
 
@@ -297,6 +351,7 @@ class RunState:
             succeeded=self.succeeded,
             failed=self.failed,
             open=[_snapshot(item) for item in sorted(touched, key=lambda item: item.index)],
+            is_paused=self.is_paused,
         )
 
 
@@ -308,6 +363,8 @@ def _snapshot(item: OpenItem) -> OpenItemSnapshot:
         ],
         attempts=[(step, attempt) for step, attempt in enumerate(item.attempts) if attempt],
         retries=[(step, *counts) for step, counts in sorted(item.retries.items())],
+        broken=[(step, *counts) for step, counts in sorted((item.broken or {}).items())],
+        due=sorted((item.due or {}).items()),
     )
 
 
@@ -322,6 +379,11 @@ APPLY: dict[type, Callable[[RunState, Any], None]] = {  # what `RunState.apply` 
     StepRetried: RunState._step_retried,
     SubRunLinked: RunState._sub_run_linked,
     ItemEnded: RunState._item_ended,
+    RunClaimed: RunState._run_claimed,
+    RunReleased: RunState._run_released,
+    RunPaused: RunState._run_paused,
+    RunResumed: RunState._run_resumed,
+    StepWaiting: RunState._step_waiting,
     RunEnded: RunState._run_ended,
     Checkpointed: RunState._checkpointed,
 }

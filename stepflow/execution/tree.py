@@ -6,6 +6,8 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import anyio
 
+from stepflow.records import Lease
+
 
 class Member(Protocol):
     """A run, as its tree sees it."""
@@ -34,9 +36,11 @@ class Tree(Generic[R]):
     the first item is pushed forward before the second.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, lease: Lease) -> None:
         self.limit = limit
+        self.lease = lease  # of runs that begin in it
         self.free = limit
+        self.is_held = False  # nothing begins: the run is paused, or not to be driven here
         self.runs: dict[int, R] = {}
         self.is_listed = False  # the executor knows that something can be taken here
         self.sleeping = 0  # steps that wait for their next attempt
@@ -64,6 +68,8 @@ class Tree(Generic[R]):
 
     def admitting(self) -> R | None:
         """The run whose next item should begin: sub-runs first, since somebody waits for them."""
+        if self.is_held:
+            return None
         for run in reversed(self.runs.values()):
             if run.may_open():
                 return run
@@ -71,7 +77,7 @@ class Tree(Generic[R]):
 
     def take(self) -> Entry[R] | None:
         """The next step that may start, with a slot for it; None when there is none."""
-        while self._heap:
+        while self._heap and not self.is_held:
             entry = heappop(self._heap)
             run = entry[3]
             if run.free is None:

@@ -9,8 +9,8 @@ import pytest
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
 from stepflow.errors import StoreUnavailableError
-from stepflow.execution import live
 from stepflow.execution.events import Checkpointed, ItemsAdmitted, RunStarted, decode_events
+from stepflow.execution.options import RecoverySettings
 from stepflow.execution.state import RunState
 from stepflow.records import LeaseLost, RunStatus, Verdict, Write
 from stepflow.stores.memory import MemoryBackend
@@ -136,12 +136,12 @@ async def test_a_run_that_was_taken_over_stops_at_once(make_engine: MakeEngine, 
 
 
 async def test_a_checkpoint_replaces_what_came_before_it(
-    make_engine: MakeEngine, chained: Chained, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, chained: Chained
 ) -> None:
-    monkeypatch.setattr(live, "CHECKPOINT_EVERY", 50)
+    often = RecoverySettings(checkpoint_interval=50)
     store = MemoryBackend()
 
-    async with make_engine(echo(), store=store, max_concurrency=5) as engine:
+    async with make_engine(echo(), store=store, max_concurrency=5, recovery=often) as engine:
         run = await engine.submit(chained("/echo", "/echo"), range(2_500))
         await run.wait()
         rows = await store.read(run.id)
@@ -154,9 +154,9 @@ async def test_a_checkpoint_replaces_what_came_before_it(
 
 
 async def test_a_run_recovers_from_its_last_checkpoint(
-    make_engine: MakeEngine, chained: Chained, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, chained: Chained
 ) -> None:
-    monkeypatch.setattr(live, "CHECKPOINT_EVERY", 7)
+    often = RecoverySettings(checkpoint_interval=7)
     store, app = MemoryBackend(), Components()
     reached = anyio.Event()
 

@@ -10,8 +10,8 @@ import pytest
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow.errors import InputInvalidError
-from stepflow.execution import live
 from stepflow.execution.events import StepStarted
+from stepflow.execution.options import RecoverySettings
 from stepflow.records import RunStatus
 from stepflow.stores.memory import MemoryBackend
 
@@ -64,7 +64,7 @@ async def test_an_unfinished_batch_goes_on_where_it_was(make_engine: MakeEngine,
         await cut_off(engine, work, list(range(100)), key="night")
     before, work.hangs_at = len(work.calls), None
 
-    async with make_engine(work.app, store=store, recover=False) as engine:
+    async with make_engine(work.app, store=store, recovery=RecoverySettings(enabled=False)) as engine:
         run = await engine.submit(FLOW, list(range(100)), key="night")
         outputs = [result.output async for result in run.results()]
         runs = await engine.list_runs()
@@ -93,7 +93,7 @@ async def test_streamed_inputs_go_on_at_the_admitted_count(make_engine: MakeEngi
     assert len(taken) < 2_000
     work.hangs_at = None
 
-    async with make_engine(work.app, store=store, recover=False) as engine:
+    async with make_engine(work.app, store=store, recovery=RecoverySettings(enabled=False)) as engine:
         again = await engine.submit(FLOW, stream(), key="night", keep_results=False)
         outputs = [result.output async for result in again.results()]
 
@@ -172,7 +172,7 @@ async def test_a_refusal_leaves_the_unfinished_run_as_it_is(make_engine: MakeEng
         await cut_off(engine, work, iter([0, 1, 2]), key="k")
     work.hangs_at = None
 
-    async with make_engine(work.app, store=store, recover=False) as engine:
+    async with make_engine(work.app, store=store, recovery=RecoverySettings(enabled=False)) as engine:
         with pytest.raises(InputInvalidError, match="differs"):
             await engine.submit(FLOW, iter([0, 7, 2]), key="k")
         run = await engine.submit(FLOW, iter([0, 1, 2]), key="k")
@@ -217,11 +217,11 @@ async def test_a_durable_store_takes_no_secret_in_clear_unless_told(
 
 
 async def test_a_checkpoint_hides_no_event_that_is_still_stored(
-    make_engine: MakeEngine, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, work: Work, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(live, "CHECKPOINT_EVERY", 20)
+    often = RecoverySettings(checkpoint_interval=20)
 
-    async with make_engine(work.app, store=tmp_path / "a.db") as engine:
+    async with make_engine(work.app, store=tmp_path / "a.db", recovery=often) as engine:
         run = await engine.submit(FLOW, list(range(100)), max_concurrency=2)
         await run.wait()
         started = [event.item async for event in run.events() if isinstance(event, StepStarted)]

@@ -8,8 +8,8 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.engine import Engine
-from stepflow.execution import live
 from stepflow.execution.events import decode_events
+from stepflow.execution.options import RecoverySettings
 from stepflow.execution.state import RunState
 from stepflow.flow.read import read_flow
 from stepflow.plan.compile import compile_flow
@@ -107,11 +107,11 @@ def _facts(state: RunState) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("is_streamed", [False, True])
 async def test_recovery_reads_less_and_comes_to_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
+    tmp_path: Path, is_streamed: bool
 ) -> None:
-    monkeypatch.setattr(live, "CHECKPOINT_EVERY", 100)
+    often = RecoverySettings(checkpoint_interval=100)
     kept = KeptBackend(tmp_path / "whole.db")
-    async with Engine(_components(), store=kept, max_concurrency=7) as engine:
+    async with Engine(_components(), store=kept, max_concurrency=7, recovery=often) as engine:
         run = await engine.submit(FLOW, _stream() if is_streamed else list(range(ITEMS)))
         await run.wait()
     plan = compile_flow(FLOW)
