@@ -254,7 +254,7 @@ class Engine:
             raise _innermost(group) from None
 
     async def _let_go(self) -> None:
-        """Set the runs that are under way free for others, in an orderly way; a store that fails can't delay it long."""
+        """Set the runs that are under way free for others; a store that fails can't delay it long."""
         with self._clock.timeout(CLOSING_S, shield=True):
             try:
                 if self.backend.is_durable or self.backend.is_shared:

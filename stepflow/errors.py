@@ -180,7 +180,7 @@ class StoreInUseError(StoreError):
 
 
 class SecretKeyError(StepflowError):
-    """Secrets can't be sealed or opened: STEPFLOW_SECRET_KEY is missing, malformed, or not the key they were sealed with."""
+    """Secrets can't be sealed or opened: STEPFLOW_SECRET_KEY is missing, malformed, or not the one that sealed them."""
 
 
 class LeaseLostError(StoreError):

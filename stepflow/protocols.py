@@ -233,7 +233,7 @@ class Owners(Protocol):
 
 
 class Inbox(Protocol):
-    """Messages to the owners of runs. Only an owner writes to a run's journal; whoever else wants something asks here."""
+    """Messages to the owners of runs. Only an owner writes to a run's journal; others ask for what they want here."""
 
     async def send(self, message: Message) -> bool:
         """Keep a message until the run's owner has done what it says; durable when this returns.

@@ -42,7 +42,12 @@ def open_engine(
     """
     environ = os.environ if environ is None else environ
     config = source if isinstance(source, Config) else load_config(source, environ=environ)
-    settings: dict[str, Any] = {"store": config.storage.url, "retry": config.retry, "recovery": config.recovery, **options}
+    settings: dict[str, Any] = {
+        "store": config.storage.url,
+        "retry": config.retry,
+        "recovery": config.recovery,
+        **options,
+    }
     plugins = {**plugin_factories(config, environ), **settings.pop("plugins", {})}
     return Engine(components, plugins=plugins, routes=settings.pop("routes", config.routes), **settings)
 

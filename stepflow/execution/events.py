@@ -161,7 +161,9 @@ class OpenItemSnapshot(msgspec.Struct, frozen=True, array_like=True):
     outputs: list[tuple[int, bool, Any]]  # (step, succeeded, the output or the failure)
     attempts: list[tuple[int, int]]
     retries: list[tuple[int, int, int]]  # (step, transport, component)
-    broken: list[tuple[int, int, int]] = []  # (step, starts that ended with their engine, how many of them by its death)
+    broken: list[
+        tuple[int, int, int]
+    ] = []  # (step, starts that ended with their engine, how many of them by its death)
     due: list[tuple[int, int]] = []  # (step, when its next attempt may begin, in milliseconds)
 
 

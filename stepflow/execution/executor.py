@@ -134,7 +134,7 @@ class Executor:
             self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
 
     def adopt(self, run: LiveRun, unfinished: list[tuple[int, int]]) -> None:
-        """Drive a run that was restored from its journal, beginning with these steps; some have to wait for their time."""
+        """Drive a run that was restored from its journal, beginning with these steps, each at its time."""
         self.trees[run.record.root_id] = run.tree
         now = self._clock.now()
         for item, step in unfinished:

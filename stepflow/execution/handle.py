@@ -9,7 +9,7 @@ from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun, Resumed
 from stepflow.execution.membership import CANCELLED, Membership
 from stepflow.protocols import Backend, Listener, ended_topic
-from stepflow.records import BlobId, ErrorCode, Failed, ItemResult, MessageKind, RunId, RunRecord, RunStatus
+from stepflow.records import BlobId, ItemResult, MessageKind, RunId, RunRecord, RunStatus
 
 FETCHED = 256
 """Most results that are read at once."""

@@ -1,8 +1,8 @@
 """From a submission to a run under way: what is checked, what is stored, and who feeds it."""
 
 import logging
-from math import inf
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from math import inf
 
 import anyio
 import msgspec
@@ -16,8 +16,8 @@ from stepflow.execution.feeding import Feeder, whole_inputs
 from stepflow.execution.handle import STREAM_WINDOW, Run
 from stepflow.execution.host import begin_with
 from stepflow.execution.live import LiveRun
-from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.execution.membership import Membership
+from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.execution.resume import Source, journal_start, refuse_other_inputs, refuse_other_run, stored_inputs
 from stepflow.execution.submission import (
     Plans,

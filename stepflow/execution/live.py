@@ -202,7 +202,7 @@ class LiveRun:
         ]
 
     def due(self, index: int, step: int) -> float:
-        """When the next attempt of a step may begin, in seconds since the epoch; in the past where nothing delays it."""
+        """When the next attempt of a step may begin, in seconds since the epoch; 0 where nothing delays it."""
         due = self.state.items[index].due
         return 0.0 if due is None else self.began + due.get(step, 0) / 1_000
 

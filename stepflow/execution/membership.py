@@ -1,4 +1,4 @@
-"""An engine among others that share a store: it is heard of, takes over what others left, and hears what it is asked."""
+"""An engine among others: it is heard of, takes over what others left, and does what it is asked."""
 
 import logging
 import os

@@ -12,6 +12,7 @@ from stepflow.records import Json
 FlowLike: TypeAlias = str | os.PathLike[str] | Mapping[str, Json] | Flow
 """A path, a document, or a flow that was read. A `str` is always a path: text goes through `stepflow.flow_text`."""
 
+
 class RecoverySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How an engine is known to be alive, and how it takes over what others left unfinished."""
 

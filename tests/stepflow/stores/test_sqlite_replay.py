@@ -106,9 +106,7 @@ def _facts(state: RunState) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_recovery_reads_less_and_comes_to_the_same(
-    tmp_path: Path, is_streamed: bool
-) -> None:
+async def test_recovery_reads_less_and_comes_to_the_same(tmp_path: Path, is_streamed: bool) -> None:
     often = RecoverySettings(checkpoint_interval=100)
     kept = KeptBackend(tmp_path / "whole.db")
     async with Engine(_components(), store=kept, max_concurrency=7, recovery=often) as engine:
