@@ -289,7 +289,7 @@ class Executor:
         for waiter in held.waiters:
             waiter.set()
         run.notify()
-        if type(held.events[-1]) is RunEnded:
+        if held.events and type(held.events[-1]) is RunEnded:
             self._retire(run)
         self.kick(tree)
 

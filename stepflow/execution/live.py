@@ -190,8 +190,8 @@ class LiveRun:
         self.durable_low_water = self.state.low_water
         self.accepted.set()
         items = self.state.items
-        under_way = sum(1 for index, step in self.unfinished() if items[index].under_way(step) > 0)
-        self.resumed = Resumed(self.state.succeeded + self.state.failed, under_way)
+        cut_off = sum(1 for index, step in self.unfinished() if items[index].was_cut_off(step))
+        self.resumed = Resumed(self.state.succeeded + self.state.failed, cut_off)
 
     def unfinished(self) -> list[tuple[int, int]]:
         """The steps of open items that could start, or could have, and have not finished."""
@@ -306,7 +306,7 @@ class LiveRun:
     def _rows(self) -> list[list[Event]]:
         """The pending events as they are packed: inputs by themselves, since they are kept longer than the rest."""
         if not self._has_inputs:
-            return [self._pending]
+            return [self._pending] if self._pending else []
         rows: list[list[Event]] = []
         for event in self._pending:
             if not rows or ItemsAdmitted in (type(event), type(rows[-1][0])):

@@ -86,6 +86,8 @@ class Recorder:
 
     async def durable(self, run: LiveRun) -> None:
         """Wait until all that was applied to a run so far is stored."""
+        if not (run.has_pending or run.is_committing):
+            return
         stored = anyio.Event()
         run.commit_waiters.append(stored)
         if not run.is_dirty:

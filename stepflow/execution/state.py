@@ -68,6 +68,10 @@ class OpenItem:
         broken = 0 if self.broken is None else self.broken.get(step, (0, 0))[0]
         return self.attempts[step] - sum(self.retries.get(step, (0, 0))) - broken
 
+    def was_cut_off(self, step: int) -> bool:
+        """Of a step that has not finished: whether a start of it ended, or would end now, with its engine."""
+        return self.attempts[step] > sum(self.retries.get(step, (0, 0)))
+
     def deaths(self, step: int) -> int:
         """How many starts of a step ended with the death of their engine."""
         return 0 if self.broken is None else self.broken.get(step, (0, 0))[1]

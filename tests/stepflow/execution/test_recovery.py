@@ -251,9 +251,11 @@ async def test_a_run_that_cannot_be_read_is_put_aside_and_blocks_nobody(make_eng
     del store.blobs._blobs[lost.flow_id]
     async with make_engine(app, store=store) as engine:
         record = await (await engine.get_run(kept.id)).wait()
-        aside = await engine.get(lost.id)
+        not_yet = await engine.get(lost.id)
+        aside = await (await engine.get_run(lost.id)).wait()
 
     assert record.status is RunStatus.COMPLETED
+    assert not_yet.status is RunStatus.RUNNING
     assert aside.status is RunStatus.RECOVERY_FAILED
     assert aside.error is not None
     assert "is not stored" in aside.error.message
