@@ -32,8 +32,10 @@ if TYPE_CHECKING:
         StoreInUseError,
     )
     from stepflow.execution.handle import Run
+    from stepflow.execution.options import RecoverySettings, RetentionSettings
     from stepflow.flow.model import Flow
     from stepflow.flow.read import flow_text, read_flow
+    from stepflow.history.explanation import Explanation
     from stepflow.records import ErrorCode, Failed, ItemResult, Json, RunRecord, RunStatus, Succeeded
 
 __version__ = "0.1.0"
@@ -49,6 +51,7 @@ _HOMES = {
     "Engine": "engine",
     "EngineClosedError": "errors",
     "ErrorCode": "records",
+    "Explanation": "history.explanation",
     "Failed": "records",
     "Flow": "flow.model",
     "FlowInvalidError": "errors",
@@ -57,7 +60,9 @@ _HOMES = {
     "ItemResult": "records",
     "Json": "records",
     "LeaseLostError": "errors",
+    "RecoverySettings": "execution.options",
     "ResourceUnavailableError": "errors",
+    "RetentionSettings": "execution.options",
     "RetryAfter": "errors",
     "Run": "execution.handle",
     "RunActiveError": "errors",
@@ -90,6 +95,7 @@ __all__ = [
     "Engine",
     "EngineClosedError",
     "ErrorCode",
+    "Explanation",
     "Failed",
     "Flow",
     "FlowInvalidError",
@@ -98,7 +104,9 @@ __all__ = [
     "ItemResult",
     "Json",
     "LeaseLostError",
+    "RecoverySettings",
     "ResourceUnavailableError",
+    "RetentionSettings",
     "RetryAfter",
     "Run",
     "RunActiveError",

@@ -20,6 +20,7 @@ from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
 from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.execution.resume import CHUNK, Source
+from stepflow.history.explanation import Explanation
 from stepflow.records import Blob, BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 
 T = TypeVar("T")
@@ -242,6 +243,27 @@ class SyncEngine:
 
     def cancel(self, run_id: RunId) -> None:
         self.call(self._engine.cancel, run_id)
+
+    def pause(self, run_id: RunId) -> None:
+        self.call(self._engine.pause, run_id)
+
+    def resume(self, run_id: RunId) -> None:
+        self.call(self._engine.resume, run_id)
+
+    def delete(self, run_id: RunId) -> None:
+        self.call(self._engine.delete, run_id)
+
+    def retry(self, run_id: RunId, *, key: str | None = None) -> SyncRun:
+        return SyncRun(self, self.call(self._engine.retry, run_id, key=key))
+
+    def recover(self, run_id: RunId | None = None) -> Sequence[RunId]:
+        return self.call(self._engine.recover, run_id)
+
+    def find_run(self, text: str) -> RunId:
+        return self.call(self._engine.find_run, text)
+
+    def explain(self, run_id: RunId) -> Explanation:
+        return self.call(self._engine.explain, run_id)
 
     def events(self, run_id: RunId) -> Iterator[Event]:
         return self.iterate(self._engine.events(run_id))

@@ -44,6 +44,8 @@ from stepflow.execution.submission import (
     Plans,
 )
 from stepflow.execution.verdict import RetrySettings
+from stepflow.history.explaining import explain
+from stepflow.history.explanation import Explanation
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import normalise
@@ -349,6 +351,16 @@ class Engine:
             AmbiguousRunError: several ids begin so.
         """
         return await find_run(self._backend().runs, text)
+
+    async def explain(self, run_id: RunId) -> Explanation:
+        """Why a run does not move, and what would help. Raises: RunNotFoundError."""
+        return await explain(
+            self._backend(),
+            run_id,
+            now=self._clock.now(),
+            default_concurrency=self._rules.max_concurrency,
+            lease_ttl_s=self._recovery_settings.lease_ttl_s,
+        )
 
     async def get(self, run_id: RunId) -> RunRecord:
         """Raises: RunNotFoundError."""
