@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
-
 from stepflow.cli.apps import load_apps
 from stepflow.config.open import open_engine
 from stepflow.config.read import load_config
@@ -33,8 +31,7 @@ def storing_engine(
     """
     settings = load_config(chosen_config(config, flow), environ=os.environ)
     location = store if store is not None else settings.storage.url
-    recovery = replace(settings.recovery, enabled=False)
-    engine = open_engine(settings, components=load_apps(apps), store=location, recovery=recovery, **options)
+    engine = open_engine(settings, components=load_apps(apps), store=location, recover=False, **options)
     return engine, shown(location) if location is not None and engine.backend.is_durable else None
 
 
