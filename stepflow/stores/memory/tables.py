@@ -4,8 +4,6 @@ from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
-from msgspec.structs import replace
-
 from stepflow.protocols import Clock
 from stepflow.records import (
     Answer,
@@ -88,7 +86,7 @@ class Tables:
         self.offers: dict[TaskId, StoredOffer] = {}
 
     def insert(self, record: RunRecord, lease: Lease) -> StoredRun:
-        run = self.runs[record.id] = StoredRun(replace(record, claims=0) if record.claims else record, lease)
+        run = self.runs[record.id] = StoredRun(record, lease)
         self.trees.setdefault(record.root_id, {})[record.id] = None
         self.unfinished.setdefault(record.root_id, {})[record.id] = None
         if record.parent is not None:

@@ -264,6 +264,9 @@ class SharedOwnersSuite(SharedSuite):
         self, store: Backend, other: Backend, ids: Ids
     ) -> None:
         run = await begin(store, record(ids.draw()))
+        await enter(other, "engine-3")
+        await begin(other, record(ids.draw()), lease=Lease("engine-3", 1))
+        await other.owners.leave("engine-3")
         await enter(other, "engine-2", name=FIRST.owner)
 
         verdicts = await store.journal.commit([write(run, 2, ["zombie"])])
@@ -293,6 +296,21 @@ class SharedOwnersSuite(SharedSuite):
         assert list(verdicts) == [Committed()]
         assert beaten
         assert list(await other.owners.claim("engine-2")) == []
+
+    async def test_an_engine_that_was_late_takes_nothing_from_itself(
+        self, store: Backend, other: Backend, ids: Ids
+    ) -> None:
+        mine = await begin(store, record(ids.draw()))
+        await enter(other, "engine-2")
+        orphan = await begin(other, record(ids.draw()), lease=Lease("engine-2", 1))
+        await self.let_expire(store, FIRST.owner)
+        await other.owners.leave("engine-2")
+
+        claimed = await store.owners.claim(FIRST.owner)
+
+        assert claimed_ids(claimed) == [orphan]
+        assert list(await store.journal.commit([write(mine, 2, ["still mine"])])) == [Committed()]
+        assert await store.owners.beat(FIRST.owner)
 
     async def test_a_dead_engine_is_fenced_with_all_its_runs(self, store: Backend, other: Backend, ids: Ids) -> None:
         first, second = [await begin(store, record(ids.draw())) for _ in range(2)]

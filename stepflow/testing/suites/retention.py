@@ -4,6 +4,7 @@ import anyio
 
 from stepflow.protocols import Backend
 from stepflow.records import ParentLink, RunChange, RunId, RunRecord, RunStatus
+from stepflow.testing.suites.dispatch import answer, offer
 from stepflow.testing.suites.inbox import message
 from stepflow.testing.suites.shared import SharedSuite
 from stepflow.testing.suites.writes import (
@@ -43,6 +44,7 @@ class RetentionSuite:
         link = ParentLink(run_id=root, item=0, step=0, key="k")
         inner = await begin(store, child(ids.draw(), root))
         await store.inbox.send(message("a", root))
+        await store.dispatch.offer(FIRST.owner, [offer("a", root)])
         await store.journal.commit([write(root, 2, ["result"], results=[result(0)])])
         await end(store, inner)
         await store.journal.commit([write(root, 3, ["more"])])
@@ -62,6 +64,7 @@ class RetentionSuite:
         assert await store.runs.find_child(link) is None
         assert await store.owners.ownership(inner) is None
         assert list(await store.inbox.receive(FIRST.owner)) == []
+        assert not await store.dispatch.answer(answer(offer("a", root)))
         assert await entries(store, other) == [(1, "begun"), (2, "ended")]
 
     async def test_a_run_that_goes_on_is_not_deleted(self, store: Backend, ids: Ids) -> None:

@@ -1,10 +1,11 @@
 """The memory store is a store like any other."""
 
+import anyio
 import pytest
 
 from stepflow.clock import SystemClock
 from stepflow.engine import Engine
-from stepflow.protocols import Backend
+from stepflow.protocols import Backend, Listener
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.suites.store import SharedStoreSuite, StoreSuite
 from stepflow.testing.suites.writes import TTL_S
@@ -75,3 +76,53 @@ async def test_a_run_that_just_ended_is_kept_whatever_their_number() -> None:
         records = [await run.wait() for run in runs]
 
     assert [record.succeeded for record in records] == [1] * 5
+
+
+@pytest.mark.anyio
+async def test_a_listener_is_woken_once_by_what_was_sent() -> None:
+    store = MemoryBackend()
+    woken = []
+
+    async def wait(listener: Listener) -> None:
+        await listener.wait(1e6)
+        woken.append(listener)
+
+    with store.signals.listen("topic") as listener:
+        store.signals.send("topic")
+        store.signals.send("topic")
+        async with anyio.create_task_group() as waiters:
+            for _ in range(2):
+                waiters.start_soon(wait, listener)
+                await anyio.wait_all_tasks_blocked()
+            waiters.cancel_scope.cancel()
+
+    assert woken == [listener]
+
+
+@pytest.mark.anyio
+async def test_nothing_is_kept_of_a_listener_that_is_gone() -> None:
+    store = MemoryBackend()
+
+    with store.signals.listen("topic"), store.signals.listen("topic"):
+        inside = dict(store.signals._listeners)
+
+    assert list(inside) == ["topic"]
+    assert store.signals._listeners == {}
+
+
+@pytest.mark.anyio
+async def test_a_shared_store_stays_open_until_the_last_engine_closes_it() -> None:
+    store = MemoryBackend(shared=True)
+
+    async with store as first:
+        async with store as second:
+            blob = await first.blobs.put(b"x")
+        found = await first.blobs.get(blob)
+
+    assert first is second
+    assert found is not None
+
+
+def test_a_store_in_memory_is_shared_only_where_that_is_asked_for() -> None:
+    assert [MemoryBackend(shared=shared).is_shared for shared in (False, True)] == [False, True]
+    assert not MemoryBackend().is_shared
