@@ -13,6 +13,7 @@ REST = "#94a3b8"
 
 HEIGHT = 150  # of the chart of attempts under way
 ENDS = 44  # of the chart of items that ended
+ENDS_PARTS = 120  # bars of it, at most
 ROW = 16
 _NICE_MS = (
     *(base * 10**power for power in range(4) for base in (1, 2, 5)),
@@ -116,23 +117,28 @@ def _area(below: Sequence[float], above: Sequence[float], wide: float, y: Callab
 
 def _ends(history: History) -> str:
     """Items that ended, those that failed on top."""
-    busy = history.busy
-    peak = max(busy.ended, default=0)
-    if not peak:
+    joined = -(-len(history.busy.ended) // ENDS_PARTS)
+    width_ms = joined * history.busy.width_ms
+    ends, failures = _joined(history.busy.ended, joined), _joined(history.busy.failed, joined)
+    peak = max(ends, default=0)
+    if not peak or history.admitted == 1:
         return ""
-    wide = 1_000 * busy.width_ms / span_ms(history)
+    wide = 1_000 * width_ms / span_ms(history)
     shapes = []
-    for place, (ended, failed) in enumerate(zip(busy.ended, busy.failed, strict=True)):
+    for place, (ended, failed) in enumerate(zip(ends, failures, strict=True)):
         if ended:
-            tip = f"{plural(ended, 'item')} ended, {failed:,} of them failed, at {duration_ms(place * busy.width_ms)}"
+            tip = f"{plural(ended, 'item')} ended, {failed:,} of them failed, from {duration_ms(place * width_ms)} on"
             ok, bad = ENDS * (ended - failed) / peak, ENDS * failed / peak
             shapes.append(_rect(wide * place, wide, ENDS - ok, ok, 'class="done"', tip))
             if failed:
                 tall = max(bad, 3)
                 shapes.append(_rect(wide * place, wide, max(0, ENDS - ok - tall), tall, 'class="broken"', tip))
-    rate = 1_000 * peak / busy.width_ms
-    label = f'items ended<small title="most in one second">{rate:,.3g}/s</small>'
+    label = f'items ended<small title="most in one bar">{peak:,}</small>'
     return _band(label, _svg(ENDS, "".join(shapes), "Items that ended"))
+
+
+def _joined(counts: Sequence[int], size: int) -> list[int]:
+    return [sum(counts[place : place + size]) for place in range(0, len(counts), max(1, size))]
 
 
 def _attempts(history: History, items: Sequence[ItemHistory]) -> str:

@@ -1,6 +1,6 @@
-"""Many durations in little room: a sketch whose quantiles are true within one per cent.
+"""Many durations in little room: exact for a few, and true within one per cent for any number.
 
-Values are counted in buckets whose bounds grow by a constant factor, so memory grows with the logarithm of the largest
+Many values are counted in buckets whose bounds grow by a constant factor, so memory grows with the logarithm of the largest
 value and not with their number. Source: C. Masson, J. Rim, H. Lee, "DDSketch: A Fast and Fully-Mergeable Quantile
 Sketch with Relative-Error Guarantees", VLDB 2019.
 """
@@ -14,6 +14,7 @@ ERROR = 0.01
 _FACTOR = (1 + ERROR) / (1 - ERROR)
 _PER_LOG = 1 / log(_FACTOR)
 _EXACT = 100  # below it each millisecond has a bucket of its own
+_FEW = 256  # so many are kept as they are
 
 
 class Durations(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,10 +30,11 @@ class Durations(msgspec.Struct, frozen=True, kw_only=True):
 class Sketch:
     """Counts durations of whole milliseconds."""
 
-    __slots__ = ("_buckets", "count", "max_ms", "total_ms")
+    __slots__ = ("_buckets", "_few", "count", "max_ms", "total_ms")
 
     def __init__(self) -> None:
         self._buckets: defaultdict[int, int] = defaultdict(int)
+        self._few: list[int] = []
         self.count = 0
         self.total_ms = 0
         self.max_ms = 0
@@ -42,13 +44,17 @@ class Sketch:
         value = max(0, ms)
         self._buckets[value if value < _EXACT else _EXACT + int(log(value / _EXACT) * _PER_LOG)] += 1
         self.count += 1
+        if self.count <= _FEW:
+            self._few.append(value)
         self.total_ms += value
         if value > self.max_ms:
             self.max_ms = value
 
     def quantile(self, share: float) -> float:
-        """The duration that this share of all is no longer than: exact below 100 ms, else within one per cent."""
+        """The duration that this share of all is no longer than; 0 where there is none."""
         rank = max(1, ceil(share * self.count))
+        if 0 < self.count <= _FEW:
+            return float(sorted(self._few)[rank - 1])
         for bucket in sorted(self._buckets):
             rank -= self._buckets[bucket]
             if rank <= 0:

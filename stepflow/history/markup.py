@@ -29,6 +29,7 @@ def folded(text: str) -> str:
 class Column(msgspec.Struct, frozen=True):
     name: str
     is_number: bool = False
+    is_text: bool = False  # whatever users wrote, of any length
     tip: str = ""
 
 
@@ -45,7 +46,9 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _class(column: Column) -> str:
-    return ' class="n"' if column.is_number else ""
+    if column.is_number:
+        return ' class="n"'
+    return ' class="text"' if column.is_text else ""
 
 
 def _tip(column: Column) -> str:

@@ -49,13 +49,13 @@ def report_html(history: History) -> str:
         notes="".join(f'<p class="note">{shown(note)}</p>' for note in _notes(history)),
         sections="".join(
             [
+                section("What it waits for", _open(history)),
                 section(
                     "Flow", _drawing(history), "Under each step: what became of it, and the median of its attempts."
                 ),
                 section("Timeline", timeline(history), _timeline_note(history)),
                 section("Steps", _steps(history)),
                 section("Failures", _failures(history), "Failed items, by code and by the step that failed them."),
-                section("What it waits for", _open(history)),
                 section("Where the run's time went", _run_path(history, needs)),
                 section("The slowest items", _slowest(history, needs), _slowest_note(history)),
                 section("Engines", _engines(history)),
@@ -98,6 +98,7 @@ def _cards(history: History) -> str:
     attempts = sum(step.running.count + step.lost for step in history.steps)
     retried, lost = (sum(getattr(step, name) for step in history.steps) for name in ("retried", "lost"))
     crashes = sum(stint.fate == "lost" for stint in history.stints)
+    with_them = f"engines lost, {plural(lost, 'attempt')} with them" if lost else "engines lost"
     cards = [
         (f"{record.succeeded:,}", f"items succeeded {total}", ""),
         (f"{record.failed:,}", "items failed", "bad" if record.failed else ""),
@@ -105,7 +106,7 @@ def _cards(history: History) -> str:
         (f"{1_000 * ended / elapsed:,.3g}/s" if elapsed else "–", "items ended", ""),
         (duration_ms(history.durations.p50_ms) if history.durations.count else "–", "median item", ""),
         (amount(attempts), f"attempts, {amount(retried)} retried", ""),
-        (f"{crashes:,}", f"engines lost, {plural(lost, 'attempt')} with them", "bad" if crashes else ""),
+        (f"{crashes:,}", with_them, "bad" if crashes else ""),
     ]
     return "".join(
         f'<div class="card {tone}"><b>{shown(v)}</b><span>{shown(name)}</span></div>' for v, name, tone in cards
@@ -154,21 +155,22 @@ def _timeline_note(history: History) -> str:
 
 def _steps(history: History) -> str:
     work = max(1, sum(step.running.total_ms for step in history.steps))
+    waits = any(waiting_on(step) for step in history.steps)
     columns = (
         Column("step"),
         *(Column(name, True) for name in ("ok", "failed", "retried", "lost", "p50", "p99")),
-        Column("ready p50", True, "from when an attempt could start until it did"),
+        Column("ready p50", True, tip="from when an attempt could start until it did"),
         Column("share of work"),
-        Column("waiting on"),
+        *([Column("waiting on", is_text=True)] if waits else []),
     )
-    return table(columns, (_step_row(step, work) for step in history.steps))
+    return table(columns, (_step_row(step, work)[: len(columns)] for step in history.steps))
 
 
 def _step_row(step: StepHistory, work: int) -> Sequence[str]:
     running, share = step.running, 100 * step.running.total_ms / work
     defaulted = f" <small>+{step.defaulted:,} defaulted</small>" if step.defaulted else ""
     bad = f"<b class=bad>{step.failed:,}</b>" if step.failed else "0"
-    dot = f'<i class="dot" style="background:{color(step.index)}"></i>'
+    dot = f'<i class="dot" style="{_fill(step)}"></i>'
     return (
         f"{dot}{shown(step.id)} <small>{shown(step.component)}</small>",
         f"{step.ok:,}{defaulted}",
@@ -178,13 +180,23 @@ def _step_row(step: StepHistory, work: int) -> Sequence[str]:
         shown(duration_ms(running.p50_ms)) if running.count else "",
         shown(duration_ms(running.p99_ms)) if running.count else "",
         shown(duration_ms(step.ready.p50_ms)) if step.ready.count else "",
-        f'<span class="share"><i style="width:{share:.1f}%;background:{color(step.index)}"></i></span>{share:.0f} %',
+        f'<span class="share"><i style="width:{share:.1f}%;{_fill(step)}"></i></span>{share:.0f}&nbsp;%',
         shown(waiting_on(step)),
     )
 
 
+def _fill(step: StepHistory) -> str:
+    return f"background:{color(step.index)}"
+
+
 def _failures(history: History) -> str:
-    columns = (Column("code"), Column("step"), Column("items", True), Column("which"), Column("the first said"))
+    columns = (
+        Column("code"),
+        Column("step"),
+        Column("items", True),
+        Column("which", is_text=True),
+        Column("the first said", is_text=True),
+    )
     return table(columns, map(_failure_row, history.failures)) if history.failures else ""
 
 
@@ -205,7 +217,7 @@ def _open(history: History) -> str:
     rows = [*(_wait_row(wait, names) for wait in waits), *(_retry_row(retry, names) for retry in history.retries)]
     if not rows:
         return ""
-    columns = (Column("step"), Column("what"), Column("how many", True), Column("since or due"))
+    columns = (Column("step"), Column("what", is_text=True), Column("how many", True), Column("since or due", True))
     more = history.retrying - len(history.retries)
     rest = f"<p>and {plural(more, 'more retry').replace('retrys', 'retries')}</p>" if more > 0 else ""
     return table(columns, rows) + rest
@@ -226,7 +238,7 @@ def _run_path(history: History, needs: Sequence[Sequence[int]]) -> str:
     path = run_path(history, needs)
     if history.last is None or not path:
         return ""
-    said = f"The critical path of the run: item {history.last.index:,} ended last."
+    said = f"The critical path of the run, whose last item to end was item {history.last.index:,}."
     before = next((segment for segment in path if segment.kind == "before"), None)
     if before is not None and before.length > 0.5 * history.elapsed_ms:
         said += (
@@ -236,6 +248,8 @@ def _run_path(history: History, needs: Sequence[Sequence[int]]) -> str:
 
 
 def _slowest(history: History, needs: Sequence[Sequence[int]]) -> str:
+    if history.admitted == 1:
+        return ""  # it is the path of the run
     parts = []
     for place, item in enumerate(history.slowest):
         path = item_path(item, needs)
