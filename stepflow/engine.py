@@ -136,8 +136,8 @@ class Engine:
     ) -> None:
         if secrets not in ("refuse", "plain"):
             raise ValueError(f"secrets is 'refuse' or 'plain', not {secrets!r}")
-        for name, mode in (("validation", validation), ("output_validation", output_validation)):
-            check_validation(name, mode)
+        for what, mode in (("validation", validation), ("output_validation", output_validation)):
+            check_validation(what, mode)
         check_concurrency(max_concurrency)
         self._sources: dict[str, PluginSource] = dict(plugins or {})
         mounts = self._mount(components)
