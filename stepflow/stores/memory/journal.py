@@ -26,7 +26,7 @@ class MemoryJournal:
         tables = self._tables
         run = tables.runs.get(write.run_id)
         epoch = 0 if run is None else run.lease.epoch
-        if tables.is_shared and write.lease.owner not in tables.engines:
+        if write.lease.owner not in tables.engines:
             return LeaseLost(epoch)
         if run is None:
             if write.new is None:

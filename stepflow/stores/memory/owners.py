@@ -48,7 +48,7 @@ class MemoryOwners:
         limit: int = 100,
         journal_format: int = JOURNAL_FORMAT,
     ) -> Sequence[tuple[RunRecord, Lease]]:
-        if owner not in self._tables.engines and (self._tables.is_shared or self._tables.engines):
+        if owner not in self._tables.engines:
             return []
         claimed: list[tuple[RunRecord, Lease]] = []
         roots = sorted(self._tables.unfinished) if root_id is None else [root_id]
@@ -66,12 +66,12 @@ class MemoryOwners:
         return [self._tables.runs[id] for id in sorted(self._tables.unfinished.get(root_id, ()))]
 
     def _may_claim(self, owner: str, members: Sequence[StoredRun], journal_format: int, *, any_group: bool) -> bool:
-        engine = self._tables.engines.get(owner)
+        group = self._tables.engines[owner].record.group
         return all(
             run.lease.owner != owner
             and not self._tables.is_alive(run.lease.owner)
             and run.record.journal_format <= journal_format
-            and (any_group or engine is None or run.record.group == engine.record.group)
+            and (any_group or run.record.group == group)
             for run in members
         )
 
