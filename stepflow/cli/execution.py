@@ -1,39 +1,60 @@
 """A run in the foreground: results out as they come, signals in."""
 
-import os
-import signal
-import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
+from typing import TypeAlias
 
 import anyio
 import anyio.abc
 
 from stepflow.cli.failure import INTERRUPTED, ITEM_FAILED, say
-from stepflow.cli.job import Job
+from stepflow.cli.interrupts import heed_interrupts
+from stepflow.cli.job import Submitted
+from stepflow.cli.place import Place, is_newest, short_id
 from stepflow.cli.progress import Tally, bar
 from stepflow.cli.results import Results
-from stepflow.cli.resuming import Submitted, submit
 from stepflow.engine import Engine
 from stepflow.records import ErrorCode, Failed, ItemResult
 
 _SHOWN_FAILURES = 5
 
 
+Begin: TypeAlias = Callable[[Engine, Tally, bool], Awaitable[Submitted]]
+"""Submits the run once the engine is open; told whether an earlier command left results half written."""
+
+
 class Execution:
     """One run from its command line to its last line.
 
     Args:
-        place: the store, as people call it; None: memory.
+        place: the store; None: memory.
+        count: how many items there will be, where that can be told.
     """
 
-    def __init__(self, job: Job, engine: Engine, tally: Tally, results: Results, *, place: str | None = None) -> None:
-        self._job = job
+    def __init__(
+        self,
+        begin: Begin,
+        engine: Engine,
+        tally: Tally,
+        results: Results,
+        *,
+        place: Place | None = None,
+        is_batch: bool = True,
+        shows_progress: bool = False,
+        count: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self._begin = begin
         self._engine = engine
         self._tally = tally
         self._results = results
         self._place = place
+        self._is_batch = is_batch
+        self._shows_progress = shows_progress
+        self._count = count
         self._submitted: Submitted | None = None
+        self._show = "stepflow runs show last"
         self._is_interrupted = False
         self._failed = 0
         self._written = 0
@@ -41,15 +62,16 @@ class Execution:
     async def run(self) -> int:
         """Run to the end and give the exit code.
 
-        A first SIGINT or SIGTERM cancels a run in memory, and leaves a stored one as it is; a second ends the process.
+        A first SIGINT or SIGTERM cancels a run that nothing could go on with, and leaves another one as it is; a second
+        ends the process.
         """
         began, failure = time.monotonic(), None
-        if self._job.shows_progress:
-            self._tally.total = self._job.count()
+        if self._shows_progress:
+            self._tally.total = self._count()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._heed_signals, tasks)
+            tasks.start_soon(heed_interrupts, partial(self._heed, tasks))
             try:
-                with bar(self._tally, shown=self._job.shows_progress):
+                with bar(self._tally, shown=self._shows_progress):
                     await self._take_all()
             except Exception as error:  # noqa: BLE001  # raised below, without the task group around it
                 failure = error
@@ -61,16 +83,19 @@ class Execution:
     async def _take_all(self) -> None:
         async with self._engine as engine:
             self._results.prepare()
-            self._submitted = await submit(engine, self._job, self._tally, was_cut=self._results.was_cut)
+            self._submitted = submitted = await self._begin(engine, self._tally, self._results.was_cut)
+            if submitted.is_left:
+                return
             self._results.begin()
-            run = self._submitted.run
             try:
-                async with aclosing(run.results()) as items:
+                async with aclosing(submitted.run.results()) as items:
                     async for item in items:
                         self._take(item)
             finally:
                 if self._place is None:
-                    run.cancel_now()
+                    submitted.run.cancel_now()
+            if not await is_newest(engine.backend, submitted.run.id):
+                self._show = f"stepflow runs show {await short_id(engine.backend, submitted.run.id)}"
 
     def _take(self, item: ItemResult) -> None:
         error = item.error
@@ -78,35 +103,45 @@ class Execution:
             return
         self._results.write(item.outcome)
         self._written += 1
+        if self._submitted is not None and self._submitted.driver is not None:
+            self._tally.before = self._written  # another engine's events are not heard here
         if error is not None:
             self._failed += 1
             if self._failed <= _SHOWN_FAILURES:
                 say(self._failure_line(item.index, error))
 
     def _failure_line(self, index: int, error: Failed) -> str:
-        which = f"item {index} " if self._job.is_batch else ""
+        which = f"item {index} " if self._is_batch else ""
         step = self._tally.failed_step(index, error)
-        at = f' at step "{self._job.flow.steps[step].id}"' if step is not None else ""
-        more = "; more failures are in the results" if self._failed == _SHOWN_FAILURES and self._job.is_batch else ""
+        at = f' at step "{self._submitted.steps[step]}"' if step is not None and self._submitted is not None else ""
+        more = "; more failures are in the results" if self._failed == _SHOWN_FAILURES and self._is_batch else ""
         message = " ".join(error.message.removeprefix(f"item {index}: ").split())
         return f"{which}failed{at}: {error.code.value}: {message}{more}"
 
-    async def _heed_signals(self, tasks: anyio.abc.TaskGroup) -> None:
-        if sys.platform == "win32":
-            return
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async for _ in signals:
-                if self._is_interrupted:
-                    os._exit(INTERRUPTED)
-                self._is_interrupted = True
-                doing = "the run is being cancelled" if self._place is None else "stopping; what was done is stored"
-                say(f"interrupted: {doing}; interrupt once more to stop at once")
-                tasks.start_soon(self._stop, tasks)
+    async def _heed(self, tasks: anyio.abc.TaskGroup) -> None:
+        self._is_interrupted = True
+        say(f"interrupted: {self._doing()}; interrupt once more to stop at once")
+        tasks.start_soon(self._stop, tasks)
+
+    def _doing(self) -> str:
+        if self._is_cancelled_by_interrupt:
+            return "the run is being cancelled"
+        if self._submitted is not None and self._submitted.driver is not None:
+            return f"the run goes on at {self._submitted.driver}"
+        return "stopping; what was done is stored"
+
+    @property
+    def _is_cancelled_by_interrupt(self) -> bool:
+        """A run that nothing could go on with must not stay unfinished for ever."""
+        if self._place is None:
+            return True
+        submitted = self._submitted
+        return submitted is not None and submitted.again is None and submitted.driver is None
 
     async def _stop(self, tasks: anyio.abc.TaskGroup) -> None:
-        """A stored run is left unfinished: closing the engine is all that ends here."""
+        """Where the run is left unfinished, closing the engine is all that ends here."""
         run_id = self._tally.run_id
-        if run_id is None or self._place is not None:
+        if run_id is None or not self._is_cancelled_by_interrupt:
             tasks.cancel_scope.cancel()
         else:
             await self._engine.cancel(run_id)
@@ -114,8 +149,10 @@ class Execution:
     def _close(self, seconds: float) -> int:
         if self._is_interrupted:
             return INTERRUPTED
+        if self._submitted is not None and self._submitted.is_left:
+            return 0
         self._results.complete()
-        if self._job.is_batch:
+        if self._is_batch:
             here = self._written - (self._submitted.before if self._submitted is not None else 0)
             rate = f", {here / seconds:,.0f}/s" if seconds > 0 and here > 0 else ""
             done = f"{self._written - self._failed:,} succeeded, {self._failed:,} failed"
@@ -131,18 +168,12 @@ class Execution:
             return f"{ended}; the run was kept in memory only and does not survive this command"
         if self._submitted is None:
             return "interrupted before anything was stored"
-        return f"stored in {self._place}{self._next(self._submitted)}"
-
-    def _next(self, submitted: Submitted) -> str:
-        again = "the same line without --new" if self._job.is_new else "the same line again"
-        over = "" if self._job.is_new else ", or --new to start over"
-        if submitted.key is None and self._is_interrupted:
-            return "; inputs from stdin cannot be told again: give such a run a --key to go on with it"
-        if self._is_interrupted:
-            return f": type {again} to go on{over}"
-        if self._job.key is not None:
-            return f": type {again} for these results{over}"
-        return ": the same line again starts a new run"
+        stored = f"stored in {self._place.name}"
+        if self._is_interrupted and self._submitted.driver is None:
+            if self._submitted.again is None:
+                return f"{stored}: cancelled, since inputs from stdin cannot be told again (give a --key)"
+            return f"{stored}: {self._submitted.again}"
+        return f"{stored}: {self._place.line(self._show)}"
 
 
 def _items(count: int) -> str:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from stepflow.errors import Problem, ProblemsError, StepflowError
+from stepflow.errors import Problem, ProblemsError, StepflowError, StoreInUseError
 
 COULD_NOT_RUN = 1
 USAGE = 2
@@ -52,6 +52,9 @@ def explain(error: Exception, *, debug: bool) -> None:
                 say(line)
         case click.ClickException():
             say(f"error: {error.format_message()}")
+        case StoreInUseError():
+            say(f"error: {error}")
+            say("`stepflow runs` looks at its runs and asks for something meanwhile: stepflow runs --help")
         case CommandError() | StepflowError():
             say(f"error: {error}")
         case OSError():

@@ -1,10 +1,11 @@
 """What a command line asks to be run."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from stepflow.execution.handle import Run
 from stepflow.flow.model import Flow
 from stepflow.records import Json
 
@@ -20,4 +21,15 @@ class Job(msgspec.Struct, kw_only=True):
     digest: Callable[[], str | None] = lambda: None  # the same for the same inputs; None for those of stdin
     key: str | None = None  # the one that was given
     is_new: bool = False
-    shows_progress: bool = False
+    is_detached: bool = False  # not waited for where another engine drives the run
+
+
+class Submitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that this command has begun, goes on with, or looks on at."""
+
+    run: Run
+    steps: Sequence[str]  # their ids
+    again: str | None  # how to go on after an interrupt; None: nothing could
+    before: int = 0  # items that had ended when this command began
+    driver: str | None = None  # another engine, that has the run
+    is_left: bool = False  # to that engine, without waiting for it

@@ -8,8 +8,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h)?")
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+_DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h|d)?")
 
 
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -19,7 +19,9 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     found = _DURATION.fullmatch(value.strip())
     seconds = float(found[1]) * _UNITS[found[2] or ""] if found else 0.0
     if not 0 < seconds < float("inf"):
-        raise click.BadParameter(f"{value!r} is not a time above 0; write seconds, or 500ms, 90s, 5m, 2h", ctx, param)
+        raise click.BadParameter(
+            f"{value!r} is not a time above 0; write seconds, or 500ms, 90s, 5m, 2h, 30d", ctx, param
+        )
     return seconds
 
 

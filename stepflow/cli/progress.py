@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Task as Row
 from rich.text import Text
 
-from stepflow.execution.events import InputsClosed, ItemEnded, RunStarted, StepFailed
-from stepflow.records import Failed, Json, RunId, Task
+from stepflow.execution.events import InputsClosed, ItemEnded, RunStarted, StepFailed, StepWaiting
+from stepflow.records import Failed, Json, RunId, RunRecord, Task
 
 _KEPT_FAILURES = 1_000  # failed items whose steps are remembered
 
@@ -67,8 +68,47 @@ class Tally:
         pass
 
 
+class Totals:
+    """Watches several root runs: how many of their items ended and failed, and what their steps wait for."""
+
+    def __init__(self, *, on_wait: Callable[[RunId, StepWaiting], object]) -> None:
+        self.total: int | None = 0
+        self.ended = 0
+        self.failed = 0
+        self._followed: set[RunId] = set()
+        self._on_wait = on_wait
+
+    def follow(self, record: RunRecord) -> None:
+        """Watch a run from where it stands."""
+        self._followed.add(record.id)
+        self.total = (self.total or 0) + (record.total or 0)
+        self.ended += record.succeeded + record.failed
+
+    def on_event(self, run_id: RunId, event: object) -> None:
+        if isinstance(event, StepWaiting):
+            self._on_wait(run_id, event)
+        elif isinstance(event, ItemEnded) and run_id in self._followed:
+            self.ended += 1
+            self.failed += isinstance(event.outcome, Failed)
+
+    def on_progress(self, task: Task, progress: Json) -> None:
+        pass
+
+
+class Counted(Protocol):
+    """What a bar shows."""
+
+    total: int | None
+    failed: int
+
+    @property
+    def ended(self) -> int:
+        """Items, with those that had ended before."""
+        ...
+
+
 @contextmanager
-def bar(tally: Tally, *, shown: bool) -> Iterator[None]:
+def bar(tally: Counted, *, shown: bool) -> Iterator[None]:
     """A bar with done, failures, rate and time to go, while inside; nothing where `shown` is false."""
     if not shown:
         yield
@@ -85,7 +125,7 @@ def is_wanted(*, results_on_stdout: bool) -> bool:
 class _Following(Progress):
     """Reads the tally whenever it is painted, so that an event costs the run nothing."""
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, tally: Counted) -> None:
         self._tally = tally
         failures = TextColumn("[red]{task.fields[failed]}")
         columns = (BarColumn(), MofNCompleteColumn(), failures, _Rate(), TimeRemainingColumn())

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from stepflow.cli.failure import say
-from stepflow.cli.job import Job
+from stepflow.cli.job import Job, Submitted
 from stepflow.cli.progress import Tally
 from stepflow.engine import Engine
 from stepflow.errors import InputInvalidError, Problem
@@ -14,18 +14,14 @@ from stepflow.execution.handle import Run
 from stepflow.execution.live import Resumed
 from stepflow.flow.identity import compact_json, flow_id
 from stepflow.flow.model import Flow
+from stepflow.protocols import Backend
 from stepflow.records import Json, RunRecord, RunStatus
 
+_AGAIN = "type the same line again"
 _WORDS = {"new=True": "--new", 'secrets="plain"': "--secrets plain", "leave the store out": "without --store"}
 
 
-class Submitted(msgspec.Struct, frozen=True, kw_only=True):
-    run: Run
-    key: str | None
-    before: int = 0  # items that had ended when this command began
-
-
-async def submit(engine: Engine, job: Job, tally: Tally, *, was_cut: bool) -> Submitted:
+async def submit(engine: Engine, tally: Tally, was_cut: bool, *, job: Job) -> Submitted:
     """Start the job's run, or go on with the one that has its key. Only a derived key starts anew after its end.
 
     Args:
@@ -34,20 +30,61 @@ async def submit(engine: Engine, job: Job, tally: Tally, *, was_cut: bool) -> Su
     Raises:
         InputInvalidError: another run has the key that was given.
     """
-    key = job.key
-    if key is None and engine.backend.is_durable:
-        key = derived_key(job.flow, job.options["variables"], job.options["overrides"], job.digest())
+    key = key_of(job) if engine.backend.is_durable else job.key
     known = None if key is None or job.is_new else await engine.backend.runs.find_key(key)
     options = {**job.options, "key": key, "keep_results": False}
     if known is None or (job.key is None and _is_done_with(known, was_cut)):
         run = await _submit(engine, job, {**options, "new": job.is_new or known is not None})
-        return Submitted(run=run, key=key)
+        return _submitted(job, run, key)
     tally.follow(known.id)
+    driver = await driver_of(engine.backend, known)
+    if driver is not None:
+        return await _looked_at(engine, job, known, driver)
     if known.error is not None:
         say(f"run {_short(known)} is {known.status.value}: {' '.join(known.error.message.split())}")
     total = job.count()
     run = await _submit(engine, job, options)
-    return Submitted(run=run, key=key, before=await _tell(run, known, total, tally))
+    return _submitted(job, run, key, before=await _tell(run, known, total, tally))
+
+
+def key_of(job: Job) -> str | None:
+    """The key that was given, else the one of the line; None where its inputs cannot be told again."""
+    if job.key is not None:
+        return job.key
+    return derived_key(job.flow, job.options["variables"], job.options["overrides"], job.digest())
+
+
+def _submitted(job: Job, run: Run, key: str | None, *, before: int = 0) -> Submitted:
+    again = "type the same line without --new to go on" if job.is_new else f"{_AGAIN} to go on, or --new to start over"
+    return Submitted(
+        run=run,
+        steps=[step.id for step in job.flow.steps],
+        again=None if key is None else again,
+        before=before,
+    )
+
+
+async def driver_of(backend: Backend, record: RunRecord) -> str | None:
+    """The engine that drives a run now, as people call it; None: nobody does, or it has ended."""
+    if record.status.is_terminal:
+        return None
+    ownership = await backend.owners.ownership(record.id)
+    engine = None if ownership is None else ownership.engine
+    return None if engine is None else " ".join(filter(None, ("engine", engine.name, f"({engine.place})")))
+
+
+async def _looked_at(engine: Engine, job: Job, known: RunRecord, driver: str) -> Submitted:
+    """A run that another engine has: its results are waited for, or it is left alone."""
+    doing = "left to it" if job.is_detached else "waiting for its results"
+    say(f"run {_short(known)} goes on at {driver}: {doing} (--new starts over)")
+    return Submitted(
+        run=await engine.get_run(known.id),
+        steps=[step.id for step in job.flow.steps],
+        again=_AGAIN,
+        before=known.succeeded + known.failed,
+        driver=driver,
+        is_left=job.is_detached,
+    )
 
 
 def _is_done_with(known: RunRecord, was_cut: bool) -> bool:

@@ -1,7 +1,9 @@
 """`stepflow run FLOW`: one input or many, in this process."""
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import click
@@ -25,6 +27,7 @@ from stepflow.cli.options import (
 )
 from stepflow.cli.progress import Tally, is_wanted
 from stepflow.cli.results import open_results
+from stepflow.cli.resuming import key_of, submit
 from stepflow.cli.values import (
     digest_of,
     environment_variables,
@@ -56,6 +59,11 @@ from stepflow.plan.checks import check, located
     metavar="FILE",
     help="Write results here; the file gets its name when it is complete.",
 )
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Where another engine drives the run already: don't wait for its results.",
+)
 @click.pass_context
 def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
     """Run a flow on one input or on many.
@@ -67,14 +75,28 @@ def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
     flow = read_flow(path)
     warn_of(flow)
     tally = Tally(on_start=lambda run_id: say(f"run_id: {run_id}"))
-    engine, place = storing_engine(
-        given["config"], path, given["apps"], given["store"], secrets=given["secrets"], observers=[tally]
-    )
     with ExitStack() as held:
         job = _job(flow, given, held)
-        job.shows_progress = job.is_batch and is_wanted(results_on_stdout=output is None)
+        engine, place = storing_engine(
+            given["config"],
+            path,
+            given["apps"],
+            given["store"],
+            secrets=given["secrets"],
+            observers=[tally],
+            group=f"run:{key_of(job) or uuid4()}",
+        )
         results = held.enter_context(open_results(output, batch=job.is_batch))
-        execution = Execution(job, engine, tally, results, place=place)
+        execution = Execution(
+            partial(submit, job=job),
+            engine,
+            tally,
+            results,
+            place=place,
+            is_batch=job.is_batch,
+            shows_progress=job.is_batch and is_wanted(results_on_stdout=output is None),
+            count=job.count,
+        )
         code = anyio.run(execution.run)
     say(execution.last_line())
     ctx.exit(code)
@@ -112,7 +134,7 @@ def _job(flow: Flow, given: dict[str, Any], held: ExitStack) -> Job:
 
 
 def _told(given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    return {"options": options, "key": given["key"], "is_new": given["new"]}
+    return {"options": options, "key": given["key"], "is_new": given["new"], "is_detached": given["detach"]}
 
 
 def _variables(flow: Flow, given: dict[str, Any]) -> dict[str, Any]:

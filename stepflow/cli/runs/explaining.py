@@ -5,8 +5,9 @@ import click
 import msgspec
 
 from stepflow.cli.failure import say, tell
+from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
-from stepflow.cli.runs.place import Place, find_run, named_place, opened, short_id
+from stepflow.cli.runs.place import find_run, named_place, opened
 from stepflow.cli.runs.rows import json_line, now_s
 from stepflow.history.explaining import explain
 

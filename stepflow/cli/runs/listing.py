@@ -6,8 +6,9 @@ import anyio
 import click
 
 from stepflow.cli.failure import say, tell
+from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options
-from stepflow.cli.runs.place import Place, named_place, opened, short_id
+from stepflow.cli.runs.place import named_place, opened
 from stepflow.cli.runs.rows import HEADS, as_json, json_line, now_s, owner_of, row_of
 from stepflow.cli.tables import tell_table
 from stepflow.protocols import Backend

@@ -8,6 +8,15 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def store_option(command: F) -> F:
+    return click.option(
+        "--store",
+        envvar="STEPFLOW_STORE",
+        metavar="FILE|URL",
+        help="Where the runs are. Not given: STEPFLOW_STORE, then the configuration, then the one store here.",
+    )(command)
+
+
 def place_options(command: F) -> F:
     """--store and --config, as `named_place` takes them."""
     command = click.option(
@@ -16,12 +25,7 @@ def place_options(command: F) -> F:
         metavar="FILE",
         help="The configuration that names the store. Not given: stepflow-config.yml here.",
     )(command)
-    return click.option(
-        "--store",
-        envvar="STEPFLOW_STORE",
-        metavar="FILE|URL",
-        help="Where the runs are. Not given: STEPFLOW_STORE, then the configuration, then the one store here.",
-    )(command)
+    return store_option(command)
 
 
 def run_argument(command: F) -> F:

@@ -1,16 +1,13 @@
 """Which store a command is about."""
 
 import os
-import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import click
-import msgspec
-
 from stepflow.cli.failure import CommandError, say
-from stepflow.cli.opening import chosen_config, shown
+from stepflow.cli.opening import chosen_config, is_known
+from stepflow.cli.place import Place
 from stepflow.config.read import load_config
 from stepflow.errors import AmbiguousRunError
 from stepflow.protocols import Backend
@@ -22,24 +19,6 @@ _HEADER = b"SQLite format 3\0"
 _ID_AT = 68  # bytes into the file: SQLite's application id
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A store as it was named."""
-
-    location: str
-    is_known: bool = False  # the next command will find it by itself
-
-    @property
-    def name(self) -> str:
-        """What people call it, without secrets."""
-        return shown(self.location)
-
-    def line(self, command: str) -> str:
-        """A command as it can be typed, about the same store."""
-        if self.is_known:
-            return command
-        return f"{command} --store {'…' if '://' in self.location else shlex.quote(self.name)}"
-
-
 def named_place(store: str | None, config: str | None) -> Place:
     """The store of --store or STEPFLOW_STORE, else of the configuration, else the one that lies here.
 
@@ -48,11 +27,10 @@ def named_place(store: str | None, config: str | None) -> Place:
         ConfigError: the configuration is refused.
     """
     if store is not None:
-        source = click.get_current_context().get_parameter_source("store")
-        return Place(store, is_known=source is click.core.ParameterSource.ENVIRONMENT)
+        return Place(store, is_known=is_known(store, config))
     url = load_config(chosen_config(config, None), environ=os.environ).storage.url
     if url is not None:
-        return Place(url, is_known=config is None)
+        return Place(url, is_known=is_known(store, config))
     found = stores_in(Path.cwd())
     if len(found) == 1:
         say(f"store: {found[0]} (the only one here; --store names another)")
@@ -106,11 +84,3 @@ async def find_run(backend: Backend, text: str, place: Place) -> RunId:
     raise CommandError(
         f"no run in {place.name} has an id that begins with {text}; see: {place.line('stepflow runs list')}"
     )
-
-
-async def short_id(backend: Backend, run_id: RunId, least: int = 8) -> str:
-    """The beginning of a root run's id that no other has."""
-    for length in (least, 13, 18, 23):
-        if len(await backend.runs.find(run_id[:length])) == 1:
-            return run_id[:length]
-    return run_id

@@ -6,8 +6,9 @@ import anyio
 import click
 
 from stepflow.cli.failure import CommandError, os_error_text, say
+from stepflow.cli.place import Place
 from stepflow.cli.runs.options import place_options, run_argument
-from stepflow.cli.runs.place import Place, find_run, named_place, opened
+from stepflow.cli.runs.place import find_run, named_place, opened
 from stepflow.history.reading import read_history
 from stepflow.history.report import report_html
 

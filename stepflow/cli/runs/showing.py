@@ -5,8 +5,9 @@ import click
 import msgspec
 
 from stepflow.cli.failure import say, tell
+from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
-from stepflow.cli.runs.place import Place, find_run, named_place, opened, short_id
+from stepflow.cli.runs.place import find_run, named_place, opened
 from stepflow.cli.runs.rows import as_json, json_line, owner_of
 from stepflow.cli.tables import tell_table
 from stepflow.history.reading import read_history

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stepflow.cli.opening import shown
+from stepflow.cli.place import shown
 from stepflow.cli.resuming import derived_key, resuming_line
 from stepflow.execution.live import Resumed
 from stepflow.flow.read import flow_text
@@ -47,6 +47,7 @@ ITEMS = 300
 LINE = ("run", "flow.yaml", "--app", "components:app", "--inputs", "in.jsonl", "--output", "out.jsonl")
 STORED = (*LINE, "--store", "runs.db")
 ONE = ("run", "flow.yaml", "--app", "components:app", "--store", "runs.db")
+SHOW = "stored in runs.db: stepflow runs show last --store runs.db"
 GO_ON = "stored in runs.db: type the same line again to go on, or --new to start over"
 
 
@@ -174,7 +175,7 @@ def test_a_finished_line_starts_a_new_run(cli, batch: Path) -> None:
     second = cli(*STORED)
 
     assert (first.code, second.code) == (0, 0)
-    assert first.last == second.last == "stored in runs.db: the same line again starts a new run"
+    assert first.last == second.last == SHOW
     assert len(run_ids()) == 2
     assert set(calls().values()) == {2}
 
@@ -211,7 +212,7 @@ def test_a_finished_key_gives_its_results_and_runs_nothing(cli, batch: Path) -> 
     assert again.err.startswith(f"run {run_ids()[0][:8]} is completed: its results again, and nothing is run")
     assert Path("out.jsonl").read_text() == doubled(range(ITEMS))
     assert set(calls().values()) == {1}
-    assert first.last == "stored in runs.db: type the same line again for these results, or --new to start over"
+    assert first.last == SHOW
 
 
 def test_a_key_of_other_inputs_is_refused_and_what_was_done_stays(cli, batch: Path) -> None:
