@@ -6,7 +6,7 @@ a pooler may hand each transaction to another session.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -21,6 +21,9 @@ from stepflow_postgres.statements import in_schema, statement
 
 Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = AsyncConnection[Row]
+Parameters: TypeAlias = Mapping[str, object]
+Statement: TypeAlias = tuple[str, Parameters]
+"""A file's name in `queries/`, and what goes into it."""
 
 WAIT_S = 10.0
 """How long to wait for a free connection, or for a new one."""
@@ -71,7 +74,7 @@ class Database:
         if pool is not None:
             await pool.close()
 
-    async def ask(self, name: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
+    async def ask(self, name: str, parameters: Parameters | None = None) -> list[Row]:
         """The rows that `queries/NAME.sql` reads. It must not write: where a connection is lost it is sent again.
 
         Raises:
@@ -80,7 +83,7 @@ class Database:
         """
         return await self.ask_sql(statement(name, self.schema), parameters)
 
-    async def ask_sql(self, sql: bytes, parameters: Mapping[str, object] | None = None) -> list[Row]:
+    async def ask_sql(self, sql: bytes, parameters: Parameters | None = None) -> list[Row]:
         """The same for a statement that was put together."""
         with in_our_words(self.shown):
             try:
@@ -91,7 +94,7 @@ class Database:
                 await self._renew()
                 return await self._send(sql, parameters)
 
-    async def write(self, name: str, parameters: Mapping[str, object] | None = None) -> list[Row]:
+    async def write(self, name: str, parameters: Parameters | None = None) -> list[Row]:
         """Carry out `queries/NAME.sql` in a transaction of its own, in one round trip, and give what it returns.
 
         Raises:
@@ -100,7 +103,7 @@ class Database:
         """
         return await self.write_sql(statement(name, self.schema), parameters)
 
-    async def write_sql(self, sql: bytes, parameters: Mapping[str, object] | None = None) -> list[Row]:
+    async def write_sql(self, sql: bytes, parameters: Parameters | None = None) -> list[Row]:
         """The same for a statement that was put together."""
         with in_our_words(self.shown):
             try:
@@ -109,6 +112,19 @@ class Database:
                 if is_lost(error):
                     await self._renew()
                 raise
+
+    async def write_all(self, statements: Sequence[Statement]) -> Sequence[list[Row]]:
+        """The same for several statements, which go out together and are one transaction; what each returns."""
+        if len(statements) == 1:
+            return [await self.write(*statements[0])]
+        with in_our_words(self.shown):
+            async with self._opened().connection() as connection:
+                async with connection.pipeline():
+                    cursors = [
+                        await connection.execute(statement(name, self.schema), parameters, binary=True)
+                        for name, parameters in statements
+                    ]
+                return [await cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -121,7 +137,7 @@ class Database:
         """A statement that is put together, with the store's schema in place of `stepflow`."""
         return in_schema(text, self.schema).encode()
 
-    async def _send(self, sql: bytes, parameters: Mapping[str, object] | None) -> list[Row]:
+    async def _send(self, sql: bytes, parameters: Parameters | None) -> list[Row]:
         async with self._opened().connection() as connection:
             cursor = await connection.execute(sql, parameters, binary=True)
             return await cursor.fetchall() if cursor.description is not None else []

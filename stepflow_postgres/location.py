@@ -11,7 +11,7 @@ from stepflow.errors import StoreError
 
 SCHEMA = "stepflow"
 
-_OURS = ("schema", "prepare", "pool_size", "listen", "listen_host", "listen_port")
+_OURS = ("schema", "prepare", "auto_migrate", "pool_size", "listen", "listen_host", "listen_port")
 _DEFAULTS = {
     "connect_timeout": "10",
     "application_name": "stepflow",
@@ -32,6 +32,7 @@ class Location(msgspec.Struct, frozen=True, kw_only=True):
     listen_conninfo: str | None  # to listen past a pooler in transaction mode, which can't serve that; None: don't
     schema: str
     is_prepared: bool  # statements are prepared, which some poolers can't have
+    auto_migrate: bool  # the schema is brought up to date when the store is opened
     pool_size: int
     shown: str  # for messages: the URL without what may be secret
 
@@ -53,6 +54,7 @@ def read_location(url: str, *, listen_url: str | None = None) -> Location:
         listen_conninfo=_listening(ours, conninfo, listen_url or ours.get("listen", "1")),
         schema=schema,
         is_prepared=_flag("prepare", ours.get("prepare", "1")),
+        auto_migrate=_flag("auto_migrate", ours.get("auto_migrate", "1")),
         pool_size=_number("pool_size", ours.get("pool_size", "10")),
         shown=shown,
     )

@@ -1,0 +1,3 @@
+SELECT id, owner, epoch, last
+FROM stepflow._runs
+WHERE id = ANY(%(ids)s);

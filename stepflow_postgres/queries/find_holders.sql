@@ -1,0 +1,3 @@
+SELECT digest, run_id
+FROM stepflow._keys
+WHERE digest = ANY(%(digests)s);

@@ -1,0 +1,3 @@
+SELECT owner
+FROM stepflow._engines
+WHERE owner = ANY(%(owners)s);

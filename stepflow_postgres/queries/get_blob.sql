@@ -1,0 +1,3 @@
+SELECT content, type, filename, touched_at
+FROM stepflow._blobs
+WHERE id = %(id)s;

@@ -1,0 +1,5 @@
+SELECT first, count, payload
+FROM stepflow._entries
+WHERE run_no = %(no)s AND first >= %(begin)s AND first + count > %(after)s + 1
+ORDER BY first
+LIMIT %(limit)s;

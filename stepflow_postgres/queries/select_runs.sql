@@ -1,0 +1,5 @@
+SELECT
+    id, root_id, flow_id, flow_name, status, parent_run, parent_item, parent_step, parent_key, key,
+    created_at, ended_at, total, succeeded, failed, error,
+    group_name, journal_format, retry_of, is_sealed, claims, epoch
+FROM stepflow._runs
