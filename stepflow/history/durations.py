@@ -1,8 +1,8 @@
 """Many durations in little room: exact for a few, and true within one per cent for any number.
 
-Many values are counted in buckets whose bounds grow by a constant factor, so memory grows with the logarithm of the largest
-value and not with their number. Source: C. Masson, J. Rim, H. Lee, "DDSketch: A Fast and Fully-Mergeable Quantile
-Sketch with Relative-Error Guarantees", VLDB 2019.
+Many are counted in buckets whose bounds grow by a constant factor, so memory grows with the logarithm of the largest
+and not with their number. Source: C. Masson, J. Rim, H. Lee, "DDSketch: A Fast and Fully-Mergeable Quantile Sketch with
+Relative-Error Guarantees", VLDB 2019.
 """
 
 from collections import defaultdict

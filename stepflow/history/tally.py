@@ -204,9 +204,8 @@ class Tally:
     def _fail(self, event: StepFailed) -> None:
         self._outcome(event.item, event.step, event.at, "failed")
         self.steps[event.step].failed += 1
-        item = self.items.get(event.item)
-        if item is not None:
-            item.failures.append((event.step, event.error))
+        item = self.items.get(event.item) or self._begin(event.item, event.at)
+        item.failures.append((event.step, event.error))
 
     def _default(self, event: StepDefaulted) -> None:
         self._outcome(event.item, event.step, event.at, "defaulted")

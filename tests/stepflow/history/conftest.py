@@ -20,6 +20,9 @@ from stepflow.execution.events import (
 )
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.read import flow_from_json
+from stepflow.history.reading import Reading
+from stepflow.history.records import History, SubRuns
+from stepflow.history.summary import history_of
 from stepflow.protocols import Backend
 from stepflow.records import (
     BlobType,
@@ -148,9 +151,36 @@ def _change(events: Sequence[Event]) -> RunChange | None:
     return None
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+def told(
+    *events: Event, flow: dict[str, Any] | None = None, sub_runs: SubRuns | None = None, missing: int = 0, **fields: Any
+) -> History:
+    """The history that these events come to, after a start with as many inputs as `total` says."""
+    flow = FLOW if flow is None else flow
+    total = fields.setdefault("total", 1)
+    read = flow_from_json(flow)
+    reading = Reading(read)
+    start = RunStarted(RUN, RUN, "f" * 64, BEGAN, flow_name=flow["name"], owner="engine-1")
+    reading.tally.apply_all([start, ItemsAdmitted(0, [None] * (total or 0)), *events])
+    ends = [event for event in events if isinstance(event, ItemEnded)]
+    failed = sum(isinstance(end.outcome, Failed) for end in ends)
+    last = events[-1] if events else None
+    if isinstance(last, RunEnded):
+        fields = {"status": last.status, "ended_at": BEGAN + last.at / 1_000, "error": last.error, **fields}
+    fields = {"succeeded": len(ends) - failed, "failed": failed, **fields}
+    record = RunRecord(id=RUN, root_id=RUN, flow_id="f" * 64, flow_name=flow["name"], created_at=BEGAN, **fields)
+    return history_of(reading.tally, record, flow=read, sub_runs=sub_runs or SubRuns(), missing=missing)
+
+
+@pytest.fixture
+def tell() -> Callable[..., History]:
+    return told
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    return MemoryBackend(keep_events=True) if request.param == "memory" else open_store(tmp_path / "runs.db")
+    """In memory, unless a test asks for `sqlite` by an indirect parameter."""
+    kind = getattr(request, "param", "memory")
+    return MemoryBackend(keep_events=True) if kind == "memory" else open_store(tmp_path / "runs.db")
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ TIMEOUT = Failed(ErrorCode.TIMEOUT, "no answer within 1 s")
 
 Hand = Callable[..., Any]
 
+in_every_store = pytest.mark.parametrize("backend", ["memory", "sqlite"], indirect=True)
+
 
 def only(explanation: Explanation) -> Any:
     (blocker,) = explanation.blockers
@@ -68,6 +70,7 @@ async def test_a_paused_run_is_told_to_be_resumed(hand: Hand, backend: Backend) 
     assert explanation.status is RunStatus.PAUSED
 
 
+@in_every_store
 async def test_a_run_whose_engine_left_names_what_has_to_be_started(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         await it.begin(StepStarted(0, 0, 1, 0))
@@ -202,6 +205,7 @@ async def test_a_run_that_goes_on_has_no_blocker(hand: Hand, backend: Backend) -
     assert explanation.summary == "running, 0 of 9 items have ended, 1 step under way; its newest event is 500 ms old"
 
 
+@in_every_store
 async def test_open_inputs_are_told_once_all_that_came_in_has_ended(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         record = RunRecord(id=RUN, root_id=RUN, flow_id=it.flow_id, key="night", created_at=BEGAN)
@@ -233,6 +237,7 @@ async def test_inputs_whose_sender_died_are_told_to_be_sent_again(make_hand: Han
     assert blocker.remedy == "submit it again with the same inputs and the key night: it goes on at input 2"
 
 
+@in_every_store
 async def test_a_sub_run_is_told_with_what_keeps_it(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         await it.begin(StepStarted(0, 1, 1, 0))
@@ -276,6 +281,7 @@ async def test_a_run_that_has_ended_says_so_with_its_error(hand: Hand, backend: 
     )
 
 
+@in_every_store
 async def test_what_began_before_a_checkpoint_is_told_with_its_time(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         began = (StepStarted(0, 0, 2, 1_000), StepRetried(1, 0, 1, TIMEOUT, 90.0, 2_000))

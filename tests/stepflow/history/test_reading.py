@@ -49,11 +49,14 @@ FLOW = {
 
 Hand = Callable[..., Any]
 
+in_every_store = pytest.mark.parametrize("backend", ["memory", "sqlite"], indirect=True)
+
 
 def ran(item: int, step: int, start: int, end: int) -> list[Any]:
     return [StepStarted(item, step, 1, start), StepSucceeded(item, step, item, end)]
 
 
+@in_every_store
 async def test_steps_are_counted_by_what_became_of_them(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         await it.begin(
@@ -103,6 +106,7 @@ async def test_failed_items_are_grouped_by_code_and_step(hand: Hand, backend: Ba
     assert (invalid.code, invalid.step, invalid.items) == (ErrorCode.INVALID_INPUT, None, (30,))
 
 
+@in_every_store
 async def test_attempts_that_their_engine_took_with_it_are_lost(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         await it.begin(
@@ -198,6 +202,7 @@ async def test_the_slowest_items_come_first_with_their_attempts(hand: Hand, back
     assert sum(history.busy.ended) == 100
 
 
+@in_every_store
 async def test_sub_runs_are_counted_and_the_unfinished_come_first(hand: Hand, backend: Backend) -> None:
     ids = [f"019aae00-0000-7000-8000-0000000000{number:02}" for number in range(2, 30)]
     async with hand() as it:
@@ -256,6 +261,7 @@ async def test_an_unknown_run_is_refused(hand: Hand, backend: Backend) -> None:
             await read_history(backend, RUN)
 
 
+@in_every_store
 async def test_a_run_of_an_engine_reads_as_it_went(backend: Backend) -> None:
     app = Components()
 
