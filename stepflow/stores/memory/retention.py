@@ -14,7 +14,7 @@ class MemoryRetention:
         self._blobs = blobs
 
     async def delete(self, root_id: RunId) -> bool:
-        if root_id not in self._tables.ended:
+        if not self._is_over(root_id):
             return False
         self._tables.drop(root_id)
         return True
@@ -24,10 +24,14 @@ class MemoryRetention:
         before = -inf if ended_before is None else ended_before
         beyond = 0 if keep is None else len(ended) - keep
         old = (id for place, (id, ended_at) in enumerate(ended.items()) if place < beyond or ended_at < before)
-        pruned = list(islice(old, limit))
+        pruned = list(islice(filter(self._is_over, old), limit))
         for root_id in pruned:
             self._tables.drop(root_id)
         return len(pruned)
+
+    def _is_over(self, root_id: RunId) -> bool:
+        """Whether a root run has ended with all its sub-runs."""
+        return root_id in self._tables.ended and root_id not in self._tables.unfinished
 
     async def prune_blobs(self, *, untouched_before: float, limit: int = 100) -> int:
         return self._blobs.prune(untouched_before, limit)

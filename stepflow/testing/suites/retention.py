@@ -77,6 +77,17 @@ class RetentionSuite:
         assert answers == [False] * 3
         assert await left(store) == [root, inner]
 
+    async def test_a_run_stays_while_its_sub_runs_go_on(self, store: Backend, ids: Ids) -> None:
+        root = await begin(store, record(ids.draw()))
+        inner = await begin(store, child(ids.draw(), root))
+        await end(store, root)
+
+        kept = [await store.retention.delete(root), await store.retention.prune(keep=0)]
+        await end(store, inner)
+
+        assert kept == [False, 0]
+        assert await store.retention.delete(root)
+
     async def test_a_run_is_deleted_once(self, store: Backend, ids: Ids) -> None:
         run = await ended(store, record(ids.draw()))
 
