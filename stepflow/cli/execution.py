@@ -16,6 +16,7 @@ from stepflow.cli.place import Place, is_newest, short_id
 from stepflow.cli.progress import Tally, bar
 from stepflow.cli.results import Results
 from stepflow.engine import Engine
+from stepflow.errors import InputInvalidError
 from stepflow.records import ErrorCode, Failed, ItemResult
 
 _SHOWN_FAILURES = 5
@@ -77,6 +78,7 @@ class Execution:
                 failure = error
             tasks.cancel_scope.cancel()
         if failure is not None:
+            self._say_broken_off(failure)
             raise failure
         return self._close(time.monotonic() - began)
 
@@ -122,6 +124,12 @@ class Execution:
         self._is_interrupted = True
         say(f"interrupted: {self._doing()}; interrupt once more to stop at once")
         tasks.start_soon(self._stop, tasks)
+
+    def _say_broken_off(self, error: Exception) -> None:
+        submitted = self._submitted
+        if self._place is not None and submitted is not None and isinstance(error, InputInvalidError):
+            ended = f"{self._tally.ended:,} {_items(self._tally.ended)} had ended"
+            say(f"stored in {self._place.name}: the run failed, {ended}; mend the inputs, and add --new")
 
     def _doing(self) -> str:
         if self._is_cancelled_by_interrupt:

@@ -6,7 +6,7 @@ import anyio
 import anyio.abc
 import click
 
-from stepflow.cli.failure import INTERRUPTED, ITEM_FAILED, say
+from stepflow.cli.failure import COULD_NOT_RUN, INTERRUPTED, ITEM_FAILED, say
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.opening import storing_engine
 from stepflow.cli.options import engine_options
@@ -137,6 +137,8 @@ class _Recovering:
             say(f"next: type the same line again to go on, or {self._place.line('stepflow runs list')}")
             return INTERRUPTED
         failed = sum(record.failed for record in records)
+        if self._texts and not records:
+            return COULD_NOT_RUN
         said = f"{plural(len(records), 'run')} recovered"
         say(f"{said}: {sum(record.succeeded for record in records):,} items succeeded, {failed:,} failed")
         say(f"next: {self._place.line('stepflow runs list')}")

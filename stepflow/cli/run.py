@@ -40,6 +40,8 @@ from stepflow.flow.model import Flow
 from stepflow.flow.read import read_flow
 from stepflow.plan.checks import check, located
 
+_GROUP_LENGTH = 17
+
 
 @click.command("run")
 @flow_options
@@ -84,7 +86,7 @@ def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
             given["store"],
             secrets=given["secrets"],
             observers=[tally],
-            group=f"run:{key_of(job) or uuid4()}",
+            group=_group(job),
         )
         results = held.enter_context(open_results(output, batch=job.is_batch))
         execution = Execution(
@@ -100,6 +102,12 @@ def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
         code = anyio.run(execution.run)
     say(execution.last_line())
     ctx.exit(code)
+
+
+def _group(job: Job) -> str:
+    """One of its own: no other engine takes the run over unless it is asked to."""
+    key = key_of(job) or str(uuid4())
+    return f"run:{key}" if job.key is not None else f"run:{key[:_GROUP_LENGTH]}"
 
 
 def warn_of(flow: Flow) -> None:

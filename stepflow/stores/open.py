@@ -8,6 +8,9 @@ from stepflow.errors import StoreError
 from stepflow.protocols import Backend
 from stepflow.stores.memory import MemoryBackend
 
+EXTRAS = {"postgres": "postgres", "postgresql": "postgres"}
+"""Schemes of URLs whose store another of our packages brings, and the extra that installs what it needs."""
+
 
 def open_store(store: str | os.PathLike[str] | Backend | None) -> Backend:
     """The store that a bare path, a URL or a backend stands for; None is memory. It is not opened yet.
@@ -28,11 +31,18 @@ def open_store(store: str | os.PathLike[str] | Backend | None) -> Backend:
 
         return SqliteBackend(text)
     for entry in entry_points(group="stepflow.stores", name=scheme):
-        backend: Backend = entry.load()(text)
+        try:
+            backend: Backend = entry.load()(text)
+        except ModuleNotFoundError as missing:
+            raise StoreError(f'a store for URLs of "{scheme}:" needs {missing.name}; {_remedy(scheme)}') from missing
         return backend
-    raise StoreError(
-        f'no store for URLs of "{scheme}:" is installed; take a path (a SQLite file), or leave it out (memory)'
-    )
+    raise StoreError(f'no store for URLs of "{scheme}:" is installed; {_remedy(scheme)}')
+
+
+def _remedy(scheme: str) -> str:
+    if scheme in EXTRAS:
+        return f"add it with: pip install 'stepflow-engine[{EXTRAS[scheme]}]'"
+    return "take a path (a SQLite file), or leave it out (memory)"
 
 
 def open_reader(store: str | os.PathLike[str] | Backend) -> Backend:

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from stepflow.cli.failure import COULD_NOT_RUN, CommandError, say
+from stepflow.cli.logs import muted
 from stepflow.cli.opening import idle_engine
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import place_options, runs_argument
@@ -130,14 +131,15 @@ async def _known(backend: Backend, run_id: RunId) -> tuple[RunRecord, Ownership 
 
 
 async def _do_here(deed: _Deed, run_id: RunId, place: Place) -> None:
-    async with idle_engine(place.location) as engine:
-        match deed.kind:
-            case MessageKind.CANCEL:
-                await engine.cancel(run_id)
-            case MessageKind.PAUSE:
-                await engine.pause(run_id)
-            case MessageKind.RESUME:
-                await engine.resume(run_id)
+    with muted("stepflow.run"):  # what the run would wait for here
+        async with idle_engine(place.location) as engine:
+            match deed.kind:
+                case MessageKind.CANCEL:
+                    await engine.cancel(run_id)
+                case MessageKind.PAUSE:
+                    await engine.pause(run_id)
+                case MessageKind.RESUME:
+                    await engine.resume(run_id)
 
 
 async def _is_seen_done(deed: _Deed, backend: Backend, run_id: RunId, asked: EngineRecord) -> bool:

@@ -9,9 +9,10 @@ from stepflow.cli.failure import CommandError, say
 from stepflow.cli.opening import chosen_config, is_known
 from stepflow.cli.place import Place
 from stepflow.config.read import load_config
-from stepflow.errors import AmbiguousRunError
+from stepflow.errors import RunNotFoundError
 from stepflow.protocols import Backend
 from stepflow.records import RunId
+from stepflow.stores.find import find_run as run_of
 from stepflow.stores.open import open_reader
 from stepflow.stores.sqlite.schema import APPLICATION_ID
 
@@ -66,21 +67,19 @@ async def opened(place: Place) -> AsyncIterator[Backend]:
 
 
 async def find_run(backend: Backend, text: str, place: Place) -> RunId:
-    """The run that a text names: an id, a beginning that only one has, or `last`.
+    """The run that a text names: an id, a beginning that only one has, or `last`; sub-runs have only their ids.
 
     Raises:
         CommandError: there is none.
         AmbiguousRunError: there are several.
     """
-    found = await backend.runs.find(text.strip().lower())
-    if len(found) > 1 and text not in found:
-        raise AmbiguousRunError(text, found)
-    if found:
-        return text if text in found else found[0]
-    if await backend.runs.get(text) is not None:
-        return text
-    if text == "last":
+    asked = text.strip().lower()
+    try:
+        return await run_of(backend.runs, asked)
+    except RunNotFoundError:
+        if await backend.runs.get(asked) is not None:
+            return asked
+    if asked == "last":
         raise CommandError(f"there are no runs in {place.name}")
-    raise CommandError(
-        f"no run in {place.name} has an id that begins with {text}; see: {place.line('stepflow runs list')}"
-    )
+    how = place.line("stepflow runs list")
+    raise CommandError(f"no run in {place.name} has an id that begins with {text}; see: {how}")

@@ -67,7 +67,8 @@ async def _begin(engine: Engine, tally: Tally, was_cut: bool, *, text: str, plac
     began = await run.record()
     tally.total = began.total
     tally.before = began.succeeded
-    say(f"retrying {record.id[:8]}: {began.succeeded:,} of {began.total or 0:,} are taken as they are")
+    taken = f"{began.succeeded:,} of {began.total or 0:,} are taken as they are"
+    say(f"retrying {await short_id(backend, record.id)}: {taken}")
     return Submitted(
         run=run,
         steps=[] if flow is None else [step.id for step in flow.steps],

@@ -41,15 +41,15 @@ async def _show(text: str, place: Place, is_json: bool) -> None:
         tell(json_line(history_as_json(history, owner)))
         return
     tell_history(show_table(history))
-    say(f"next: {place.line(next_command(history.record, owner, short))}")
+    say(f"next: {place.line(next_command(history.record, short))}")
 
 
-def next_command(record: RunRecord, owner: EngineRecord | None, short: str) -> str:
+def next_command(record: RunRecord, short: str) -> str:
     """What is likely to be wanted of a run that was looked at."""
     if record.status is RunStatus.PAUSED:
         return f"stepflow runs resume {short}"
     if not record.status.is_terminal:
-        return f"stepflow runs explain {short}" if owner is not None else f"stepflow recover {short}"
+        return f"stepflow runs explain {short}"
     if record.succeeded < (record.total or 0):
         return f"stepflow runs retry {short}"
     return f"stepflow runs report {short} -o run.html"
