@@ -2,11 +2,29 @@
 
 import pytest
 
-from stepflow.testing.suites import StoreSuite
+from stepflow.protocols import Backend
+from stepflow.testing.suites import SharedStoreSuite
 from stepflow_postgres.backend import PostgresBackend
 
+EXPIRE = "UPDATE stepflow._engines SET expires_at = clock_timestamp() - interval '1 second' WHERE owner = %(owner)s"
 
-class TestPostgresStore(StoreSuite):
+
+class TestPostgresStore(SharedStoreSuite):
     @pytest.fixture
     def backend(self, postgres_url: str) -> PostgresBackend:
         return PostgresBackend(postgres_url)
+
+    @pytest.fixture
+    def another(self, postgres_url: str) -> PostgresBackend:
+        return PostgresBackend(postgres_url)
+
+    async def let_expire(self, store: Backend, owner: str) -> None:
+        assert isinstance(store, PostgresBackend)
+        await store.database.write_sql(store.database.sql(EXPIRE), {"owner": owner})
+
+
+@pytest.mark.slow
+class TestPostgresStoreWithoutPreparedStatements(TestPostgresStore):
+    @pytest.fixture
+    def postgres_url(self, postgres_url: str) -> str:
+        return f"{postgres_url}&prepare=0"
