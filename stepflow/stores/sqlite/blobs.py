@@ -1,9 +1,9 @@
 """Content in a SQLite file, by its id."""
 
-from stepflow.errors import StoreError
 from stepflow.protocols import Clock
 from stepflow.records import Blob, BlobId, BlobType
 from stepflow.records import blob_id as content_id
+from stepflow.stores.sqlite.faults import damaged
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.statements import statement
 
@@ -32,7 +32,7 @@ class SqliteBlobs:
             return None
         content, type, filename, touched_at = found
         if content_id(content) != blob_id:
-            raise StoreError(f"{self._file.path}: the blob {blob_id} is damaged; restore the file from a copy")
+            raise damaged(self._file.path, f"the blob {blob_id} is not what was written")
         now = self._clock.now()
         if touched_at < now - TOUCH_AFTER_S and not self._file.is_reader:
             await self._file.write(lambda conn: conn.execute(statement("touch_blob"), (now, blob_id)))

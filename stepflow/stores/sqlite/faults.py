@@ -53,7 +53,7 @@ def store_error(error: sqlite3.Error, path: Path) -> StoreError:
 
 
 def damaged(path: Path, what: str) -> StoreError:
-    return StoreError(f"{path}: {what} is damaged; restore the file from a copy")
+    return StoreError(f"{path}: {what}; the file is damaged: restore it from a copy")
 
 
 def gone(path: Path) -> StoreError:

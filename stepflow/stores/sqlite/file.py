@@ -174,6 +174,7 @@ class SqliteFile:
                 check_schema(database, self.path)
             else:
                 prepare_schema(database, self.path)
+                _try_to_write(conn)
             self._set_durability(conn)
         except BaseException:
             conn.close()
@@ -185,3 +186,12 @@ class SqliteFile:
         conn.execute("PRAGMA fullfsync = 1")  # of macOS, whose plain fsync leaves data in the drive's cache
         conn.execute("PRAGMA checkpoint_fullfsync = 1")
         conn.execute("PRAGMA journal_size_limit = 67108864")
+
+
+def _try_to_write(conn: sqlite3.Connection) -> None:
+    """Fail where the file can be read only: SQLite itself says so with the first change, and not before."""
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        conn.execute("PRAGMA user_version = 0")
+    finally:
+        conn.execute("ROLLBACK")

@@ -175,14 +175,31 @@ def _read(conn: sqlite3.Connection, name: str, asked: dict[str, Any], path: Path
     found = conn.execute(statement("find_reading"), run).fetchone()
     if found is None:
         return []
-    base, checkpoint, low_water, begin = found
+    base, checkpoint, low_water, last, begin = found
     span = {"base": base, "checkpoint": base + checkpoint, "low_water": low_water, "begin": begin or base + 1}
-    rows = conn.execute(statement(name), {**asked, **span, "after": base + after + 1})
-    return [_entries(row, base, path) for row in rows]
+    rows = conn.execute(statement(name), {**asked, **span, "after": base + after + 1}).fetchall()
+    entries = [_entries(row, base, path) for row in rows]
+    if asked.get("item") is None:
+        whole_from = checkpoint if name == "read_entries" else 0  # before it, rows are left out
+        upto = last if len(rows) < asked["limit"] else 0
+        if not _is_whole(entries, after, max(whole_from, 1), upto):
+            raise damaged(path, "rows of a run's journal are missing")
+    return entries
+
+
+def _is_whole(entries: Sequence[Entries], after: int, whole_from: int, upto: int) -> bool:
+    """Whether the rows hold every entry beyond `after` and from `whole_from` on, up to `upto` at least."""
+    wanted = max(after + 1, whole_from)
+    for row in entries:
+        if row.first > wanted:
+            return False
+        if row.first + row.count > wanted:
+            wanted = row.first + row.count
+    return wanted > upto
 
 
 def _entries(row: Sequence[Any], base: int, path: Path) -> Entries:
     *header, payload, crc = row
     if crc is not None and crc != entry_crc(header, payload):
-        raise damaged(path, "a row of the journal")
+        raise damaged(path, "a row of a run's journal is not what was written")
     return Entries(header[0] - base, header[1], payload)

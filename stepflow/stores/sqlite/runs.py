@@ -1,5 +1,6 @@
 """Questions about the runs in a SQLite file."""
 
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,25 +71,41 @@ class SqliteRuns:
         return [record_of(row) for row in await self._rows(sql, *values, limit)]
 
     async def results(self, run_id: RunId, *, after: int = -1, limit: int = PAGE) -> Sequence[ItemResult]:
-        rows = await self._named("results", run_id, after, limit)
-        return [self._result(row) for row in rows]
+        (places, expected), rows = await self._stored("results", run_id, after, limit)
+        found = [self._result(row) for row in rows]
+        if places == expected and not _are_consecutive(
+            [one.index for one in found], after, min(limit, places - after - 1)
+        ):
+            raise damaged(self._file.path, "results of a run are missing")
+        return found
 
     async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
-        rows = await self._named("completed", run_id, after, limit)
-        return [(row[1] & LAST_POSITION, self._result(row)) for row in rows]
+        (places, _), rows = await self._stored("completed", run_id, after, limit)
+        found = [(row[1] & LAST_POSITION, self._result(row)) for row in rows]
+        if not _are_consecutive([place for place, _ in found], after, min(limit, places - after)):
+            raise damaged(self._file.path, "results of a run are missing")
+        return found
 
     async def forget_results(self, run_id: RunId, *, through: int) -> None:
         return None
 
     def _result(self, row: Sequence[Any]) -> ItemResult:
         at, place_at, outcome, crc = row
-        if crc is not None and crc != result_crc(at, place_at, outcome.encode()):
-            raise damaged(self._file.path, "the result of an item")
+        if crc is not None and crc != result_crc(at, place_at, outcome):
+            raise damaged(self._file.path, "the result of an item is not what was written")
         return ItemResult(at & LAST_POSITION, _outcomes.decode(outcome))
 
-    async def _named(self, name: str, run_id: RunId, after: int, limit: int) -> Sequence[tuple[Any, ...]]:
-        asked = {"run_id": run_id, "after": after, "limit": limit}
-        return await self._file.ask(lambda conn: conn.execute(statement(name), asked).fetchall())
+    async def _stored(
+        self, name: str, run_id: RunId, after: int, limit: int
+    ) -> tuple[tuple[int, int | None], Sequence[tuple[Any, ...]]]:
+        """How many results a run has, how many it must have now that it has ended, and those that are asked for."""
+
+        def read(conn: sqlite3.Connection) -> tuple[tuple[int, int | None], Sequence[tuple[Any, ...]]]:
+            counts = conn.execute(statement("find_counts"), (run_id,)).fetchone() or (0, None)
+            rows = conn.execute(statement(name), {"run_id": run_id, "after": after, "limit": limit}).fetchall()
+            return counts, rows
+
+        return await self._file.ask(read)
 
     async def _one(self, where: str, *values: str | int) -> RunRecord | None:
         rows = await self._rows(f"{statement('select_runs')} {where}", *values)
@@ -96,6 +113,11 @@ class SqliteRuns:
 
     async def _rows(self, sql: str, *values: str | int) -> Sequence[tuple[Any, ...]]:
         return await self._file.ask(lambda conn: conn.execute(sql, values).fetchall())
+
+
+def _are_consecutive(numbers: Sequence[int], after: int, least: int) -> bool:
+    """Whether these are the numbers that follow `after`, at least so many of them."""
+    return len(numbers) >= least and all(number == after + n for n, number in enumerate(numbers, 1))
 
 
 def record_of(row: Sequence[Any]) -> RunRecord:

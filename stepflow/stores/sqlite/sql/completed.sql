@@ -1,4 +1,4 @@
-SELECT at, place_at, outcome, crc
+SELECT at, place_at, CAST(outcome AS BLOB) AS outcome, crc
 FROM _results
 WHERE
     place_at > (SELECT (no << 32) + :after FROM _runs WHERE id = :run_id)

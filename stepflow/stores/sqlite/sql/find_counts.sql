@@ -1,0 +1,3 @@
+SELECT places, CASE WHEN ended_at IS NOT NULL THEN total END AS expected
+FROM _runs
+WHERE id = ?;
