@@ -10,6 +10,8 @@ from stepflow.stores.sqlite.statements import statement
 TOUCH_AFTER_S = 3_600.0
 """A use of a blob is noted when the last note is older than this."""
 
+_TYPES = frozenset(BlobType)
+
 
 class SqliteBlobs:
     """Blobs beside the runs. Nothing counts who refers to one, so each notes when it was last used."""
@@ -31,9 +33,9 @@ class SqliteBlobs:
         if found is None:
             return None
         content, type, filename, touched_at = found
-        if content_id(content) != blob_id:
+        if not isinstance(content, bytes) or content_id(content) != blob_id or type not in _TYPES:
             raise damaged(self._file.path, f"the blob {blob_id} is not what was written")
         now = self._clock.now()
-        if touched_at < now - TOUCH_AFTER_S and not self._file.is_reader:
+        if (touched_at or 0.0) < now - TOUCH_AFTER_S and not self._file.is_reader:
             await self._file.write(lambda conn: conn.execute(statement("touch_blob"), (now, blob_id)))
         return Blob(blob_id, content, BlobType(type), filename)

@@ -1,6 +1,6 @@
 """Whether what was read is what was written: SQLite itself does not see a bit that fell over inside a value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 
@@ -11,3 +11,8 @@ def entry_crc(header: Sequence[int], payload: bytes) -> int:
 
 def result_crc(at: int, place_at: int, outcome: bytes) -> int:
     return crc32(outcome, (at ^ place_at) & 0xFFFFFFFF)
+
+
+def is_whole(content: object, crc: int | None, check: Callable[[bytes], int]) -> bool:
+    """Whether content has its checksum. Rows of older versions have none, and a damaged row may hold no content."""
+    return isinstance(content, bytes) and crc in (None, check(content))

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from stepflow.records import (
     Verdict,
     Write,
 )
-from stepflow.stores.sqlite.checks import entry_crc, result_crc
+from stepflow.stores.sqlite.checks import entry_crc, is_whole, result_crc
 from stepflow.stores.sqlite.faults import damaged
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.runs import LAST_POSITION
@@ -200,6 +201,6 @@ def _is_whole(entries: Sequence[Entries], after: int, whole_from: int, upto: int
 
 def _entries(row: Sequence[Any], base: int, path: Path) -> Entries:
     *header, payload, crc = row
-    if crc is not None and crc != entry_crc(header, payload):
+    if not all(isinstance(number, int) for number in header) or not is_whole(payload, crc, partial(entry_crc, header)):
         raise damaged(path, "a row of a run's journal is not what was written")
     return Entries(header[0] - base, header[1], payload)

@@ -2,13 +2,14 @@
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from stepflow.protocols import PAGE
 from stepflow.records import Failed, ItemResult, Outcome, ParentLink, RunId, RunRecord, RunStatus
-from stepflow.stores.sqlite.checks import result_crc
+from stepflow.stores.sqlite.checks import is_whole, result_crc
 from stepflow.stores.sqlite.faults import damaged
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.statements import statement
@@ -91,7 +92,7 @@ class SqliteRuns:
 
     def _result(self, row: Sequence[Any]) -> ItemResult:
         at, place_at, outcome, crc = row
-        if crc is not None and crc != result_crc(at, place_at, outcome):
+        if not is_whole(outcome, crc, partial(result_crc, at, place_at)):
             raise damaged(self._file.path, "the result of an item is not what was written")
         return ItemResult(at & LAST_POSITION, _outcomes.decode(outcome))
 
