@@ -12,6 +12,10 @@ from stepflow_postgres.statements import in_schema, migrations, quoted
 
 _APPLIED = "CREATE TABLE IF NOT EXISTS stepflow._migrations (name TEXT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL)"
 
+# The catalogue's tables are read as they are now; `to_regclass` answers from what the session has seen before.
+_HAS_SCHEMA = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s)"
+_HAS_MIGRATIONS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = '_migrations')"
+
 
 class SchemaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Which migrations a schema has had, and which are still to come."""
@@ -53,7 +57,7 @@ async def apply_pending(connection: Connection, location: Location) -> tuple[str
         refuse_newer(found)
         if found.is_current:
             return ()
-        if not await _exists(connection, "SELECT to_regnamespace(%s) IS NOT NULL", quoted(schema)):
+        if not await _exists(connection, _HAS_SCHEMA, schema):
             await connection.execute(f"CREATE SCHEMA {quoted(schema)}".encode())
         await connection.execute(in_schema(_APPLIED, schema).encode())
         scripts = dict(migrations())
@@ -67,7 +71,7 @@ async def apply_pending(connection: Connection, location: Location) -> tuple[str
 async def schema_status(connection: Connection, location: Location) -> SchemaStatus:
     known = [name for name, _ in migrations()]
     applied: list[str] = []
-    if await _exists(connection, "SELECT to_regclass(%s) IS NOT NULL", f"{quoted(location.schema)}._migrations"):
+    if await _exists(connection, _HAS_MIGRATIONS, location.schema):
         sql = in_schema("SELECT name FROM stepflow._migrations ORDER BY name", location.schema)
         cursor = await connection.execute(sql.encode())
         applied = [name for (name,) in await cursor.fetchall()]
