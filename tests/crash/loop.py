@@ -26,8 +26,11 @@ from stored import read_store
 
 WORKER = Path(__file__).with_name("worker.py")
 
+OPEN_S = 60
+"""How long a worker may take to open its engine, before that is a finding."""
+
 DRAIN_S = 90
-"""How long the workers may take in the end to finish what is open, before that is a finding."""
+"""The same for what is open in the end."""
 
 
 class WorkerFailedError(Exception):
@@ -43,6 +46,7 @@ class Worker:
         self.lives: list[Life] = []
         self._place = place
         self._slots = given.engines
+        self._is_open = False
         self._log = place.folder / f"worker-{slot}.log"
 
     @property
@@ -60,6 +64,7 @@ class Worker:
                 stdout=PIPE,
                 stderr=log,
             )
+        self._is_open = False
         self.lives.append(Life(engine, self.slot, time.time()))
 
     async def kill(self) -> None:
@@ -71,19 +76,29 @@ class Worker:
         self.lives[-1].died = time.time()
         await process.wait()
 
+    async def opened(self) -> None:
+        """Wait until its engine is open. Raises: WorkerFailedError."""
+        if not self._is_open:
+            await self._said(b"open\n", OPEN_S)
+            self._is_open = True
+
     async def drain(self) -> None:
         """Let it finish what it began. Raises: WorkerFailedError."""
+        await self.opened()
         assert self.process is not None
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.write(b"drain\n")
+        await self._said(b"drained\n", DRAIN_S)
+
+    async def _said(self, word: bytes, seconds: float) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
         try:
-            async with asyncio.timeout(DRAIN_S):
-                while (said := await self.process.stdout.readline()) != b"drained\n":
-                    if not said:
-                        raise self._failed("ended before it was drained")
+            async with asyncio.timeout(seconds):
+                if await self.process.stdout.readline() != word:
+                    raise self._failed(f"ended before it said {word!r}")
         except TimeoutError:
-            raise self._failed(f"has not finished what it began after {DRAIN_S} s") from None
+            raise self._failed(f"has not said {word!r} after {seconds} s") from None
 
     def _failed(self, what: str) -> WorkerFailedError:
         tail = self._log.read_text(errors="replace")[-3_000:]
@@ -117,14 +132,18 @@ async def torment(workers: list[Worker], place: Place, draw: random.Random, seco
     until = time.monotonic() + seconds
     asleep: set[asyncio.Task[None]] = set()
     while time.monotonic() < until:
-        await asyncio.sleep(draw.choice([draw.uniform(0.2, 1.5), draw.uniform(1, 5)]))
+        alive = [worker for worker in workers if worker.is_alive]
+        victim = draw.choice(alive)
+        if draw.random() < 0.7:
+            await victim.opened()
+            await asyncio.sleep(draw.uniform(0.5, 4))
+        else:
+            await asyncio.sleep(draw.uniform(0.1, 1))
         if place.database is not None and draw.random() < 0.15:
             await place.crash_database()
             continue
-        alive = [worker for worker in workers if worker.is_alive]
         if len(alive) == 1 and len(workers) > 1:
             continue
-        victim = draw.choice(alive)
         await victim.kill()
         delay = draw.choice([0.0, 12.0]) if len(workers) > 1 else 0.0
         if not delay:

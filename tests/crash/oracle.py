@@ -115,10 +115,12 @@ def recovered(
 ) -> list[float]:
     """Of each kill that stopped a step: the seconds until the last of those steps ran again.
 
-    Where the process that took the run over was killed too, or the database was down, they count from there.
+    Where the process that took the run over was killed too, or was to take it over because there is only one, or where
+    the database was down, they count from there.
     """
     ended = {_execution(line) for line in lines if isinstance(line, Ended)}
     died = {life.engine: life.died for life in lives if life.died is not None}
+    is_alone = len({life.slot for life in lives}) == 1
     waits: dict[str, list[float]] = defaultdict(list)
     for step, calls in _calls(lines).items():
         for before, after in zip(calls, calls[1:], strict=False):
@@ -127,6 +129,8 @@ def recovered(
                 continue
             later = [end for _, end in outages if death < end <= after.at]
             later += _deaths_of_claimers(journals.claims.get(step[0], ()), lives, death, after.at)
+            if is_alone:
+                later += [at for at in died.values() if death < at <= after.at]
             waits[before.engine].append(after.at - max([death, *later]))
     return [max(each) for each in waits.values()]
 

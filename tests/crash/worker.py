@@ -10,6 +10,8 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import jobs
@@ -71,18 +73,30 @@ async def main(given: argparse.Namespace) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
     ledger = Ledger(given.ledger, given.engine)
     slot = Slot(given.slot, given.slots, given.ledger)
-    retry = RetrySettings(recovery_max=1_000_000)  # the same step may be unlucky any number of times
-    async with (
-        stepflow.Engine(jobs.components(ledger), store=given.store, name=f"slot-{given.slot}", retry=retry) as engine,
-        asyncio.TaskGroup() as tasks,
-    ):
+    async with opened(ledger, given) as engine:
         print("open", flush=True)
-        workers = [tasks.create_task(work(engine, slot, ledger)) for _ in range(AT_ONCE)]
-        await stdin.readline()
-        slot.is_draining.set()
-        await asyncio.gather(*workers)
+        async with asyncio.TaskGroup() as tasks:
+            working = [tasks.create_task(work(engine, slot, ledger)) for _ in range(AT_ONCE)]
+            await stdin.readline()
+            slot.is_draining.set()
+            await asyncio.wait(working)
         print("drained", flush=True)
         await stdin.readline()
+
+
+@asynccontextmanager
+async def opened(ledger: Ledger, given: argparse.Namespace) -> AsyncIterator[stepflow.Engine]:
+    """The engine, once its store answers."""
+    retry = RetrySettings(recovery_max=1_000_000)  # the same step may be unlucky any number of times
+    async with AsyncExitStack() as stack:
+        while True:
+            engine = stepflow.Engine(jobs.components(ledger), store=given.store, name=f"slot-{given.slot}", retry=retry)
+            try:
+                await stack.enter_async_context(engine)
+                break
+            except StoreUnavailableError:
+                await asyncio.sleep(0.2)
+        yield engine
 
 
 def arguments() -> argparse.Namespace:
