@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "servers"))
 
-from postgres_server import PostgresServer, fresh_schema, running_server, server_url  # noqa: E402
+from postgres_server import PostgresServer, empty_tables, fresh_schema, running_server, server_url  # noqa: E402
 
 _left_out: Counter[str] = Counter()
 _schemas = count(1)
@@ -53,9 +53,22 @@ def postgres_server_url() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_server_url: str) -> Iterator[str]:
-    """A store's URL: an empty schema of the shared server."""
+    """The URL of a store that is still to be made, which takes a while; see `empty_postgres_url`."""
     with fresh_schema(postgres_server_url, f"test_{os.getpid()}_{next(_schemas)}") as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def _kept_schema(postgres_server_url: str) -> Iterator[str]:
+    with fresh_schema(postgres_server_url, f"kept_{os.getpid()}") as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server_url: str, _kept_schema: str) -> str:
+    """The URL of a store in which nothing is; whoever opens it first makes its schema, and the next test keeps that."""
+    empty_tables(postgres_server_url, _kept_schema.rpartition("schema=")[2])
+    return _kept_schema
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ async def main(url: str, owner: str, ttl_s: float) -> None:
 async def until_beaten(store: Backend, owner: str) -> None:
     """Return once somebody else has said that this engine lives."""
     entered = await store.owners.engines()
-    while await store.owners.engines() == entered:
+    while await store.owners.engines() in (entered, []):
         await asyncio.sleep(0.01)
 
 

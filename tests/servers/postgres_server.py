@@ -188,3 +188,21 @@ def fresh_schema(url: str, name: str) -> Iterator[str]:
         yield f"{url}{'&' if '?' in url else '?'}schema={name}"
     finally:
         execute(url, f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def empty_tables(url: str, schema: str) -> None:
+    """Delete all rows of a store, if it is there: many times faster than making its schema anew."""
+    execute(
+        url,
+        f"""
+        DO $$
+        DECLARE name text;
+        BEGIN
+            FOR name IN
+                SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' AND tablename <> '_migrations'
+            LOOP
+                EXECUTE format('DELETE FROM {schema}.%I', name);
+            END LOOP;
+        END $$
+        """,
+    )

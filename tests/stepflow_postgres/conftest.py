@@ -11,6 +11,6 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def backend(postgres_url: str) -> PostgresBackend:
+def backend(empty_postgres_url: str) -> PostgresBackend:
     """Empty, and not open yet."""
-    return PostgresBackend(postgres_url)
+    return PostgresBackend(empty_postgres_url)

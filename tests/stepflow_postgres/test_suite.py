@@ -11,12 +11,12 @@ EXPIRE = "UPDATE stepflow._engines SET expires_at = clock_timestamp() - interval
 
 class TestPostgresStore(SharedStoreSuite):
     @pytest.fixture
-    def backend(self, postgres_url: str) -> PostgresBackend:
-        return PostgresBackend(postgres_url)
+    def backend(self, empty_postgres_url: str) -> PostgresBackend:
+        return PostgresBackend(empty_postgres_url)
 
     @pytest.fixture
-    def another(self, postgres_url: str) -> PostgresBackend:
-        return PostgresBackend(postgres_url)
+    def another(self, empty_postgres_url: str) -> PostgresBackend:
+        return PostgresBackend(empty_postgres_url)
 
     async def let_expire(self, store: Backend, owner: str) -> None:
         assert isinstance(store, PostgresBackend)
@@ -26,5 +26,5 @@ class TestPostgresStore(SharedStoreSuite):
 @pytest.mark.slow
 class TestPostgresStoreWithoutPreparedStatements(TestPostgresStore):
     @pytest.fixture
-    def postgres_url(self, postgres_url: str) -> str:
-        return f"{postgres_url}&prepare=0"
+    def empty_postgres_url(self, empty_postgres_url: str) -> str:
+        return f"{empty_postgres_url}&prepare=0"
