@@ -7,14 +7,18 @@ from stepflow.history.markup import shown
 from stepflow.history.records import History, ItemHistory, Span
 from stepflow.history.words import date_time, duration_ms, plural
 
-COLORS = ("#3b82f6", "#22a155", "#f59e0b", "#db4a94", "#8b5cf6", "#0f9f90", "#ea580c", "#7c8a2e", "#0891c7")
+COLORS = (
+    *("#3b82f6", "#22a155", "#f59e0b", "#db4a94", "#8b5cf6", "#0f9f90", "#ea580c", "#7c8a2e", "#0891c7"),
+    *("#8db8f9", "#82cf9f", "#f9cb76", "#ec9cc4", "#bda3fa", "#7accc3", "#f5a173", "#b5bf78", "#70c1e0"),
+)
 REST = "#94a3b8"
 """Of the steps that are left when the colours are used up."""
 
 HEIGHT = 150  # of the chart of attempts under way
 ENDS = 44  # of the chart of items that ended
 ENDS_PARTS = 120  # bars of it, at most
-ROW = 16
+ROW = 16  # of an item, at least
+LANE = 5  # of attempts of an item that were under way at once, at least
 _NICE_MS = (
     *(base * 10**power for power in range(4) for base in (1, 2, 5)),
     *(10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000, 1_800_000),
@@ -146,15 +150,16 @@ def _attempts(history: History, items: Sequence[ItemHistory]) -> str:
     rows = []
     for item in items:
         lanes = _stacked(item.spans)
+        height = max(ROW, LANE * len(lanes))
         shapes = "".join(
-            _attempt(history, item, span, lane, ROW / max(1, len(lanes)))
+            _attempt(history, item, span, lane, height / len(lanes))
             for lane, spans in enumerate(lanes)
             for span in spans
         )
         fate = {None: "open", True: "succeeded", False: "failed"}[item.ok]
         mark = "" if item.ok is not False else '<i class="failed" title="failed">✕</i>'
         name = f"Item {item.index}, {fate} after {duration_ms(item.duration_ms)}"
-        rows.append(_band(f"item {item.index:,}{mark}", _svg(ROW, shapes, name)))
+        rows.append(_band(f"item {item.index:,}{mark}", _svg(height, shapes, name)))
     return f'<div class="items">{"".join(rows)}</div>'
 
 

@@ -50,12 +50,13 @@ def item_path(item: ItemHistory, needs: Sequence[Sequence[int]]) -> tuple[Segmen
 
 
 def run_path(history: History, needs: Sequence[Sequence[int]]) -> tuple[Segment, ...]:
-    """The path of the item that ended last, with the time before it began and after it ended."""
+    """The path of the item that ended last, with the time before it began and, once the run has ended, after it."""
     if history.last is None:
         return ()
     item = history.last
     before = Segment("before", 0, item.start)
-    after = Segment("after", item.end, max(item.end, history.elapsed_ms))
+    end = item.end if history.record.ended_at is None else max(item.end, history.elapsed_ms)
+    after = Segment("after", item.end, end)
     path = (before, *item_path(item, needs), after)
     return tuple(segment for segment in path if segment.length > 0 or segment.kind == "running")
 

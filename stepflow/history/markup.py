@@ -30,6 +30,7 @@ class Column(msgspec.Struct, frozen=True):
     name: str
     is_number: bool = False
     is_text: bool = False  # whatever users wrote, of any length
+    is_name: bool = False  # the same, mostly short
     tip: str = ""
 
 
@@ -48,6 +49,8 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> str:
 def _class(column: Column) -> str:
     if column.is_number:
         return ' class="n"'
+    if column.is_name:
+        return ' class="name"'
     return ' class="text"' if column.is_text else ""
 
 

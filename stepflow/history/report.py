@@ -46,7 +46,7 @@ def report_html(history: History) -> str:
         status=_status(history),
         lead=_lead(history),
         cards=_cards(history),
-        notes="".join(f'<p class="note">{shown(note)}</p>' for note in _notes(history)),
+        notes="".join(f'<div class="note">{folded(note)}</div>' for note in _notes(history)),
         sections="".join(
             [
                 section("What it waits for", _open(history)),
@@ -192,7 +192,7 @@ def _fill(step: StepHistory) -> str:
 def _failures(history: History) -> str:
     columns = (
         Column("code"),
-        Column("step"),
+        Column("step", is_name=True),
         Column("items", True),
         Column("which", is_text=True),
         Column("the first said", is_text=True),
@@ -309,7 +309,7 @@ def _engines(history: History) -> str:
     for pause in history.pauses:
         until = pause.until if pause.until is not None else history.last_at
         rows.append(("paused", date_time(pause.since), duration(until - pause.since), "" if pause.until else "still"))
-    return table((Column("engine"), Column("from"), Column("for", True), Column("then")), rows)
+    return table((Column("engine"), Column("from", True), Column("for", True), Column("then")), rows)
 
 
 def _sub_runs(sub_runs: SubRuns) -> str:

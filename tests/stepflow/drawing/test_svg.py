@@ -42,6 +42,13 @@ def test_a_note_stands_in_the_box_of_its_step() -> None:
     assert "12 · p50 3 ms" in texts(draw_svg(FLOW, notes={"slow": "12 · p50 3 ms"}))
 
 
+def test_paints_colour_steps_in_the_stead_of_their_servers() -> None:
+    svg = draw_svg(FLOW, paints={"slow": ("#fee2e2", "#dc2626")})
+
+    assert svg.count('fill="#fee2e2" stroke="#dc2626"') == 1
+    assert texts(svg)[-2:] == ["if", "output"]
+
+
 def test_any_text_gives_sound_xml() -> None:
     odd = Flow(name='<&"\x00\ud800>', steps=(Step(id="</text>\n\x07", component="/a&b/<c>"),), output=StepRef("'\""))
 
