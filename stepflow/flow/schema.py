@@ -141,7 +141,11 @@ class SecretMarks:
 
     def masked(self, value: Json) -> Json:
         """A copy with `[REDACTED]` for every secret part."""
-        return self._visit(value, self._applied([self._document]), lambda _: REDACTED) if self.any else value
+        return self.replaced(value, lambda _: REDACTED)
+
+    def replaced(self, value: Json, by: Callable[[Json], Json]) -> Json:
+        """A copy with what the function gives for every secret part; the value itself where nothing can be secret."""
+        return self._visit(value, self._applied([self._document]), by) if self.any else value
 
     def scalars(self, value: Json) -> list[Json]:
         """Every scalar that is secret or part of something secret."""
