@@ -40,9 +40,8 @@ from stepflow.execution.options import (
     check_validation,
 )
 from stepflow.execution.recovery import Recovery
-from stepflow.execution.submission import (
-    Plans,
-)
+from stepflow.execution.sealing import Vault
+from stepflow.execution.submission import Plans
 from stepflow.execution.verdict import RetrySettings
 from stepflow.history.explaining import explain
 from stepflow.history.explanation import Explanation
@@ -106,11 +105,13 @@ class Engine:
         recovery: how it is known to be alive, and whether it takes over what the store holds unfinished. Runs that
             are submitted again under their key go on in any case.
         retention: how long runs that have ended are kept. None: for ever (in memory: the newest 10,000).
-        secrets: whether a durable store may keep secrets that the caller passes: `refuse` or `plain` (in clear).
+        secrets: whether a durable store may keep in clear what can't be sealed there, because it was passed by the
+            caller and STEPFLOW_SECRET_KEY is not set: `refuse` or `plain`.
 
     Raises:
         ConfigError: the routes can't be used.
         StoreError: no such store is installed.
+        SecretKeyError: STEPFLOW_SECRET_KEY is malformed, and the store is durable.
     """
 
     def __init__(
@@ -158,8 +159,8 @@ class Engine:
             max_concurrency=max_concurrency or AUTO_CONCURRENCY,
             validation=validation,
             output_validation=output_validation,
-            refuses_secrets=self.backend.is_durable and secrets == "refuse",
         )
+        self._vault = Vault(os.environ, allows_plain=secrets == "plain") if self.backend.is_durable else None
         self._stack: AsyncExitStack | None = None
 
     def _mount(self, components: Components | Mapping[str, Components] | None) -> dict[str, str]:
@@ -194,6 +195,7 @@ class Engine:
             tasks=tasks,
             checkpoint_every=self._recovery_settings.checkpoint_interval,
             observers=self._observers,
+            vault=self._vault,
         )
         self._executor.host = EngineHost(
             executor=self._executor,

@@ -84,7 +84,8 @@ def store_options(command: F) -> F:
             type=click.Choice(("refuse", "plain")),
             default="refuse",
             show_default=True,
-            help="Whether a durable store may keep secrets of variables and inputs in clear.",
+            help="Whether a durable store may keep secrets in clear that were given here. With STEPFLOW_SECRET_KEY set "
+            "it never does: they are sealed.",
         ),
         click.option("--new", is_flag=True, help="Start over, whatever run has the key."),
         click.option(

@@ -1,6 +1,7 @@
 """The run of a command line: a new one, or the one that the store keeps under the line's key."""
 
 import hashlib
+import os
 from typing import Any
 
 import msgspec
@@ -12,13 +13,14 @@ from stepflow.engine import Engine
 from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.handle import Run
 from stepflow.execution.live import Resumed
+from stepflow.execution.sealing import named_secrets
 from stepflow.flow.identity import compact_json, flow_id
 from stepflow.flow.model import Flow
 from stepflow.protocols import Backend
 from stepflow.records import Json, RunRecord, RunStatus
 
 _AGAIN = "type the same line again"
-_WORDS = {"new=True": "--new", 'secrets="plain"': "--secrets plain", "leave the store out": "without --store"}
+_WORDS = {"new=True": "--new", 'secrets="plain"': "--secrets plain"}
 
 
 async def submit(engine: Engine, tally: Tally, was_cut: bool, *, job: Job) -> Submitted:
@@ -129,13 +131,13 @@ def _short(record: RunRecord) -> str:
     return str(record.id)[:8]
 
 
-def derived_key(flow: Flow, variables: Json, overrides: Json, digest: str | None) -> str | None:
-    """What two lines that mean the same run have in common; None where the inputs cannot be told again."""
+def derived_key(flow: Flow, variables: dict[str, Json], overrides: Json, digest: str | None) -> str | None:
+    """What two lines that mean the same run have in common; None where the inputs cannot be told again.
+
+    A secret of the environment counts by its name, so that the line stays the same when its value is changed.
+    """
     if digest is None:
         return None
-    meant = compact_json([flow_id(flow), _sorted(variables), overrides, digest])
+    lasting = {**variables, **named_secrets(flow, variables, os.environ)}
+    meant = compact_json([flow_id(flow), dict(sorted(lasting.items())), overrides, digest])
     return f"line:{hashlib.sha256(meant.encode()).hexdigest()}"
-
-
-def _sorted(value: Json) -> Json:
-    return dict(sorted(value.items())) if isinstance(value, dict) else value

@@ -17,6 +17,7 @@ from stepflow.execution.events import (
 )
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import SubmitOptions
+from stepflow.execution.references import Opening
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
 from stepflow.protocols import Backend
@@ -34,19 +35,20 @@ class Finished(msgspec.Struct):
     steps: list[StepSucceeded | StepDefaulted]  # of items that did not succeed
 
 
-async def finished_part(backend: Backend, record: RunRecord) -> Finished:
+async def finished_part(backend: Backend, record: RunRecord, opening: Opening | None) -> Finished:
     """Read what a run has finished.
 
     Raises:
+        SecretKeyError: its secrets can't be had here.
         RunActiveError: it has not ended.
         StoreError: its inputs are not kept any more.
     """
     if not record.status.is_terminal:
         raise RunActiveError(record.id, "only what has ended can be tried again")
-    succeeded = [result async for result in _results(backend, record.id) if result.ok]
+    succeeded = [result async for result in _results(backend, record.id, opening) if result.ok]
     done = {result.index for result in succeeded}
     finished: Finished | None = None
-    async for event in _events(backend, record.id):
+    async for event in _events(backend, record.id, opening):
         if isinstance(event, RunStarted):
             finished = Finished(await _flow(backend, event), event, 0, [], succeeded, [])
         elif finished is None:
@@ -58,7 +60,7 @@ async def finished_part(backend: Backend, record: RunRecord) -> Finished:
             finished.steps.append(event)
     if finished is None or sum(len(chunk.inputs) for chunk in finished.inputs) != finished.total:
         raise StoreError(f"run {record.id}: not all of its inputs are kept; submit them again")
-    return finished
+    return finished if opening is None else opening.complete(finished)
 
 
 def begin_again(run: LiveRun, former: Finished) -> None:
@@ -71,6 +73,7 @@ def begin_again(run: LiveRun, former: Finished) -> None:
     for step in former.steps:
         if run.state.may_finish(step.item, step.step):  # what was only needed because another failed may not be
             run.apply_item(msgspec.structs.replace(step, at=0), step.item)
+    run.state.ready = [place for place in run.state.ready if run.state.may_finish(*place)]
     run.apply(InputsClosed(former.total))
 
 
@@ -84,21 +87,21 @@ def again_options(started: RunStarted) -> SubmitOptions:
     }
 
 
-async def _events(backend: Backend, run_id: RunId) -> AsyncGenerator[Event, None]:
+async def _events(backend: Backend, run_id: RunId, opening: Opening | None) -> AsyncGenerator[Event, None]:
     position = 0
     while rows := await backend.journal.history(run_id, after=position):
         for row in rows:
             position = row.first + row.count - 1
-            for event in decode_events(row.payload):
+            for event in decode_events(row.payload) if opening is None else opening.decode(row.payload):
                 yield event
 
 
-async def _results(backend: Backend, run_id: RunId) -> AsyncGenerator[ItemResult, None]:
+async def _results(backend: Backend, run_id: RunId, opening: Opening | None) -> AsyncGenerator[ItemResult, None]:
     after = -1
     while page := await backend.runs.results(run_id, after=after):
         for result in page:
             after = result.index
-            yield result
+            yield result if opening is None else opening.result(result)
 
 
 async def _flow(backend: Backend, started: RunStarted) -> Flow:

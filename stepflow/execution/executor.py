@@ -31,7 +31,9 @@ from stepflow.execution.events import (
 )
 from stepflow.execution.live import Held, LiveRun
 from stepflow.execution.recorder import Recorder, tell
+from stepflow.execution.references import Opening
 from stepflow.execution.result import deadlock, next_item_ended, run_ended
+from stepflow.execution.sealing import Vault
 from stepflow.execution.state import OpenItem
 from stepflow.execution.tree import Entry, Tree
 from stepflow.execution.verdict import TakeDefault, TryAgain, judge
@@ -46,12 +48,16 @@ from stepflow.records import (
     LeaseLost,
     Outcome,
     RunId,
+    RunRecord,
     RunStatus,
     Succeeded,
     Task,
 )
 
 logger = logging.getLogger("stepflow.run")
+
+WHOLE_RUN = -1
+"""Stands for item and step where all of a run waits."""
 
 FEED_BELOW = 128
 """A streamed run asks for more inputs when fewer than these wait to begin."""
@@ -89,7 +95,9 @@ class Executor:
         tasks: TaskGroup,
         checkpoint_every: int,
         observers: Sequence[Observer] = (),
+        vault: Vault | None = None,
     ) -> None:
+        self.vault = vault
         self.host: Host  # set by whoever builds the host, which needs the executor
         self.trees: dict[str, Tree[LiveRun]] = {}
         self._recorder = Recorder(
@@ -148,6 +156,25 @@ class Executor:
         if run.started.deadline is not None and run.record.parent is None:
             self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
         self.kick(run.tree)
+
+    def opening(self, record: RunRecord) -> Opening | None:
+        """What opens a run's events and results; None: they hold no references."""
+        return None if self.vault is None or not record.is_sealed else self.vault.opening()
+
+    def hold(self, run: LiveRun, reason: str) -> None:
+        """Keep a run whose secrets can't be had here: nothing of it begins, and it can be ended."""
+        logger.warning("run %s waits: %s", run.id, reason)
+        run.blocked = reason
+        self.trees[run.record.root_id] = run.tree
+        run.apply(StepWaiting(WHOLE_RUN, WHOLE_RUN, reason, run.elapsed_ms(self._clock.now())))
+        self.mark_dirty(run)
+        self._tasks.start_soon(self._keep, run)
+
+    async def _keep(self, run: LiveRun) -> None:
+        run.tree.sleeping += 1
+        with run.until_ended():
+            await anyio.sleep_forever()
+        run.tree.sleeping -= 1
 
     def begin_again(self, run: LiveRun) -> None:
         """A run's inputs were closed, which may have been all that its end waited for."""

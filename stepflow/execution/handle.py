@@ -34,6 +34,7 @@ class Run:
         self._membership = membership
         self._first = live
         self._has_ended = record.status.is_terminal
+        self._opening = executor.opening(record)
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
@@ -114,13 +115,19 @@ class Run:
                 is_over = await self._is_over()
                 while rows := await self._backend.journal.history(self.id, after=position):
                     for entries in rows:
-                        for offset, event in enumerate(decode_events(entries.payload)):
+                        for offset, event in enumerate(self._decoded(entries.payload)):
                             if entries.first + offset > position:
                                 position = entries.first + offset
                                 yield event
                 if is_over:
                     return
                 await self._change(ended)
+
+    def _decoded(self, payload: bytes) -> Sequence[Event]:
+        return decode_events(payload) if self._opening is None else self._opening.decode(payload)
+
+    def _opened(self, result: ItemResult) -> ItemResult:
+        return result if self._opening is None else self._opening.result(result)
 
     async def results(self, *, order: str = "item") -> AsyncGenerator[ItemResult, None]:
         """Each item's result as soon as it is there, until the last.
@@ -166,7 +173,7 @@ class Run:
             if result.index >= end:
                 break
             batch += [await self._missing(index) for index in range(first + len(batch), result.index)]
-            batch.append(result)
+            batch.append(self._opened(result))
         return batch + [await self._missing(index) for index in range(first + len(batch), end)]
 
     async def _known(self, index: int) -> int:
@@ -193,7 +200,7 @@ class Run:
                     place = position
                     seen.extend(bytes(max(0, result.index + 1 - len(seen))))
                     seen[result.index] = 1
-                    batch.append(result)
+                    batch.append(self._opened(result))
                 if batch:
                     yield batch
                     continue

@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 import anyio
 import msgspec
 
-from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError, Problem
+from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError, InvalidInputError, Problem
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted, RunStarted, SubRunLinked
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import check_options
+from stepflow.execution.sealing import Sealer
 from stepflow.execution.submission import (
     Plans,
     Prepared,
@@ -102,10 +103,12 @@ class EngineHost:
         link = ParentLink(run_id=parent.id, item=task.item, step=task.step, key=key or self._next_key(parent, task))
         known = await self._runs.find_child(link)
         if known is not None and known.status.is_terminal and _may_reuse(known, task):
-            return await self._finished(known)
+            return await self._finished(task, known)
         child = self._child(parent, link)
         if child is None:
-            prepared = await self._prepared(parent, flow, variables, overrides)
+            prepared = await self._prepared(parent, task.item, flow, variables, overrides)
+            if self._executor.vault is not None:
+                self._executor.vault.refuse_sub_run(prepared, variables or {}, inputs, parent.sealer, task.item)
             meanwhile = self._child(parent, link)  # somebody may have asked for the same while the flow was read
             child = meanwhile or self._start(parent, link, prepared, inputs, max_concurrency)
         try:
@@ -117,7 +120,7 @@ class EngineHost:
         if child.is_abandoned:
             await anyio.sleep_forever()  # the parent is abandoned with it, which cancels this
         record = await self._runs.get(child.id)
-        return await self._finished(record or child.record)
+        return await self._finished(task, record or child.record)
 
     def _live(self, task: Task) -> LiveRun:
         tree = self._executor.trees.get(task.root_run_id)
@@ -155,6 +158,7 @@ class EngineHost:
     async def _prepared(
         self,
         parent: LiveRun,
+        item: int,
         source: BlobId | Mapping[str, Json],
         variables: Mapping[str, Json] | None,
         overrides: Json,
@@ -173,7 +177,10 @@ class EngineHost:
             settings=self._settings,
             validation=parent.started.validation,
         )
-        await self.blobs.put(canonical_flow(flow).encode(), BlobType.FLOW)
+        text = canonical_flow(flow).encode()
+        if parent.sealer is not None:
+            _refuse_shown(parent.sealer, parent.plan.flow, item, text)
+        await self.blobs.put(text, BlobType.FLOW)
         return prepared
 
     def _start(
@@ -223,28 +230,42 @@ class EngineHost:
             max_concurrency=max_concurrency,
         )
         child.guard(prepared, parent, self._output_validation)
+        child.seal_with(self._executor.vault, prepared, parent)
         begin_with(child, inputs, refused)
         parent.apply_item(SubRunLinked(link.item, link.step, child.id, link.key, parent.elapsed_ms(now)), link.item)
         self._executor.mark_dirty(parent)
         self._executor.begin(child)
         return child
 
-    async def _finished(self, record: RunRecord) -> SubRun:
+    async def _finished(self, task: Task, record: RunRecord) -> SubRun:
         outcomes: list[Outcome] = []
         missing = record.error or Failed(ErrorCode.CANCELLED, "the sub-run was cancelled")
         after = -1
+        opening = self._executor.opening(record)
         while page := await self._runs.results(record.id, after=after):
             for result in page:
                 outcomes.extend([missing] * (result.index - len(outcomes)))
-                outcomes.append(result.outcome)
+                outcomes.append(result.outcome if opening is None else opening.outcome(result.outcome))
             after = page[-1].index
         outcomes.extend([missing] * ((record.total or 0) - len(outcomes)))
+        if opening is not None and opening.missing is not None:
+            async with self.waiting(task, opening.missing):
+                await anyio.sleep_forever()
         return SubRun(record.id, record.status, tuple(outcomes))
 
 
 def _may_reuse(known: RunRecord, task: Task) -> bool:
     """Another attempt of a step finds what succeeded, and tries again what did not."""
     return known.status is RunStatus.COMPLETED or task.attempt == 1
+
+
+def _refuse_shown(sealer: Sealer, flow: Flow, item: int, text: bytes) -> None:
+    """A flow that an expression has put a secret into can't be stored: its id is made of its text."""
+    if sealer.is_in(text, item) and not sealer.is_in(canonical_flow(flow).encode(), item):
+        message = (
+            "the flow of a sub-run holds a secret, and flows are stored in clear: pass it as a variable or an input"
+        )
+        raise InvalidInputError(message)
 
 
 def _refused(flow: Flow, inputs: Sequence[Json], validation: str) -> dict[int, Failed]:

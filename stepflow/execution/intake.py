@@ -8,7 +8,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from stepflow.errors import InputInvalidError, Problem, RunNotFoundError
+from stepflow.errors import InputInvalidError, Problem, RunNotFoundError, SecretKeyError
 from stepflow.execution.again import again_options, begin_again, finished_part
 from stepflow.execution.events import RunStarted
 from stepflow.execution.executor import Executor
@@ -24,7 +24,6 @@ from stepflow.execution.submission import (
     Prepared,
     input_checker,
     prepare,
-    refuse_stored_secrets,
 )
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import RetrySettings
@@ -47,7 +46,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: int
     validation: str
     output_validation: str
-    refuses_secrets: bool
 
 
 class Intake:
@@ -90,8 +88,8 @@ class Intake:
         whole: list[Json] | None = None
         if isinstance(inputs, Sequence):
             whole = whole_inputs(inputs, self._plain, checker, is_strict=mode == "strict")
-        if rules.refuses_secrets:
-            refuse_stored_secrets(prepared)
+        if self._executor.vault is not None:
+            self._executor.vault.refuse(prepared)
         source = inputs if isinstance(inputs, Source) else Source(inputs if whole is None else whole, self._clock)
         await self.store_flow(prepared.plan.flow_id, prepared.flow)
         while True:
@@ -140,7 +138,7 @@ class Intake:
         known = await self._same_again(former, options.get("key"))
         if known is not None:
             return known
-        began = await finished_part(self._backend, record)
+        began = await finished_part(self._backend, record, self._executor.opening(record))
         prepared = prepare(
             self._plans,
             began.flow,
@@ -149,8 +147,8 @@ class Intake:
             settings=self._rules.retry,
             validation=began.started.validation,
         )
-        if self._rules.refuses_secrets:
-            refuse_stored_secrets(prepared)
+        if self._executor.vault is not None:
+            self._executor.vault.refuse(prepared)
         options = {**again_options(began.started), **options}
         live = self._live_run(prepared, options, began.total, retry_of=former)
         begin_again(live, began)
@@ -204,16 +202,21 @@ class Intake:
             return None
         if options.get("new", False):
             return record.id
-        started = await journal_start(self._backend.journal, record.id)
+        opening = self._executor.opening(record)
+        started = await journal_start(self._backend.journal, record.id, opening)
         refuse_other_run(key, started, prepared)
         if not record.status.is_terminal and self._executor.live(record.id) is None:
             await self._membership.recover(root_id=record.id)
             record = await self._backend.runs.get(record.id) or record
         live = self._executor.live(record.id)
+        if live is not None and live.blocked is not None:
+            raise SecretKeyError(f"run {record.id} waits: {live.blocked}")
         is_open = record.total is None if live is None else live.state.total is None
         admitted = await self._admitted(record) if live is None else live.state.admitted
         if live is None or not live.is_fed:
-            await refuse_other_inputs(key, self._backend.journal, record.id, source, admitted, is_closed=not is_open)
+            await refuse_other_inputs(
+                key, self._backend.journal, record.id, source, admitted, is_closed=not is_open, opening=opening
+            )
         if live is not None:
             live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
             if is_open and not live.is_fed:
@@ -289,6 +292,7 @@ class Intake:
             lease=lease,
         )
         live.guard(prepared, None, self._rules.output_validation)
+        live.seal_with(self._executor.vault, prepared, None)
         live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
         return live
 

@@ -1,7 +1,7 @@
 """A run while it is being driven: its state, and what is not yet durable."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from stepflow.execution.events import (
     StepRetried,
     encode_events,
 )
+from stepflow.execution.sealing import Sealer, Vault
 from stepflow.execution.state import APPLY, OpenItem, RunState
 from stepflow.execution.submission import Prepared, output_checker
 from stepflow.execution.tree import Tree
@@ -107,6 +108,8 @@ class LiveRun:
         self.is_fed = False  # inputs are streamed in
         self.hungry = anyio.Event()  # few of them wait to begin
         self.redactor: Redactor | None = None  # where the flow marks secrets
+        self.sealer: Sealer | None = None  # where they are sealed in what is written
+        self.blocked: str | None = None  # why its secrets can't be had here: nothing of it begins
         self.check_output: Callable[[Json], str | None] | None = None  # what is wrong with an item's output
         self.is_output_strict = False
         self.durable_low_water = 0  # the results of all items below it are stored
@@ -150,6 +153,7 @@ class LiveRun:
             state.opened < state.admitted
             and len(state.items) < (self.tree.limit if self.is_dirty else self.window)
             and (self.gate is None or state.opened < self.gate)
+            and self.blocked is None
             and not state.has_ended
         )
 
@@ -177,6 +181,19 @@ class LiveRun:
             self.redactor = own.beside(parent.redactor)
         self.check_output = output_checker(prepared.plan.flow, output_validation)
         self.is_output_strict = output_validation == "strict"
+
+    def seal_with(
+        self, vault: Vault | None, prepared: Prepared, parent: "LiveRun | None", events: Sequence[Event] = ()
+    ) -> None:
+        """Let no secret be written in clear. A run that was restored, from these events, stays sealed or not."""
+        if vault is None:
+            return
+        link, inherited = self.record.parent, None if parent is None else parent.sealer
+        was_sealed = self.record.is_sealed if self.is_recovered else None
+        self.sealer = vault.sealer(prepared, inherited, -1 if link is None else link.item, is_sealed=was_sealed)
+        if self.sealer is not None:
+            self.sealer.learn(events)
+            self.record = msgspec.structs.replace(self.record, is_sealed=True)
 
     def restore(self, events: Iterable[Event], last: int) -> None:
         """Become what a journal tells, its last entry at position `last`."""
@@ -284,7 +301,8 @@ class LiveRun:
         Raises:
             RecursionError, TypeError, ValueError: an event holds what JSON can't say; nothing was taken.
         """
-        rows = [(row, encode_events(row)) for row in self._rows()]
+        packed = self._rows() if self.sealer is None else self.sealer.seal(self._rows())
+        rows = [(row, encode_events(row)) for row in packed]
         events, self._pending = self._pending, []
         ready, self.state.ready = self.state.ready, []
         retries, self._retries = self._retries, []
@@ -318,6 +336,8 @@ class LiveRun:
         is_new, self._is_new = self._is_new, False
         first, self._first = self._first, self._first + len(events)
         results, self._results = self._results, []
+        if self.sealer is not None and results:
+            results = self.sealer.ended(results)
         min_item, max_item, head = self._min_item, self._max_item, events[0]
         if type(head) is ItemsAdmitted:
             min_item, max_item = head.first, head.first + len(head.inputs) - 1
@@ -366,7 +386,7 @@ class LiveRun:
             lease=self.lease,
             first=first,
             count=1,
-            payload=encode_events([event]),
+            payload=encode_events([event] if self.sealer is None else self.sealer.seal([[event]])[0]),
             min_item=event.low_water,
             is_checkpoint=True,
         )

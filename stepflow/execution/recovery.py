@@ -9,17 +9,23 @@ from anyio.abc import TaskGroup
 
 from stepflow.errors import StoreError
 from stepflow.execution.events import (
+    Checkpointed,
     Event,
     RunClaimed,
     RunEnded,
     RunStarted,
+    StepDefaulted,
     StepFailed,
+    StepRetried,
+    StepStarted,
+    StepSucceeded,
+    SubRunLinked,
     decode_events,
     encode_events,
 )
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
-from stepflow.execution.submission import Plans, prepare
+from stepflow.execution.submission import Plans, prepare, unprepared
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import RetrySettings
 from stepflow.flow.read import flow_from_json
@@ -46,6 +52,8 @@ TRY_AGAIN_S = (0.2, 1.0)
 """The waits before a run that could not be restored is tried again; after the last it is put aside."""
 
 Claimed = tuple[RunRecord, Lease]
+
+_OF_STEPS = (StepStarted, StepSucceeded, StepFailed, StepDefaulted, StepRetried, SubRunLinked)
 
 
 class Recovery:
@@ -181,33 +189,40 @@ class Recovery:
         if record.claims > self._settings.recovery_max:
             raise ValueError(f"it was taken over {record.claims} times, and each time its engine died at once")
 
-    async def _journal(self, run_id: RunId) -> tuple[list[Event], int]:
-        """Every event that is kept, and the position of the last."""
+    async def _journal(self, record: RunRecord) -> tuple[list[Event], int, str | None]:
+        """Every event that is kept, the position of the last, and why secrets of it can't be had here, if so."""
         events: list[Event] = []
         last = 0
-        while rows := await self._backend.journal.read(run_id, after=last):
+        opening = self._executor.opening(record)
+        decode = decode_events if opening is None else opening.decode
+        while rows := await self._backend.journal.read(record.id, after=last):
             for row in rows:
-                events += decode_events(row.payload)
+                events += decode(row.payload)
             last = rows[-1].first + rows[-1].count - 1
-        return events, last
+        return events, last, None if opening is None else opening.missing
 
     async def _restored(
         self, record: RunRecord, lease: Lease, tree: Tree[LiveRun] | None, runs: Mapping[RunId, LiveRun]
     ) -> LiveRun:
-        events, last = await self._journal(record.id)
+        events, last, missing = await self._journal(record)
         started = _started(events)
         blob = await self._backend.blobs.get(started.flow_id)
         if blob is None:
             raise ValueError(f"its flow {started.flow_id} is not stored")
-        prepared = prepare(
-            self._plans,
-            flow_from_json(msgspec.json.decode(blob.content)),
-            variables=started.variables,
-            overrides=started.overrides,
-            settings=self._settings,
-            validation="off",
-        )
         parent = runs.get(record.parent.run_id) if record.parent is not None else None
+        blocked = missing or (None if parent is None else parent.blocked)
+        flow = flow_from_json(msgspec.json.decode(blob.content))
+        if blocked is not None:
+            prepared, events = unprepared(self._plans, flow), _counted(events)
+        else:
+            prepared = prepare(
+                self._plans,
+                flow,
+                variables=started.variables,
+                overrides=started.overrides,
+                settings=self._settings,
+                validation="off",
+            )
         if tree is None:
             tree = Tree(started.max_concurrency or self._max_concurrency, Lease(lease.owner, 1))
         run = LiveRun(
@@ -224,12 +239,17 @@ class Recovery:
         run.guard(prepared, parent, self._output_validation)
         try:
             run.restore(events, last)
+            run.seal_with(self._executor.vault, prepared, parent, events)
         except BaseException:
             tree.remove(run)
             raise
+        run.blocked = blocked
         return run
 
     def _go_on(self, run: LiveRun, runs: Mapping[RunId, LiveRun]) -> None:
+        if run.blocked is not None:
+            self._executor.hold(run, run.blocked)
+            return
         link = run.record.parent
         parent = runs.get(link.run_id) if link is not None else None
         if link is not None and (parent is None or not _waits(parent, link.item, link.step)):
@@ -285,6 +305,12 @@ def _started(events: Sequence[Event]) -> RunStarted:
     if not events or not isinstance(events[0], RunStarted):
         raise ValueError("its journal does not begin with the run's start")
     return events[0]
+
+
+def _counted(events: Sequence[Event]) -> list[Event]:
+    """What the events say of items and of the run, without any step: that needs no value."""
+    counted = [event for event in events if not isinstance(event, _OF_STEPS)]
+    return [msgspec.structs.replace(event, open=[]) if isinstance(event, Checkpointed) else event for event in counted]
 
 
 def _waits(parent: LiveRun, item: int, step: int) -> bool:

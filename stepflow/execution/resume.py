@@ -8,6 +8,7 @@ import anyio.lowlevel
 
 from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.events import ItemsAdmitted, RunStarted, decode_events
+from stepflow.execution.references import Opening
 from stepflow.execution.submission import Prepared
 from stepflow.protocols import Clock, Store
 from stepflow.records import Json, RunId
@@ -54,11 +55,12 @@ class Source:
             await close()
 
 
-async def journal_start(journal: Store, run_id: RunId) -> RunStarted:
+async def journal_start(journal: Store, run_id: RunId, opening: Opening | None) -> RunStarted:
+    """How a run was started. Raises: SecretKeyError, where its secrets can't be had here."""
     (row,) = await journal.read(run_id, limit=1)
     started = decode_events(row.payload)[0]
     assert isinstance(started, RunStarted)
-    return started
+    return started if opening is None else opening.opened(started)
 
 
 def refuse_other_run(key: str, started: RunStarted, prepared: Prepared) -> None:
@@ -77,14 +79,21 @@ def refuse_other_run(key: str, started: RunStarted, prepared: Prepared) -> None:
 
 
 async def refuse_other_inputs(
-    key: str, journal: Store, run_id: RunId, source: Source, admitted: int, *, is_closed: bool
+    key: str,
+    journal: Store,
+    run_id: RunId,
+    source: Source,
+    admitted: int,
+    *,
+    is_closed: bool,
+    opening: Opening | None = None,
 ) -> None:
     """Take as many inputs from the source as the run has, and hold them against what its journal keeps.
 
     Raises:
         InputInvalidError: an input differs, or there are fewer, or more than a run has that is `is_closed`.
     """
-    stored = _Stored(journal, run_id)
+    stored = _Stored(journal, run_id, opening)
     count = 0
     while count < admitted:
         chunk = await source.take(min(CHUNK, admitted - count))
@@ -120,9 +129,10 @@ async def stored_inputs(journal: Store, run_id: RunId) -> AsyncGenerator[ItemsAd
 class _Stored:
     """The inputs that a journal keeps, read forward a page at a time."""
 
-    def __init__(self, journal: Store, run_id: RunId) -> None:
+    def __init__(self, journal: Store, run_id: RunId, opening: Opening | None) -> None:
         self._journal = journal
         self._run_id = run_id
+        self._opening = opening
         self._position = 0
         self._chunks: deque[ItemsAdmitted] = deque()
         self._is_done = False
@@ -144,4 +154,6 @@ class _Stored:
         self._is_done = not rows
         for row in rows:
             self._position = row.first + row.count - 1
-            self._chunks += [event for event in decode_events(row.payload) if isinstance(event, ItemsAdmitted)]
+            for event in decode_events(row.payload):
+                if isinstance(event, ItemsAdmitted):
+                    self._chunks.append(event if self._opening is None else self._opening.opened(event))

@@ -14,7 +14,7 @@ from stepflow.execution.verdict import Policy, RetrySettings, policy_of
 from stepflow.flow.model import Flow
 from stepflow.flow.path import format_path
 from stepflow.flow.read import read_flow
-from stepflow.flow.schema import SchemaError, SchemaValidator, SecretMarks, schema_document, secret_paths
+from stepflow.flow.schema import SchemaError, SchemaValidator, SecretMarks, schema_document
 from stepflow.plan.compile import compile_flow
 from stepflow.plan.model import Plan
 from stepflow.plan.overrides import apply_overrides
@@ -124,33 +124,25 @@ def prepare(
     )
 
 
+def unprepared(plans: Plans, flow: Flow) -> Prepared:
+    """For a run of which nothing begins here, because its secrets are missing: the flow's plan, and no values."""
+    return Prepared(
+        flow=flow,
+        plan=plans.plan(flow),
+        variables={},
+        given={},
+        overrides=None,
+        policies=(),
+        warnings=(),
+        redactor=None,
+    )
+
+
 def _redactor(flow: Flow, variables: Mapping[str, Json]) -> Redactor | None:
     schemas = (flow.schemas.variables, flow.schemas.input)
     if not any(SecretMarks(schema_document(schema, flow.schemas.defs)).any for schema in schemas):
         return None
     return Redactor(flow, variables)
-
-
-def refuse_stored_secrets(prepared: Prepared) -> None:
-    """A durable store would keep what the caller passed in clear.
-
-    Raises:
-        InputInvalidError: a secret variable was given, or the flow's input has secrets.
-    """
-    schemas = prepared.plan.flow.schemas
-    secret = {path[0] for path in secret_paths(schemas.variables, schemas.defs) if path and path[0] in prepared.given}
-    found = [f'variable "{name}"' for name in prepared.given if name in secret]
-    if schemas.input is not None and secret_paths(schemas.input, schemas.defs):
-        found.append("the input")
-    if found:
-        raise InputInvalidError(
-            [
-                Problem(
-                    message=f"{' and '.join(found)} hold secrets, which this store would keep in clear",
-                    remedy='run in memory (leave the store out), or allow it with secrets="plain"',
-                )
-            ]
-        )
 
 
 def input_checker(flow: Flow, validation: str) -> SchemaValidator | None:

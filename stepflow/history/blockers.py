@@ -18,6 +18,7 @@ SILENT = 0.6
 
 KNOWN_REMEDIES: Sequence[tuple[str, str]] = (
     ("environment variable", "set it where the run's engine starts, and start that again"),
+    ("STEPFLOW_SECRET_KEY", "start the run's engine with the key that they were sealed with"),
     ("queue", "start a worker that serves it"),
     ("no live engine serves", "start an engine that has this component"),
 )
@@ -49,7 +50,7 @@ def blockers(facts: Facts) -> list[Blocker]:
     """The most important first; empty for a run that has ended or goes on."""
     if facts.record.status.is_terminal or facts.standing.has_ended:
         return []
-    found = [*_paused(facts), *_unowned(facts)]
+    found = [*_paused(facts), *_unowned(facts)] or _held(facts)
     if found:
         return found
     found = [*_waiting(facts), *_retrying(facts)]
@@ -114,6 +115,25 @@ def _unowned(facts: Facts) -> list[Blocker]:
     ]
 
 
+def _held(facts: Facts) -> list[Blocker]:
+    """Nothing of the run can begin where it is."""
+    held = facts.standing.held
+    if held is None:
+        return []
+    return [
+        facts.blocker(
+            kind=BlockerKind.WAITING,
+            message=f"none of its steps can begin: {held.reason}",
+            since=facts.standing.known(held.at),
+            remedy=_known_remedy(held.reason),
+        )
+    ]
+
+
+def _known_remedy(reason: str) -> str | None:
+    return next((remedy for word, remedy in KNOWN_REMEDIES if word in reason), None)
+
+
 def _orphan(facts: Facts) -> Blocker:
     record, standing = facts.record, facts.standing
     again = f"; {plural(len(standing.under_way), 'step')} under way run again" if standing.under_way else ""
@@ -159,7 +179,7 @@ def _waiting(facts: Facts) -> list[Blocker]:
                 kind=BlockerKind.WAITING,
                 message=f'step "{facts.name(step)}" of {_items(item, len(waiting))} waits: {reason}',
                 since=facts.standing.known(since),
-                remedy=next((remedy for word, remedy in KNOWN_REMEDIES if word in reason), None),
+                remedy=_known_remedy(reason),
                 item=item,
                 step=facts.name(step),
                 count=len(waiting),

@@ -79,6 +79,7 @@ class Standing:
         self.last_at = 0
         self.fed_by = ""  # who had the run when inputs came in last
         self.has_ended = False
+        self.held: Attempt | None = None  # where nothing of the run may begin: why, and since when
 
     @property
     def ended(self) -> int:
@@ -107,6 +108,7 @@ class Standing:
         self.under_way[place] = Attempt(event.attempt, event.at)
         self.retries.pop(place, None)
         self.items.setdefault(event.item, event.at)
+        self.held = None
         self.last_at = event.at
         return before
 
@@ -126,6 +128,10 @@ class Standing:
         return self.under_way.pop(place, None)
 
     def wait(self, event: StepWaiting) -> None:
+        if event.step < 0:
+            self.held = Attempt(0, event.at, event.reason, event.at)
+            self.last_at = event.at
+            return
         attempt = self.under_way.get((event.item, event.step))
         if attempt is not None:
             attempt.reason, attempt.waits_since = event.reason, event.at
@@ -143,6 +149,7 @@ class Standing:
     def claim(self, event: RunClaimed) -> dict[Place, Attempt]:
         """Another engine takes over. Gives the attempts that ended with the former one's death."""
         self._let_go(self.last_at, "lost")
+        self.held = None
         self.holders.append(Holder(event.owner, event.name, event.at))
         lost, self.under_way = self.under_way, {}
         self.last_at = event.at

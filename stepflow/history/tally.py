@@ -238,6 +238,8 @@ class Tally:
 
     def _wait(self, event: StepWaiting) -> None:
         self.standing.wait(event)
+        if event.step < 0:
+            return
         self._step(event.step)
         key = (event.step, event.reason)
         if key not in self.waits and len(self.waits) >= KEPT_REASONS:

@@ -15,6 +15,7 @@ from stepflow.cli.runs.rows import json_line
 from stepflow.cli.runs.words import event_line
 from stepflow.errors import RunNotFoundError
 from stepflow.execution.events import Event, decode_events, event_to_json
+from stepflow.execution.references import shown
 from stepflow.history.reading import read_flow_blob
 from stepflow.protocols import Backend, ended_topic
 from stepflow.records import Entries, RunId, RunRecord
@@ -51,7 +52,7 @@ async def _tell(text: str, place: Place, asked: _Asked) -> None:
         run_id = await find_run(backend, text, place)
         record = await _record(backend, run_id)
         flow = await read_flow_blob(backend.blobs, record.flow_id)
-        teller = _Teller(asked, [] if flow is None else [step.id for step in flow.steps])
+        teller = _Teller(asked, [] if flow is None else [step.id for step in flow.steps], record.is_sealed)
         with backend.signals.listen(ended_topic(run_id)) as news:
             while True:
                 is_over = record.status.is_terminal or not asked.is_followed
@@ -75,9 +76,10 @@ async def _record(backend: Backend, run_id: RunId) -> RunRecord:
 class _Teller:
     """Prints what was not printed before."""
 
-    def __init__(self, asked: _Asked, steps: list[str]) -> None:
+    def __init__(self, asked: _Asked, steps: list[str], is_sealed: bool) -> None:
         self._asked = asked
         self._steps = steps
+        self._is_sealed = is_sealed
         self._position = 0
 
     async def tell(self, backend: Backend, run_id: RunId) -> None:
@@ -97,6 +99,7 @@ class _Teller:
         if self._asked.item is not None and getattr(event, "item", self._asked.item) != self._asked.item:
             return
         if self._asked.is_json:
-            tell(json_line({"position": position, **event_to_json(event)}))
+            told = {"position": position, **event_to_json(event)}
+            tell(json_line(shown(told) if self._is_sealed else told))
         else:
             tell(event_line(event, self._steps))

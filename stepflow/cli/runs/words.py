@@ -35,6 +35,8 @@ def event_line(event: Event, steps: Sequence[str]) -> str:
 
 def _what(event: Event, steps: Sequence[str]) -> str:
     match event:
+        case StepWaiting() if event.step < 0:
+            return f"waits: {' '.join(event.reason.split())}"
         case (
             StepStarted()
             | StepSucceeded()

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from stepflow.cli.place import shown
 from stepflow.cli.resuming import derived_key, resuming_line
@@ -294,8 +295,52 @@ def test_secrets_are_refused_by_a_store_unless_it_may_keep_them(cli, batch: Path
 
     assert refused.code == 1
     assert 'variable "token" hold secrets' in refused.err
-    assert refused.last.endswith("run in memory (without --store), or allow it with --secrets plain")
+    assert refused.last.endswith("set STEPFLOW_SECRET_KEY to have them sealed, or allow it with --secrets plain")
     assert allowed.code == 0
+
+
+def test_the_same_line_goes_on_after_the_secret_in_the_environment_was_changed(
+    cli, batch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("flow.yaml").write_text(
+        FLOW + "schemas: {properties: {variables: {properties: {token: {type: string, is_secret: true}}}}}\n"
+    )
+    line = (*ONE, "--input", "1", "--env-variables", "--key", "k")
+
+    monkeypatch.setenv("STEPFLOW_VAR_TOKEN", "before-hunter2")
+    first = cli(*line)
+    monkeypatch.setenv("STEPFLOW_VAR_TOKEN", "after-hunter2")
+    again = cli(*line)
+
+    assert first.code == again.code == 0
+    assert "its results again" in again.err
+    assert not any(b"hunter2" in file.read_bytes() for file in Path().glob("runs.db*"))
+
+
+def test_the_events_of_a_run_show_that_something_is_sealed(cli, batch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("flow.yaml").write_text(
+        FLOW + "schemas: {properties: {variables: {properties: {token: {type: string, is_secret: true}}}}}\n"
+    )
+    monkeypatch.setenv("STEPFLOW_SECRET_KEY", Fernet.generate_key().decode())
+
+    cli(*ONE, "--input", "1", "--variables-json", '{"token": "hunter2"}')
+    told = cli("runs", "events", "last", "--json", "--store", "runs.db")
+
+    started = json.loads(told.out.splitlines()[0])
+    assert (started["event"], started["variables"]) == ("RunStarted", {"token": "<sealed>"})
+    assert not any(b"hunter2" in file.read_bytes() for file in Path().glob("runs.db*"))
+
+
+def test_a_derived_key_is_the_same_whatever_a_secret_of_the_environment_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = flow_text(
+        "output: 1\nschemas: {properties: {variables: {properties: {token: {type: string, is_secret: true}}}}}\n"
+    )
+    keys = []
+    for value in ("before", "after"):
+        monkeypatch.setenv("STEPFLOW_VAR_TOKEN", value)
+        keys.append(derived_key(flow, {"token": value}, None, "digest"))
+
+    assert keys[0] == keys[1] != derived_key(flow, {"token": "other"}, None, "digest")
 
 
 def test_a_failed_item_is_kept_as_it_is(cli, batch: Path) -> None:

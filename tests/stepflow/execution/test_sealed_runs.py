@@ -1,0 +1,478 @@
+"""Nothing that a store keeps of a run shows its secrets, whatever becomes of the run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from cryptography.fernet import Fernet
+
+from stepflow.components import Components, Context
+from stepflow.engine import Engine
+from stepflow.errors import InputInvalidError, RunFailedError, SecretKeyError, StepflowError
+from stepflow.execution.events import RunStarted, StepWaiting
+from stepflow.execution.options import RecoverySettings
+from stepflow.execution.references import shown
+from stepflow.history.explaining import explain
+from stepflow.records import ErrorCode, RunStatus, Succeeded
+
+pytestmark = pytest.mark.anyio
+
+MakeEngine = Callable[..., Engine]
+KEY, OTHER = (Fernet.generate_key().decode() for _ in range(2))
+SECRET = {"type": "string", "is_secret": True}
+CALLERS, OUTSIDE, PIN = "callers-hunter2", "outside-hunter2", "inputs-hunter2"
+SCHEMAS = {
+    "properties": {
+        "variables": {"properties": {"key": SECRET, "env": {**SECRET, "env_var": "SHOP_KEY"}}},
+        "input": {"properties": {"pin": SECRET}},
+    }
+}
+ALL = [{"$variable": "key"}, {"$variable": "env"}, {"$input": "pin"}]
+VARIABLES = {"key": CALLERS, "env": OUTSIDE}
+
+
+def flow_of(*steps: dict[str, Any], output: Any) -> dict[str, Any]:
+    return {"schemas": SCHEMAS, "steps": list(steps), "output": output}
+
+
+def step(component: str, input: Any = ALL, id: str = "s", **more: Any) -> dict[str, Any]:
+    return {"id": id, "component": component, "input": input, **more}
+
+
+class Shop:
+    """Components that give away what they are given, and one that hangs until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.app = Components()
+        self.hangs = False
+        self.hung = anyio.Event()
+        self.seen: list[Any] = []
+
+        @self.app.component("/echo")
+        async def echo(values: Any) -> Any:
+            self.seen.append(values)
+            return {"same": values, "inside": [f"<{value}>" for value in values], "json": {str(values[0]): 1}}
+
+        @self.app.component("/refuse")
+        async def refuse(values: Any) -> Any:
+            try:
+                raise ConnectionError(f"no answer to {values}")
+            except ConnectionError as error:
+                raise ValueError(f"refused {' and '.join(values)}") from error
+
+        @self.app.component("/hang")
+        async def hang(values: Any) -> Any:
+            self.seen.append(values)
+            if self.hangs:
+                self.hung.set()
+                await anyio.sleep_forever()
+            return values
+
+        @self.app.component("/batch")
+        async def batch(values: Any, ctx: Context) -> Any:
+            flow = {"schemas": SCHEMAS, "steps": [step("/echo", id="e")], "output": {"$step": "e"}}
+            run = await ctx.run_flow(flow, [{"pin": values[2]}])
+            return [outcome.output for outcome in run.results if isinstance(outcome, Succeeded)]
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPFLOW_SECRET_KEY", KEY)
+    monkeypatch.setenv("SHOP_KEY", OUTSIDE)
+
+
+def assert_hidden(path: Path, *secrets: str) -> None:
+    """No file of the store holds one of the secrets."""
+    files = list(path.parent.glob(f"{path.name}*"))
+    assert files
+    for file in files:
+        content = file.read_bytes()
+        for secret in secrets or (CALLERS, OUTSIDE, PIN):
+            assert secret.encode() not in content, f"{secret} in {file.name}"
+            assert secret.encode("utf-16-le") not in content
+
+
+FLOWS = {
+    "copied": flow_of(output={"all": ALL, "none": 1}),
+    "echoed": flow_of(step("/echo"), output={"$step": "s"}),
+    "defaulted": flow_of(step("/refuse", onError={"action": "useDefault", "defaultValue": 7}), output={"$step": "s"}),
+    "retried": flow_of(step("/refuse", onError={"action": "retry", "maxRetries": 1}), output={"$step": "s"}),
+    "mapped": flow_of(
+        step(
+            "/builtin/map",
+            {
+                "workflow": {"$literal": {"steps": [step("/echo", [{"$input": "$"}])], "output": {"$step": "s"}}},
+                "items": ALL,
+            },
+        ),
+        output={"$step": "s"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOWS)
+async def test_a_store_shows_no_secret_and_the_results_do(
+    make_engine: MakeEngine, shop: Shop, path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow = FLOWS[name]
+    inputs = [{"pin": f"{PIN}-{number}"} for number in range(3)]
+
+    async with make_engine(shop.app) as engine:
+        plain = await engine.submit(flow, inputs, variables=VARIABLES)
+        expected = [result async for result in plain.results()]
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(flow, inputs, variables=VARIABLES)
+        results = [result async for result in run.results()]
+        assert_hidden(path)
+        events = [event async for event in run.events()]
+    assert_hidden(path)
+
+    assert results == expected
+    assert isinstance(events[0], RunStarted)
+    assert events[0].variables == VARIABLES
+    for secret in (CALLERS, OUTSIDE, PIN):
+        assert secret not in caplog.text
+
+
+async def test_an_error_says_what_it_says_in_memory(make_engine: MakeEngine, shop: Shop, path: Path) -> None:
+    told = []
+    for store in (None, path):
+        async with make_engine(shop.app, **({} if store is None else {"store": store})) as engine:
+            with pytest.raises(RunFailedError) as caught:
+                await engine.run(FLOWS["retried"], {"pin": PIN}, variables=VARIABLES)
+            told.append((caught.value.message, caught.value.step, caught.value.data))
+
+    assert told[0][0] == "refused [REDACTED] and [REDACTED] and [REDACTED]"
+    assert told[1] == told[0]
+    assert_hidden(path)
+
+
+async def test_a_run_that_was_cut_off_goes_on_with_its_secrets_and_keeps_them(
+    make_engine: MakeEngine, shop: Shop, path: Path
+) -> None:
+    often = RecoverySettings(checkpoint_interval=5)
+    flow = flow_of(
+        step("/echo", id="first"),
+        step("/hang", [{"$step": "first", "path": "same"}], id="second"),
+        step("/echo", [*ALL, {"$step": "second"}], id="third"),
+        output=[{"$step": "third"}, ALL],
+    )
+    inputs = [{"pin": f"{PIN}-{number}"} for number in range(4)]
+    shop.hangs = True
+    async with make_engine(shop.app, store=path, recovery=often) as engine:
+        run = await engine.submit(flow, inputs, variables=VARIABLES, max_concurrency=1)
+        await shop.hung.wait()
+    assert_hidden(path)
+
+    shop.hangs = False
+    async with make_engine(shop.app, store=path, recovery=often) as engine:
+        again = await engine.get_run(run.id)
+        outputs = [result.output async for result in again.results()]
+        assert_hidden(path)
+    assert_hidden(path)
+
+    assert [output[1] for output in outputs] == [[CALLERS, OUTSIDE, f"{PIN}-{number}"] for number in range(4)]
+    assert shop.seen[-1][:2] == [CALLERS, OUTSIDE]
+
+
+async def test_a_sub_run_that_was_cut_off_goes_on_and_keeps_the_secrets_of_its_parent(
+    make_engine: MakeEngine, shop: Shop, path: Path
+) -> None:
+    inner = {
+        "steps": [step("/hang", {"$input": "$"}), step("/echo", [{"$step": "s"}], id="e")],
+        "output": {"$step": "e"},
+    }
+    flow = flow_of(step("/builtin/map", {"workflow": {"$literal": inner}, "items": [ALL]}), output={"$step": "s"})
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(flow, [{"pin": PIN}], variables=VARIABLES)
+        await shop.hung.wait()
+
+    shop.hangs = False
+    async with make_engine(shop.app, store=path) as engine:
+        again = await engine.get_run(run.id)
+        assert (await again.wait()).status is RunStatus.COMPLETED
+        assert shop.seen[-1] == [[CALLERS, OUTSIDE, PIN]]
+    assert_hidden(path)
+
+
+async def test_a_value_of_the_environment_that_has_changed_is_used_as_it_is_now(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STEPFLOW_SECRET_KEY")
+    schemas = {"properties": {"variables": {"properties": {"env": {**SECRET, "env_var": "SHOP_KEY"}}}}}
+    flow = {"schemas": schemas, "steps": [step("/hang", {"$variable": "env"})], "output": {"$step": "s"}}
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(flow, [1], variables={"env": OUTSIDE}, key="k")
+        await shop.hung.wait()
+
+    shop.hangs = False
+    monkeypatch.setenv("SHOP_KEY", "rotated-hunter2")
+    async with make_engine(shop.app, store=path, recovery=RecoverySettings(enabled=False)) as engine:
+        again = await engine.submit(flow, [1], variables={"env": "rotated-hunter2"}, key="k")
+        await again.wait()
+        assert again.id == run.id
+        assert (await again.result(0)).output == "rotated-hunter2"
+    assert_hidden(path, OUTSIDE, "rotated-hunter2")
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"),
+    [
+        ({"SHOP_KEY": None}, "the environment variable SHOP_KEY is not set"),
+        ({"STEPFLOW_SECRET_KEY": None}, "its secrets are sealed, and STEPFLOW_SECRET_KEY is not set"),
+        ({"STEPFLOW_SECRET_KEY": OTHER}, "its secrets are sealed with another key than STEPFLOW_SECRET_KEY holds"),
+    ],
+    ids=["variable", "key", "wrong key"],
+)
+async def test_a_run_whose_secrets_are_missing_waits_until_an_engine_has_them(
+    make_engine: MakeEngine,
+    shop: Shop,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    environ: dict[str, str | None],
+    reason: str,
+) -> None:
+    flow = flow_of(step("/hang"), output={"$step": "s"})
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(flow, [{"pin": PIN}, {"pin": PIN}], variables=VARIABLES, key="k", max_concurrency=1)
+        await shop.hung.wait()
+    calls = len(shop.seen)
+    shop.hangs = False
+
+    with monkeypatch.context() as patch:
+        for name, value in environ.items():
+            patch.delenv(name) if value is None else patch.setenv(name, value)
+        async with make_engine(shop.app, store=path) as engine:
+            await anyio.sleep(60)
+            record = await engine.get(run.id)
+            told = await explain(engine.backend, run.id, now=record.created_at + 100)
+            with pytest.raises(StepflowError, match=next(iter(environ))):
+                await engine.submit(flow, [{"pin": PIN}], variables=VARIABLES, key="k")
+    assert (record.status, record.succeeded, len(shop.seen)) == (RunStatus.RUNNING, 0, calls)
+    assert reason in told.blockers[0].text(told.now)
+
+    async with make_engine(shop.app, store=path) as engine:
+        again = await engine.get_run(run.id)
+        assert [result.output async for result in again.results()] == [[CALLERS, OUTSIDE, PIN]] * 2
+        events = [event async for event in again.events()]
+    assert [event.reason for event in events if isinstance(event, StepWaiting)] == [reason]
+    assert_hidden(path)
+
+
+async def test_a_run_that_waits_for_its_secrets_can_be_cancelled(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        flow = flow_of(step("/hang"), output={"$step": "s"})
+        run = await engine.submit(flow, [{"pin": PIN}] * 3, variables=VARIABLES)
+        await shop.hung.wait()
+    monkeypatch.delenv("STEPFLOW_SECRET_KEY")
+
+    async with make_engine(shop.app, store=path) as engine:
+        await engine.cancel(run.id)
+        again = await engine.get_run(run.id)
+        record = await again.wait()
+        results = [result async for result in again.results()]
+
+    assert (record.status, record.total) == (RunStatus.CANCELLED, 3)
+    assert [result.error.code for result in results if result.error is not None] == [ErrorCode.CANCELLED] * 3
+
+
+async def test_a_sub_run_whose_secrets_are_missing_waits_with_its_parent(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = {"steps": [step("/hang", {"$input": "$"})], "output": {"$step": "s"}}
+    flow = flow_of(step("/builtin/map", {"workflow": {"$literal": inner}, "items": [ALL]}), output={"$step": "s"})
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(flow, [{"pin": PIN}], variables=VARIABLES)
+        await shop.hung.wait()
+    shop.hangs = False
+
+    with monkeypatch.context() as patch:
+        patch.delenv("SHOP_KEY")
+        async with make_engine(shop.app, store=path) as engine:
+            await anyio.sleep(60)
+            assert (await engine.get(run.id)).status is RunStatus.RUNNING
+    async with make_engine(shop.app, store=path) as engine:
+        again = await engine.get_run(run.id)
+
+        assert (await again.wait()).status is RunStatus.COMPLETED
+        children = await engine.backend.runs.list(parent_id=run.id)
+    assert [child.status for child in children] == [RunStatus.COMPLETED]
+
+
+async def test_keys_can_be_rotated_while_a_run_goes_on(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = flow_of(step("/hang"), step("/echo", id="e", input=[{"$step": "s"}]), output={"$step": "e"})
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(flow, [{"pin": PIN}], variables=VARIABLES)
+        await shop.hung.wait()
+
+    shop.hangs = False
+    monkeypatch.setenv("STEPFLOW_SECRET_KEY", f"{OTHER},{KEY}")
+    async with make_engine(shop.app, store=path) as engine:
+        again = await engine.get_run(run.id)
+        await again.wait()
+    monkeypatch.setenv("STEPFLOW_SECRET_KEY", OTHER)
+    async with make_engine(shop.app, store=path) as engine:
+        again = await engine.get_run(run.id)
+        output = (await again.result(0)).output
+        events = [event async for event in again.events()]
+
+    assert output["same"] == [[CALLERS, OUTSIDE, PIN]]
+    assert isinstance(events[0], RunStarted)
+    assert shown(events[0].variables) == {"key": "<sealed>", "env": OUTSIDE}, "it was sealed with the old key"
+
+
+async def test_failed_items_are_tried_again_with_the_secrets_that_the_run_had(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @shop.app.component("/flaky")
+    async def flaky(values: Any, ctx: Context) -> Any:
+        if ctx.item == 1 and len(shop.seen) < 3:
+            raise ValueError("not yet")
+        return values
+
+    flow = flow_of(step("/echo", id="e"), step("/flaky", {"$step": "e", "path": "same"}), output={"$step": "s"})
+    async with make_engine(shop.app, store=path) as engine:
+        former = await engine.submit(flow, [{"pin": f"{PIN}-0"}, {"pin": f"{PIN}-1"}], variables=VARIABLES)
+        await former.wait()
+        shop.seen.append("now it works")
+        again = await engine.retry(former.id)
+        results = [result.output async for result in again.results()]
+    with monkeypatch.context() as patch:
+        patch.setenv("STEPFLOW_SECRET_KEY", OTHER)
+        async with make_engine(shop.app, store=path) as engine:
+            with pytest.raises(SecretKeyError, match="another key"):
+                await engine.retry(former.id)
+
+    assert results == [[CALLERS, OUTSIDE, f"{PIN}-{number}"] for number in range(2)]
+    assert len(shop.seen) == 3, "what had succeeded was not done again"
+    assert_hidden(path)
+
+
+async def test_whoever_has_no_key_sees_that_something_is_sealed(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(FLOWS["copied"], [{"pin": PIN}], variables=VARIABLES)
+        await run.wait()
+    monkeypatch.delenv("STEPFLOW_SECRET_KEY")
+    monkeypatch.delenv("SHOP_KEY")
+
+    async with make_engine(shop.app, store=path) as engine:
+        (record,) = await engine.list_runs()
+        result = await (await engine.get_run(run.id)).result(0)
+
+    assert record.is_sealed
+    assert shown(result.output) == {"all": ["<sealed>"] * 3, "none": 1}
+
+
+async def test_streamed_inputs_are_sealed_and_a_failure_of_theirs_is_told_without_secrets(
+    make_engine: MakeEngine, shop: Shop, path: Path
+) -> None:
+    def inputs() -> Any:
+        yield {"pin": PIN}
+        raise ValueError(f"{CALLERS} was refused")
+
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(FLOWS["echoed"], iter(inputs()), variables=VARIABLES)
+        with pytest.raises(ValueError, match="was refused"):
+            await run.wait()
+        record = await run.record()
+
+    assert record.error is not None
+    assert "[REDACTED] was refused" in record.error.message
+    assert_hidden(path)
+
+
+async def test_the_same_key_finds_the_run_again_whose_inputs_are_sealed(
+    make_engine: MakeEngine, shop: Shop, path: Path
+) -> None:
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(FLOWS["copied"], [{"pin": PIN}], variables=VARIABLES, key="k")
+        await run.wait()
+
+        again = await engine.submit(FLOWS["copied"], [{"pin": PIN}], variables=VARIABLES, key="k")
+
+        assert again.id == run.id
+        with pytest.raises(InputInvalidError, match="input 0 differs"):
+            await engine.submit(FLOWS["copied"], [{"pin": "other"}], variables=VARIABLES, key="k")
+        with pytest.raises(InputInvalidError, match="variables differ"):
+            await engine.submit(FLOWS["copied"], [{"pin": PIN}], variables={**VARIABLES, "key": "other"}, key="k")
+    assert_hidden(path)
+
+
+async def test_a_flow_into_which_a_secret_was_written_is_not_stored(
+    make_engine: MakeEngine, shop: Shop, path: Path
+) -> None:
+    inner = {"output": {"$literal": "x"}}
+
+    @shop.app.component("/compose")
+    async def compose(values: Any, ctx: Context) -> Any:
+        await ctx.run_flow({**inner, "output": {"$literal": f"Bearer {values[0]}"}}, [1])
+
+    async with make_engine(shop.app, store=path) as engine:
+        with pytest.raises(RunFailedError, match="flow of a sub-run holds a secret"):
+            await engine.run(flow_of(step("/compose"), output={"$step": "s"}), {"pin": PIN}, variables=VARIABLES)
+    assert_hidden(path)
+
+
+async def test_without_a_key_a_sub_run_takes_no_new_secret(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STEPFLOW_SECRET_KEY")
+    inner = {"schemas": SCHEMAS, "output": {"$input": "pin"}}
+    flow = {
+        "steps": [step("/builtin/map", {"workflow": {"$literal": inner}, "items": [{"pin": {"$input": "$"}}]})],
+        "output": {"$step": "s", "path": "results"},
+    }
+
+    async with make_engine(shop.app, store=path) as engine:
+        with pytest.raises(RunFailedError, match="STEPFLOW_SECRET_KEY"):
+            await engine.run(flow, "new")
+    async with make_engine(shop.app, store=path, secrets="plain") as engine:
+        assert "new" in str(await engine.run(flow, "new"))
+
+
+async def test_an_engine_with_a_malformed_key_says_so_before_anything_is_stored(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPFLOW_SECRET_KEY", "hunter2")
+
+    with pytest.raises(SecretKeyError, match="make one with"):
+        make_engine(shop.app, store=path)
+
+    async with make_engine(shop.app) as engine:
+        assert await engine.run(FLOWS["copied"], {"pin": PIN}, variables=VARIABLES)
+
+
+async def test_a_run_without_secrets_has_no_sealer(make_engine: MakeEngine, shop: Shop, path: Path) -> None:
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit({"output": {"$input": "$"}}, [{"$sealed": {"env": "HOME"}}])
+        live = run._live
+        result = await run.result(0) if await run.wait() else None
+
+    assert live is not None
+    assert live.sealer is None
+    assert result is not None
+    assert result.output == {"$sealed": {"env": "HOME"}}
