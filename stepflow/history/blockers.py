@@ -85,7 +85,7 @@ def _paused(facts: Facts) -> list[Blocker]:
         facts.blocker(
             kind=BlockerKind.PAUSED,
             message=f"it is paused, so no step begins{goes_on}",
-            since=None if since is None else standing.absolute(since),
+            since=None if since is None else standing.known(since),
             remedy=f"stepflow runs resume {facts.record.id}",
         )
     ]
@@ -136,7 +136,8 @@ def _known_remedy(reason: str) -> str | None:
 
 def _orphan(facts: Facts) -> Blocker:
     record, standing = facts.record, facts.standing
-    again = f"; {plural(len(standing.under_way), 'step')} under way run again" if standing.under_way else ""
+    steps = len(standing.under_way)
+    again = f"; what was under way runs again ({plural(steps, 'step')})" if steps else ""
     claims = f" (taken over {plural(record.claims, 'time')} since an engine last wrote to it)" if record.claims else ""
     return facts.blocker(
         kind=BlockerKind.UNOWNED,
@@ -168,8 +169,9 @@ def _engine(engine: EngineRecord) -> str:
 
 def _waiting(facts: Facts) -> list[Blocker]:
     groups: dict[tuple[int, str], list[tuple[int, int]]] = {}
+    parents = parents_of(facts.children)
     for (item, step), attempt in facts.standing.under_way.items():
-        if attempt.reason:
+        if attempt.reason and (item, step) not in parents:
             groups.setdefault((step, attempt.reason), []).append((attempt.waits_since, item))
     found = []
     for (step, reason), waiting in sorted(groups.items(), key=lambda entry: (min(entry[1]), entry[0])):

@@ -87,7 +87,7 @@ class Standing:
 
     @property
     def paused_since(self) -> int | None:
-        """When the pause began that goes on; None: there is none."""
+        """When the pause began that goes on, or UNKNOWN; None: there is none."""
         return self.pauses[-1][0] if self.pauses and self.pauses[-1][1] == UNKNOWN else None
 
     def absolute(self, ms: float) -> float:
@@ -183,6 +183,9 @@ class Standing:
         self.miss()
         self.admitted, self.total = event.admitted, event.total
         self.succeeded, self.failed = event.succeeded, event.failed
+        self._resume(self.last_at)
+        if event.is_paused:
+            self.pauses.append([UNKNOWN, UNKNOWN])
         for snapshot in event.open:
             self._open(snapshot)
 
@@ -190,14 +193,16 @@ class Standing:
         self.items[snapshot.index] = UNKNOWN
         finished = {step for step, _, _ in snapshot.outputs}
         failures = {step: transport + component for step, transport, component in snapshot.retries}
+        broken = {step: starts for step, starts, _ in snapshot.broken}
+        due = dict(snapshot.due)
         for step, number in snapshot.attempts:
             if step in finished:
                 continue
             place = (snapshot.index, step)
-            if failures.get(step) == number:
-                self.retries[place] = Retry(number + 1, UNKNOWN, None)
-            else:
+            if number > failures.get(step, 0) + broken.get(step, 0):
                 self.under_way[place] = Attempt(number, UNKNOWN)
+            elif step in failures:
+                self.retries[place] = Retry(number + 1, due.get(step, UNKNOWN), None)
 
     def _let_go(self, at: int, fate: Literal["lost", "released", "ended"]) -> None:
         if self.holders and self.holders[-1].fate == "lives":

@@ -36,7 +36,7 @@ def history_of(tally: Tally, record: RunRecord, *, flow: Flow | None, sub_runs: 
         ended=standing.ended,
         steps=_steps(tally),
         stints=_stints(standing),
-        pauses=tuple(Pause(standing.absolute(since), standing.known(until)) for since, until in standing.pauses),
+        pauses=_pauses(standing),
         failures=_failures(tally),
         waits=_waits(tally),
         retries=_retries(standing),
@@ -158,6 +158,11 @@ def _counted(steps: Iterable[int]) -> dict[int, int]:
     for step in steps:
         counts[step] = counts.get(step, 0) + 1
     return counts
+
+
+def _pauses(standing: Standing) -> tuple[Pause, ...]:
+    """One that began among missing events is told of from the start of the run."""
+    return tuple(Pause(standing.absolute(max(0, since)), standing.known(until)) for since, until in standing.pauses)
 
 
 def _stints(standing: Standing) -> tuple[Stint, ...]:

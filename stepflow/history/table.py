@@ -91,7 +91,7 @@ def _facts(history: History) -> tuple[tuple[str, str], ...]:
         ("flow", record.flow_name or record.flow_id),
         ("status", record.status.value),
         ("items", progress(history)),
-        ("time", duration_ms(history.elapsed_ms)),
+        ("time", duration_ms(history.elapsed_ms) + ("" if record.ended_at is not None else " up to its newest event")),
         ("engines", _engines(history)),
     ]
     if history.pauses:

@@ -79,7 +79,7 @@ async def test_a_run_whose_engine_left_names_what_has_to_be_started(hand: Hand, 
         blocker = only(await asked(backend, 10))
 
     assert blocker.kind is BlockerKind.UNOWNED
-    assert blocker.message == "the engine that drove it is gone; 1 step under way run again"
+    assert blocker.message == "the engine that drove it is gone; what was under way runs again (1 step)"
     assert 'no engine of group "default" is alive' in blocker.remedy
     assert f"stepflow recover {RUN}" in blocker.remedy
 
@@ -279,6 +279,37 @@ async def test_a_run_that_has_ended_says_so_with_its_error(hand: Hand, backend: 
         f"run {RUN}: it has ended (recoveryFailed) after 2.0 s; 0 items succeeded, 0 failed: "
         "ORCHESTRATOR_ERROR: the run can't be recovered: its flow is not stored"
     )
+
+
+async def test_a_checkpoint_keeps_what_is_open(hand: Hand, backend: Backend) -> None:
+    async with hand() as it:
+        await it.begin(inputs=4)
+        open = [
+            OpenItemSnapshot(0, [], [(0, 2)], [(0, 1, 0)], [(0, 1, 1)], [(0, 30_000)]),  # failed once, and died once
+            OpenItemSnapshot(1, [(0, True, 1)], [(0, 1), (1, 1)], []),
+            OpenItemSnapshot(2, [], [(0, 2)], [], [(0, 1, 1)]),
+        ]
+        await it.write(Checkpointed(0, [], 4, 4, 0, 0, open))
+
+        retry, *running = (await asked(backend, 10)).blockers
+        await it.write(Checkpointed(0, [], 4, 4, 0, 0, open, is_paused=True))
+        paused = only(await asked(backend, 10))
+
+    assert (retry.kind, retry.item, retry.until) == (BlockerKind.RETRYING, 0, BEGAN + 30)
+    assert [(each.kind, each.item, each.step) for each in running] == [
+        (BlockerKind.RUNNING, 1, "rank"),
+        (BlockerKind.RUNNING, 2, "load"),
+    ]
+    assert (paused.kind, paused.since) == (BlockerKind.PAUSED, None)
+
+
+async def test_a_wait_that_is_over_is_no_wait_any_more(hand: Hand, backend: Backend) -> None:
+    async with hand() as it:
+        await it.begin(StepStarted(0, 0, 1, 0), StepWaiting(0, 0, "a worker", 2_000), StepWaiting(0, 0, "", 3_000))
+
+        blocker = only(await asked(backend, 10))
+
+    assert blocker.kind is BlockerKind.RUNNING
 
 
 @in_every_store
