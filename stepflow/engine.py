@@ -177,10 +177,13 @@ class Engine:
     async def __aenter__(self) -> "Engine":
         if self._stack is not None:
             raise EngineClosedError("the engine is open already; make another one for another `async with`")
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.backend)
-            await self._start(await stack.enter_async_context(anyio.create_task_group()))
-            self._stack = stack.pop_all()
+        try:
+            async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self.backend)
+                await self._start(await stack.enter_async_context(anyio.create_task_group()))
+                self._stack = stack.pop_all()
+        except BaseExceptionGroup as group:
+            raise _innermost(group) from None
         return self
 
     async def _start(self, tasks: TaskGroup) -> None:
