@@ -44,7 +44,7 @@ class Journals(msgspec.Struct):
 class Found(msgspec.Struct):
     lost: list[str]
     duplicated: list[str]
-    recover_s: list[float]  # of each kill that stopped a step: until all that it stopped run again
+    recover_s: dict[str, float]  # by engine that was killed amid a step: until all that this stopped ran again
 
 
 def judge(
@@ -112,7 +112,7 @@ def duplicated(
 
 def recovered(
     lines: Sequence[Line], lives: Sequence[Life], journals: Journals, outages: Sequence[tuple[float, float]]
-) -> list[float]:
+) -> dict[str, float]:
     """Of each kill that stopped a step: the seconds until the last of those steps ran again.
 
     Where the process that took the run over was killed too, or was to take it over because there is only one, or where
@@ -132,7 +132,7 @@ def recovered(
             if is_alone:
                 later += [at for at in died.values() if death < at <= after.at]
             waits[before.engine].append(after.at - max([death, *later]))
-    return [max(each) for each in waits.values()]
+    return {engine: max(each) for engine, each in waits.items()}
 
 
 def _deaths_of_claimers(
