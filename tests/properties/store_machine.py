@@ -1,0 +1,588 @@
+"""Engines that share a store, driven in any order, and a model that says what every answer has to be."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from store_model import Life, Model, ModelOffer, ModelRun
+from store_stage import Stage
+
+from stepflow.protocols import Backend
+from stepflow.records import (
+    Answer,
+    Committed,
+    Entries,
+    ItemResult,
+    Lease,
+    LeaseLost,
+    Message,
+    MessageKind,
+    Offer,
+    RunChange,
+    RunId,
+    RunRecord,
+    RunStatus,
+    Succeeded,
+    Verdict,
+    Write,
+)
+from stepflow.testing.suites.writes import child, enter, record, write
+
+NAMES = ("a", "b", "c")
+QUEUE = "gpu"
+STATUS_OF = {"cancel": RunStatus.CANCELLED, "pause": RunStatus.PAUSED, "resume": RunStatus.RUNNING}
+
+picks = st.integers(0, 30)
+"""A place among whatever there is to choose from."""
+
+
+@dataclass
+class View:
+    """What an engine believes of a run that it drives. It may have lost the run without knowing."""
+
+    run_id: RunId
+    root_id: RunId
+    lease: Lease
+    total: int
+    last: int = 0
+    status: RunStatus = RunStatus.RUNNING
+    done: list[int] = field(default_factory=list)
+
+    @property
+    def open(self) -> list[int]:
+        return [item for item in range(self.total) if item not in self.done]
+
+    def write(self, kind: str, by: int, item: int = -1, **more: Any) -> Write:
+        entry = {"kind": kind, "item": item, "by": by, "done": sorted(self.done), "status": self.status}
+        return write(self.run_id, self.last + 1, [entry], lease=self.lease, items=(item, item), **more)
+
+    def apply(self, entry: dict[str, Any]) -> None:
+        """What the journal says, as an engine that takes the run over reads it."""
+        match entry["kind"]:
+            case "completed":
+                self.done.append(entry["item"])
+            case "pause" | "resume" | "cancel" as kind:
+                self.status = STATUS_OF[kind]
+            case "checkpoint":
+                self.done = list(entry["done"])
+                self.status = RunStatus(entry["status"])
+
+
+class StoreMachine(RuleBasedStateMachine):
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage = stage
+        stage.begin()
+        self.model = Model(is_shared=stage.is_shared)
+        self.views: dict[tuple[str, RunId], View] = {}
+        self.stored: list[Write] = []
+        self.tasks: list[str] = []
+        self.serial = 0
+        for name in NAMES if stage.is_shared else NAMES[:1]:
+            self.enter(name)
+
+    def teardown(self) -> None:
+        self.stage.end()
+
+    # What is there to choose from
+
+    def backend(self, owner: str = "") -> Backend:
+        """Engines of one name always come through the same door."""
+        return self.stage.backends[NAMES.index(owner[0]) % len(self.stage.backends) if owner else 0]
+
+    def pick(self, candidates: Sequence[Any], place: int) -> Any:
+        return candidates[place % len(candidates)]
+
+    def alive(self) -> list[str]:
+        return [owner for owner, life in self.model.engines.items() if life is Life.ALIVE]
+
+    def next(self) -> int:
+        self.serial += 1
+        return self.serial
+
+    # Engines come and go
+
+    @rule(place=picks, again=st.sampled_from([False, False, False, True]))
+    def enter_another(self, place: int, again: bool) -> None:
+        """An engine that is not there, or a new start of one that is."""
+        there = {owner.split()[0] for owner in self.alive()}
+        missing = [name for name in NAMES if name not in there]
+        if missing or again:
+            self.enter(self.pick(NAMES if again else missing, place))
+
+    def enter(self, name: str) -> None:
+        owner = f"{name} {self.stage.plays}.{self.next()}"
+
+        row = self.stage.run(enter(self.backend(owner), owner, name=name))
+
+        self.model.enter(owner, name)
+        assert (row.owner, row.expires_at is not None) == (owner, self.stage.is_shared)
+
+    @rule(place=picks)
+    def beat(self, place: int) -> None:
+        owner = self.pick([*self.model.engines], place)
+
+        beaten = self.stage.run(self.backend(owner).owners.beat(owner))
+
+        life = self.model.engines[owner]
+        assert beaten == (life is not Life.GONE) or life is Life.DOUBTED
+        self.model.engines[owner] = Life.ALIVE if beaten else Life.GONE
+
+    @rule(place=picks)
+    def leave(self, place: int) -> None:
+        owner = self.pick(self.alive() or [*self.model.engines], place)
+
+        self.stage.run(self.backend(owner).owners.leave(owner))
+
+        self.model.engines[owner] = Life.GONE
+
+    @precondition(lambda self: self.stage.is_shared and self.alive())
+    @rule(place=picks)
+    def expire(self, place: int) -> None:
+        owner = self.pick(self.alive(), place)
+
+        self.stage.run(self.stage.expire(owner))
+
+        self.model.engines[owner] = Life.LATE
+
+    # Engines write
+
+    def commit(self, *writes: Write) -> Sequence[Verdict]:
+        """Write, and hold every answer against the model."""
+        verdicts = self.stage.run(self.backend(writes[0].lease.owner).journal.commit(writes))
+        self.settle(writes, verdicts)
+        return verdicts
+
+    def settle(self, writes: Sequence[Write], verdicts: Sequence[Verdict]) -> None:
+        assert len(verdicts) == len(writes)
+        refused: set[RunId] = set()
+        for one, verdict in zip(writes, verdicts, strict=True):
+            if one.run_id in refused:
+                assert verdict != Committed()
+                continue
+            assert verdict in self.model.verdicts(one)
+            self.model.settle(one, verdict)
+            if verdict == Committed():
+                self.stored.append(one)
+            else:
+                refused.add(one.run_id)
+
+    def advance(self, view: View, kind: str, item: int = -1, **more: Any) -> bool:
+        """Write one entry of a run, and believe it once it is stored; a run that was lost is let go."""
+        one = view.write(kind, self.next(), item, **more)
+        (verdict,) = self.commit(one)
+        return self.believe(view, one, verdict)
+
+    def believe(self, view: View, one: Write, verdict: Verdict) -> bool:
+        if verdict != Committed():
+            del self.views[view.lease.owner, view.run_id]
+            return False
+        view.last = one.first
+        view.apply(msgspec.json.decode(one.payload)[0])
+        if one.change is not None:
+            view.status = one.change.status or view.status
+        return True
+
+    def going(self) -> list[View]:
+        return [view for view in self.views.values() if not view.status.is_terminal]
+
+    @rule(
+        place=picks,
+        key=st.sampled_from([None, None, "k", "l"]),
+        supersedes=st.sampled_from(["the holder", "nothing", "an older one"]),
+        total=st.integers(1, 3),
+    )
+    def submit(self, place: int, key: str | None, supersedes: str, total: int) -> None:
+        owner = self.pick([*self.alive() * 3, *self.model.engines], place)
+        holders = self.model.keys.get(key or "", [])
+        chosen = {"the holder": holders[-1:], "nothing": [], "an older one": holders[:1]}[supersedes]
+        new = msgspec.structs.replace(record(self.stage.ids.draw(), key=key), total=total)
+
+        self.begin(owner, new, supersedes=chosen[0] if chosen else None)
+
+    @precondition(lambda self: self.going())
+    @rule(place=picks, total=st.integers(1, 2))
+    def submit_sub_run(self, place: int, total: int) -> None:
+        parent = self.pick(self.going(), place)
+        new = child(self.stage.ids.draw(), parent.root_id, key=str(self.next()))
+
+        self.begin(parent.lease.owner, msgspec.structs.replace(new, total=total))
+
+    def begin(self, owner: str, new: RunRecord, supersedes: RunId | None = None) -> None:
+        assert new.total is not None
+        view = View(new.id, new.root_id, Lease(owner, 1), new.total)
+        first = view.write("begun", self.next(), new=new, supersedes=supersedes)
+        inputs = write(new.id, 2, [{"kind": "inputs"}], lease=view.lease, items=(0, new.total - 1), has_inputs=True)
+
+        verdicts = self.commit(first, inputs)
+
+        if list(verdicts) == [Committed()] * 2:
+            view.last = 2
+            self.views[owner, new.id] = view
+
+    @precondition(lambda self: self.going())
+    @rule(place=picks, which=picks)
+    def start(self, place: int, which: int) -> None:
+        view = self.pick(self.going(), place)
+        self.advance(view, "started", self.pick(view.open, which))
+
+    @precondition(lambda self: self.going())
+    @rule(place=picks)
+    def start_everywhere(self, place: int) -> None:
+        """One commit with an entry of every run that the engine believes to drive."""
+        owner = self.pick(self.going(), place).lease.owner
+        views = [view for view in self.going() if view.lease.owner == owner]
+        writes = [view.write("started", self.next(), view.open[0]) for view in views]
+
+        verdicts = self.commit(*writes)
+
+        for view, one, verdict in zip(views, writes, verdicts, strict=True):
+            self.believe(view, one, verdict)
+
+    @precondition(lambda self: self.going())
+    @rule(place=picks, which=picks)
+    def complete(self, place: int, which: int) -> None:
+        view = self.pick(self.going(), place)
+        self.finish(view, self.pick(view.open, which), f"by {view.lease.owner}")
+
+    @precondition(lambda self: self.going())
+    @rule(place=picks)
+    def complete_all(self, place: int) -> None:
+        view = self.pick(self.going(), place)
+        while view.open and self.finish(view, view.open[-1], "at last"):
+            pass
+
+    def finish(self, view: View, item: int, output: str) -> bool:
+        """An item ends, and the run with the last of them."""
+        count = len(view.done) + 1
+        is_last = count == view.total
+        change = RunChange(
+            succeeded=count,
+            status=RunStatus.COMPLETED if is_last else None,
+            ended_at=float(self.next()) if is_last else None,
+        )
+        results = [ItemResult(item, Succeeded({"output": output, "nul": "\0"}))]
+        return self.advance(view, "completed", item, results=results, change=change)
+
+    @precondition(lambda self: self.going())
+    @rule(place=picks)
+    def checkpoint(self, place: int) -> None:
+        view = self.pick(self.going(), place)
+        one = view.write("checkpoint", self.next())
+        low_water = min(view.open)
+        one = msgspec.structs.replace(one, is_checkpoint=True, min_item=low_water, max_item=view.total - 1)
+
+        (verdict,) = self.commit(one)
+
+        self.believe(view, one, verdict)
+
+    @precondition(lambda self: self.stored)
+    @rule(place=picks)
+    def repeat(self, place: int) -> None:
+        """A write whose answer was lost, or that comes late: it changes nothing, whoever has the run by now."""
+        one = self.stored[-1 - place % len(self.stored)]
+        if one.run_id not in self.model.deleted:
+            self.commit(one)
+
+    # Engines take over
+
+    @precondition(lambda self: self.alive())
+    @rule(place=picks, limit=st.integers(1, 3), root=st.none() | picks)
+    def recover(self, place: int, limit: int, root: int | None) -> None:
+        owner = self.pick([one for one in self.alive() if self.model.claimable(one)] or self.alive(), place)
+        roots = sorted({run.root_id for run in self.model.runs.values()})
+        root_id = self.pick(roots, root) if roots and root is not None else None
+
+        claimed = self.stage.run(self.backend(owner).owners.claim(owner, root_id=root_id, limit=limit))
+
+        assert sorted(run.id for run, _ in claimed) == sorted(self.model.claimable(owner, root_id=root_id, limit=limit))
+        self.take(owner, claimed)
+
+    def take(self, owner: str, claimed: Sequence[tuple[RunRecord, Lease]]) -> None:
+        """Believe what the journals of claimed runs say."""
+        for run, lease in claimed:
+            model = self.model.runs[run.id]
+            assert lease.owner == owner
+            assert lease.epoch > model.lease.epoch
+            self.model.claim(lease, run.id)
+            assert run.claims == model.claims
+            assert run.total is not None
+            view = View(run.id, run.root_id, lease, run.total, status=RunStatus.RUNNING)
+            for row in self.stage.run(read(self.backend(owner), run.id)):
+                for entry in msgspec.json.decode(row.payload):
+                    view.apply(entry)
+                view.last = row.first + row.count - 1
+            assert (view.last, view.status, sorted(view.done)) == (model.last, model.status, sorted(model.done))
+            self.views[owner, run.id] = view
+        self.model.doubt()
+
+    @precondition(lambda self: self.stage.is_shared and len(self.alive()) > 1)
+    @rule(place=picks, limit=st.integers(1, 3))
+    def recover_at_once(self, place: int, limit: int) -> None:
+        one, two = self.pick(self.alive(), place), self.pick(self.alive(), place + 1)
+        may = {owner: set(self.model.claimable(owner)) for owner in (one, two)}
+
+        async def both() -> Sequence[Sequence[tuple[RunRecord, Lease]]]:
+            claims = (self.backend(owner).owners.claim(owner, limit=limit) for owner in (one, two))
+            return await asyncio.gather(*claims)
+
+        claims = self.stage.run(both())
+
+        ids = [{run.id for run, _ in claimed} for claimed in claims]
+        assert not ids[0] & ids[1]
+        for owner, claimed, taken in zip((one, two), claims, ids, strict=True):
+            assert taken <= may[owner]
+            self.take(owner, claimed)
+
+    @precondition(lambda self: self.alive() and self.late())
+    @rule(place=picks, which=picks)
+    def write_while_another_recovers(self, place: int, which: int) -> None:
+        """Either the entry comes before the claim, and its new owner reads it, or it is refused."""
+        owner, view = self.pick(self.alive(), place), self.pick(self.late(), which)
+        one = view.write("started", self.next(), view.open[0])
+        may = set(self.model.claimable(owner))
+
+        async def both() -> tuple[Sequence[Verdict], Sequence[tuple[RunRecord, Lease]]]:
+            committing = self.backend(view.lease.owner).journal.commit([one])
+            return await asyncio.gather(committing, self.backend(owner).owners.claim(owner))
+
+        (verdict,), claimed = self.stage.run(both())
+
+        self.model.doubt()
+        if isinstance(verdict, LeaseLost):
+            self.model.engines[view.lease.owner] = Life.GONE
+        else:
+            self.settle([one], [verdict])
+        self.believe(view, one, verdict)
+        assert {run.id for run, _ in claimed} <= may
+        self.take(owner, claimed)
+
+    def late(self) -> list[View]:
+        late = (Life.LATE, Life.DOUBTED)
+        return [view for view in self.going() if self.model.engines[view.lease.owner] in late]
+
+    # Whoever else asks
+
+    @precondition(lambda self: self.model.runs or self.model.deleted)
+    @rule(place=picks, kind=st.sampled_from(MessageKind), through=st.sampled_from(NAMES))
+    def send(self, place: int, kind: MessageKind, through: str) -> None:
+        going = [run.id for run in self.model.runs.values() if not run.status.is_terminal]
+        run_id = self.pick([*going * 2, *self.model.runs, *sorted(self.model.deleted)], place)
+        message = Message(id=f"{self.stage.plays}.{self.next()}", run_id=run_id, kind=kind, payload=b"\0")
+
+        self.deliver(message, through)
+
+    @precondition(lambda self: self.model.messages)
+    @rule(place=picks, through=st.sampled_from(NAMES))
+    def send_again(self, place: int, through: str) -> None:
+        self.deliver(self.pick([*self.model.messages.values()], place), through)
+
+    def deliver(self, message: Message, through: str) -> None:
+        kept = self.stage.run(self.backend(through).inbox.send(message))
+
+        run = self.model.runs.get(message.run_id)
+        assert kept == (run is not None and not run.status.is_terminal)
+        if kept:
+            self.model.messages.setdefault(message.id, message)
+
+    @precondition(lambda self: self.alive())
+    @rule(place=picks, dies=st.booleans())
+    def heed(self, place: int, dies: bool) -> None:
+        """An engine does what it is asked; where it dies before it says so, it is asked again."""
+        owner = self.pick(self.addressed() or self.alive(), place)
+        inbox = self.backend(owner).inbox
+
+        messages = self.stage.run(inbox.receive(owner))
+
+        mine = {run.id for run in self.model.runs.values() if run.lease.owner == owner}
+        assert self.current(messages) == self.current(
+            [one for one in self.model.messages.values() if one.run_id in mine]
+        )
+        for message in messages:
+            view = self.views.get((owner, message.run_id))
+            if view is not None and not view.status.is_terminal:
+                self.control(view, message.kind)
+        if not dies:
+            self.stage.run(inbox.done(messages))
+            for message in messages:
+                self.model.messages.pop(message.id, None)
+
+    def addressed(self) -> list[str]:
+        """Engines that are asked for something."""
+        owners = [self.model.runs[one.run_id].lease.owner for one in self.model.messages.values()]
+        return [owner for owner in owners if self.model.engines[owner] is Life.ALIVE]
+
+    def current(self, said: Sequence[Any]) -> list[Any]:
+        """Those of runs that go on. Who gets what is said of an ended run in a claimed tree is the store's choice."""
+        return [one for one in said if not self.model.runs[one.run_id].status.is_terminal]
+
+    def control(self, view: View, kind: str) -> None:
+        status = STATUS_OF[kind]
+        ended_at = float(self.next()) if status.is_terminal else None
+        self.advance(view, kind, change=RunChange(status=status, ended_at=ended_at))
+
+    # Engines hand tasks to each other
+
+    def serving(self) -> list[View]:
+        return [view for view in self.going() if self.model.engines[view.lease.owner] is Life.ALIVE]
+
+    @precondition(lambda self: self.serving())
+    @rule(place=picks, which=picks, attempt=st.integers(1, 3))
+    def offer(self, place: int, which: int, attempt: int) -> None:
+        view = self.pick(self.serving(), place)
+        task_id = f"{view.run_id}/{self.pick(view.open, which)}"
+        offered = self.offer_of(task_id, attempt)
+
+        self.stage.run(self.backend(view.lease.owner).dispatch.offer(view.lease.owner, [offered]))
+
+        before = self.model.offers.get(task_id)
+        if before is None or before.attempt < attempt:
+            at = self.next()
+            self.model.offers[task_id] = ModelOffer(attempt, view.run_id, view.lease.owner, at)
+            self.tasks.append(task_id)
+
+    def offer_of(self, task_id: str, attempt: int) -> Offer:
+        body = f"\0 {task_id} {attempt}".encode()
+        return Offer(task_id=task_id, attempt=attempt, run_id=task_id.split("/")[0], queue=QUEUE, body=body)
+
+    @precondition(lambda self: self.stage.is_shared and self.alive() and self.model.offers)
+    @rule(place=picks, limit=st.integers(1, 2), keeps=st.booleans())
+    def claim_offers(self, place: int, limit: int, keeps: bool) -> None:
+        owner = self.pick(self.alive(), place)
+        dispatch = self.backend(owner).dispatch
+
+        claimed = self.stage.run(dispatch.claim(owner, QUEUE, limit=limit))
+
+        free = self.model.free_offers(owner)
+        assert len(claimed) == min(limit, len(free))
+        for one in claimed:
+            assert one.task_id in free
+            offered = self.model.offers[one.task_id]
+            assert one == self.offer_of(one.task_id, offered.attempt)
+            offered.claimed_by = owner
+        if not keeps:
+            self.stage.run(dispatch.give_back(owner, claimed))
+            for one in claimed:
+                self.model.offers[one.task_id].claimed_by = None
+
+    @precondition(lambda self: self.tasks)
+    @rule(place=picks, attempt=st.integers(1, 3), through=st.sampled_from(NAMES))
+    def answer(self, place: int, attempt: int, through: str) -> None:
+        """From whoever performed it, at whatever time."""
+        task_id = self.pick(self.tasks, place)
+        body = b"\0 %d" % self.next()
+        given = Answer(task_id=task_id, attempt=attempt, run_id=task_id.split("/")[0], body=body)
+
+        kept = self.stage.run(self.backend(through).dispatch.answer(given))
+
+        offered = self.model.offers.get(task_id)
+        assert kept == (offered is not None and offered.answer is None and offered.attempt == attempt)
+        if kept and offered is not None:
+            offered.answer, offered.answered = body, self.next()
+
+    @precondition(lambda self: self.alive())
+    @rule(place=picks, dies=st.booleans())
+    def collect(self, place: int, dies: bool) -> None:
+        """An engine completes what was answered. An answer to what is finished changes nothing."""
+        owner = self.pick(self.alive(), place)
+        dispatch = self.backend(owner).dispatch
+
+        answers = self.stage.run(dispatch.answers(owner))
+
+        due = [(one.answered, id) for id, one in self.model.offers.items() if one.answer is not None]
+        mine = [id for _, id in sorted(due) if self.model.runs[id.split("/")[0]].lease.owner == owner]
+        expected = [(id, self.model.offers[id].answer) for id in mine]
+        going = [run.id for run in self.model.runs.values() if not run.status.is_terminal]
+        assert [(one.task_id, one.body) for one in self.current(answers)] == [
+            (id, body) for id, body in expected if id.split("/")[0] in going
+        ]
+        for one in answers:
+            view = self.views.get((owner, one.run_id))
+            item = int(one.task_id.split("/")[1])
+            if view is not None and item in view.open and not view.status.is_terminal:
+                self.finish(view, item, one.body.decode())
+        if not dies:
+            self.stage.run(dispatch.withdraw([one.task_id for one in answers]))
+            for one in answers:
+                self.model.offers.pop(one.task_id, None)
+
+    # Old runs go
+
+    @precondition(lambda self: self.model.runs)
+    @rule(place=picks, through=st.sampled_from(NAMES))
+    def delete(self, place: int, through: str) -> None:
+        root_id = self.pick([*self.model.runs], place)
+
+        deleted = self.stage.run(self.backend(through).retention.delete(root_id))
+
+        assert deleted == (self.model.runs[root_id].root_id == root_id and not self.goes_on(root_id))
+        if deleted:
+            self.model.delete([root_id])
+
+    def goes_on(self, root_id: RunId) -> bool:
+        return bool(self.model.unfinished(root_id))
+
+    @rule(
+        through=st.sampled_from(NAMES),
+        age=st.none() | st.integers(0, 40),
+        keep=st.none() | st.integers(0, 3),
+        limit=st.integers(1, 3),
+    )
+    def prune(self, through: str, age: int | None, keep: int | None, limit: int) -> None:
+        before = None if age is None else float(self.serial - age)
+
+        count = self.stage.run(self.backend(through).retention.prune(ended_before=before, keep=keep, limit=limit))
+
+        old = self.model.old(ended_before=before, keep=keep, limit=limit)
+        assert count == len(old)
+        self.model.delete(old)
+
+    # What always holds
+
+    @invariant()
+    def everything_is_as_the_model_says(self) -> None:
+        self.stage.run(self.look())
+
+    async def look(self) -> None:
+        store = self.backend()
+        listed = await store.runs.list(limit=1_000)
+        assert [run.id for run in listed][::-1] == sorted(self.model.runs)
+        alive = {engine.owner for engine in await store.owners.engines()}
+        assert alive == set(self.alive())
+        for run in listed:
+            await self.look_at(store, run, self.model.runs[run.id])
+        for key in ("k", "l"):
+            found = await store.runs.find_key(key)
+            assert (found and found.id) == self.model.keys.get(key, [None])[-1]
+
+    async def look_at(self, store: Backend, run: RunRecord, model: ModelRun) -> None:
+        assert (run.root_id, run.key, run.total) == (model.root_id, model.key, model.total)
+        assert (run.status, run.ended_at, run.succeeded) == (model.status, model.ended_at, len(model.done))
+        if not run.status.is_terminal:
+            assert run.claims == model.claims
+            owned = await store.owners.ownership(run.id)
+            assert owned is not None
+            assert Lease(owned.owner, owned.epoch) == model.lease
+            assert (owned.engine is not None) == (self.model.engines[owned.owner] is Life.ALIVE)
+        rows = list(await read(store, run.id))
+        all_rows = [Entries(one.first, one.count, one.payload) for one in model.writes]
+        assert [row for row in all_rows if row in rows] == rows
+        assert all(Entries(one.first, one.count, one.payload) in rows for one in model.needed())
+        results = {one.index: one for part in model.writes for one in part.results}
+        assert list(await store.runs.results(run.id)) == [results[item] for item in sorted(model.done)]
+        by_end = [(place, results[item]) for place, item in enumerate(model.done, 1)]
+        assert list(await store.runs.completed(run.id)) == by_end
+
+
+async def read(store: Backend, run_id: RunId) -> Sequence[Entries]:
+    """All rows that are still needed, read in small pages."""
+    rows: list[Entries] = []
+    after = 0
+    while page := await store.journal.read(run_id, after=after, limit=3):
+        rows += page
+        after = page[-1].first + page[-1].count - 1
+    return rows
