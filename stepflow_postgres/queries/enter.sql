@@ -1,6 +1,3 @@
-WITH fenced AS (
-    DELETE FROM stepflow._engines WHERE name = %(name)s AND owner <> %(owner)s
-)
 INSERT INTO stepflow._engines (owner, name, group_name, url, place, started_at, ttl_s, expires_at)
 VALUES (
     %(owner)s, %(name)s, %(group)s, %(url)s, %(place)s, %(started_at)s, %(ttl_s)s,

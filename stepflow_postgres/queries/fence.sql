@@ -1,6 +1,7 @@
--- A row that is locked belongs to a commit under way, or to another that fences it: it is left for the next time.
-WITH dead AS (
-    SELECT engine.owner
+-- A row that is locked belongs to a commit under way, or to another who fences it: it is left for the next time. What
+-- comes back is those whose rows are still locked though they died long ago.
+WITH dead AS MATERIALIZED (
+    SELECT engine.owner, engine.expires_at + make_interval(secs => %(patience_s)s) < clock_timestamp() AS is_long_dead
     FROM stepflow._engines AS engine
     WHERE engine.expires_at < clock_timestamp()
         AND engine.owner <> %(owner)s
@@ -14,6 +15,14 @@ WITH dead AS (
                     ELSE run.group_name = (SELECT group_name FROM stepflow._engines WHERE owner = %(owner)s)
                 END
         )
-    FOR UPDATE OF engine SKIP LOCKED
+),
+locked AS MATERIALIZED (
+    SELECT engine.owner
+    FROM stepflow._engines AS engine
+    WHERE engine.owner IN (SELECT owner FROM dead) AND engine.expires_at < clock_timestamp()
+    FOR UPDATE SKIP LOCKED
+),
+fenced AS (
+    DELETE FROM stepflow._engines AS engine USING locked WHERE engine.owner = locked.owner
 )
-DELETE FROM stepflow._engines AS engine USING dead WHERE engine.owner = dead.owner
+SELECT owner FROM dead WHERE is_long_dead AND owner NOT IN (SELECT owner FROM locked)
