@@ -17,7 +17,7 @@ from stepflow.cli.progress import Tally, bar
 from stepflow.cli.results import Results
 from stepflow.engine import Engine
 from stepflow.errors import InputInvalidError
-from stepflow.records import ErrorCode, Failed, ItemResult
+from stepflow.records import ErrorCode, Failed, ItemResult, RunId
 
 _SHOWN_FAILURES = 5
 
@@ -56,6 +56,7 @@ class Execution:
         self._count = count
         self._submitted: Submitted | None = None
         self._show = "stepflow runs show last"
+        self.left_to_another: RunId | None = None
         self._is_interrupted = False
         self._failed = 0
         self._written = 0
@@ -87,6 +88,7 @@ class Execution:
             self._results.prepare()
             self._submitted = submitted = await self._begin(engine, self._tally, self._results.was_cut)
             if submitted.is_left:
+                self.left_to_another = submitted.run.id
                 return
             self._results.begin()
             try:
@@ -105,8 +107,6 @@ class Execution:
             return
         self._results.write(item.outcome)
         self._written += 1
-        if self._submitted is not None and self._submitted.driver is not None:
-            self._tally.before = self._written  # another engine's events are not heard here
         if error is not None:
             self._failed += 1
             if self._failed <= _SHOWN_FAILURES:
@@ -134,8 +134,6 @@ class Execution:
     def _doing(self) -> str:
         if self._is_cancelled_by_interrupt:
             return "the run is being cancelled"
-        if self._submitted is not None and self._submitted.driver is not None:
-            return f"the run goes on at {self._submitted.driver}"
         return "stopping; what was done is stored"
 
     @property
@@ -144,7 +142,7 @@ class Execution:
         if self._place is None:
             return True
         submitted = self._submitted
-        return submitted is not None and submitted.again is None and submitted.driver is None
+        return submitted is not None and submitted.again is None
 
     async def _stop(self, tasks: anyio.abc.TaskGroup) -> None:
         """Where the run is left unfinished, closing the engine is all that ends here."""
@@ -174,10 +172,12 @@ class Execution:
         if self._place is None:
             ended = f"cancelled after {self._written:,} {_items(self._written)}" if self._is_interrupted else "done"
             return f"{ended}; the run was kept in memory only and does not survive this command"
+        stored = f"stored in {self._place.name}"
+        if self._submitted is None and self._tally.run_id is not None:
+            return f"{stored}, and left to its engine: {self._place.line(f'stepflow runs show {self._tally.run_id}')}"
         if self._submitted is None:
             return "interrupted before anything was stored"
-        stored = f"stored in {self._place.name}"
-        if self._is_interrupted and self._submitted.driver is None:
+        if self._is_interrupted:
             if self._submitted.again is None:
                 return f"{stored}: cancelled, since inputs from stdin cannot be told again (give a --key)"
             return f"{stored}: {self._submitted.again}"

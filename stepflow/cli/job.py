@@ -31,5 +31,4 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     steps: Sequence[str]  # their ids
     again: str | None  # how to go on after an interrupt; None: nothing could
     before: int = 0  # items that had ended when this command began
-    driver: str | None = None  # another engine, that has the run
-    is_left: bool = False  # to that engine, without waiting for it
+    is_left: bool = False  # to another engine, which has it, without waiting for its results

@@ -1,6 +1,9 @@
 """Where results go: stdout, or a file that gets its name when it is complete."""
 
+import errno
 import os
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +17,10 @@ from stepflow.cli.streams import results_stream
 from stepflow.cli.yaml_text import yaml_text
 from stepflow.records import Json, Outcome, outcome_to_json
 
+if sys.platform != "win32":
+    import fcntl
+
+_TRIES, _WAIT_S = 100, 0.05  # whoever has the part writes what is left of its results
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -89,8 +96,27 @@ class FileResults:
             raise CommandError(f"the results cannot be written to {os_error_text(error)}") from None
 
     def begin(self) -> None:
+        for _ in range(_TRIES):
+            if self._is_ours():
+                break
+            time.sleep(_WAIT_S)
+        else:
+            raise CommandError(f"another command is writing to {self._part}; name another file with --output")
         self._opened.truncate(0)
         self._has_begun = True
+
+    def _is_ours(self) -> bool:
+        """Whether nobody else writes to the part. Where it has got its name meanwhile, another one is opened."""
+        if not _is_locked(self._opened):
+            return False
+        try:
+            if os.path.samestat(os.fstat(self._opened.fileno()), self._part.stat()):
+                return True
+        except FileNotFoundError:
+            pass
+        self._opened.close()
+        self._stream = self._part.open("ab")
+        return False
 
     def write(self, outcome: Outcome) -> None:
         value: Json = outcome_to_json(outcome)
@@ -105,18 +131,29 @@ class FileResults:
         """Leave what was done so far, and nothing where nothing was."""
         if self._stream is None:
             return
-        self._stream.close()
-        if self._is_complete:
-            return
-        if self._part.stat().st_size == 0:
-            self._part.unlink()
-        elif self._has_begun:
-            say(f"what was done so far is in {self._part}")
+        self._stream.flush()
+        if not self._is_complete and self._is_ours():
+            if self._part.stat().st_size == 0:
+                self._part.unlink()
+            elif self._has_begun:
+                say(f"what was done so far is in {self._part}")
+        self._opened.close()
 
     @property
     def _opened(self) -> BinaryIO:
         assert self._stream is not None, "prepare comes first"
         return self._stream
+
+
+def _is_locked(stream: BinaryIO) -> bool:
+    """Take a lock that ends with the stream; False where another process has it."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # a file system without locks has no other writer
+    return True
 
 
 def part_of(path: Path) -> Path:

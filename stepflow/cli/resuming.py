@@ -16,9 +16,10 @@ from stepflow.execution.live import Resumed
 from stepflow.execution.sealing import named_secrets
 from stepflow.flow.identity import compact_json, flow_id
 from stepflow.flow.model import Flow
-from stepflow.protocols import Backend
+from stepflow.protocols import Backend, ended_topic
 from stepflow.records import Json, RunRecord, RunStatus
 
+_LOOK_EVERY_S = 0.5
 _AGAIN = "type the same line again"
 _WORDS = {"new=True": "--new", 'secrets="plain"': "--secrets plain"}
 
@@ -40,8 +41,12 @@ async def submit(engine: Engine, tally: Tally, was_cut: bool, *, job: Job) -> Su
         return _submitted(job, run, key)
     tally.follow(known.id)
     driver = await driver_of(engine.backend, known)
+    if driver is not None and job.is_detached:
+        say(f"run {_short(known)} goes on at {driver}, and is left to it (--new starts over)")
+        return _submitted(job, await engine.get_run(known.id), key, is_left=True)
     if driver is not None:
-        return await _looked_at(engine, job, known, driver)
+        say(f"run {_short(known)} goes on at {driver}: waiting for its results (--new starts over)")
+        known = await _waited_for(engine.backend, known, tally)
     if known.error is not None:
         say(f"run {_short(known)} is {known.status.value}: {' '.join(known.error.message.split())}")
     total = job.count()
@@ -56,13 +61,14 @@ def key_of(job: Job) -> str | None:
     return derived_key(job.flow, job.options["variables"], job.options["overrides"], job.digest())
 
 
-def _submitted(job: Job, run: Run, key: str | None, *, before: int = 0) -> Submitted:
+def _submitted(job: Job, run: Run, key: str | None, *, before: int = 0, is_left: bool = False) -> Submitted:
     again = "type the same line without --new to go on" if job.is_new else f"{_AGAIN} to go on, or --new to start over"
     return Submitted(
         run=run,
         steps=[step.id for step in job.flow.steps],
         again=None if key is None else again,
         before=before,
+        is_left=is_left,
     )
 
 
@@ -72,21 +78,17 @@ async def driver_of(backend: Backend, record: RunRecord) -> str | None:
         return None
     ownership = await backend.owners.ownership(record.id)
     engine = None if ownership is None else ownership.engine
-    return None if engine is None else " ".join(filter(None, ("engine", engine.name, f"({engine.place})")))
+    return None if engine is None else f"engine {engine.place or engine.name}"
 
 
-async def _looked_at(engine: Engine, job: Job, known: RunRecord, driver: str) -> Submitted:
-    """A run that another engine has: its results are waited for, or it is left alone."""
-    doing = "left to it" if job.is_detached else "waiting for its results"
-    say(f"run {_short(known)} goes on at {driver}: {doing} (--new starts over)")
-    return Submitted(
-        run=await engine.get_run(known.id),
-        steps=[step.id for step in job.flow.steps],
-        again=_AGAIN,
-        before=known.succeeded + known.failed,
-        driver=driver,
-        is_left=job.is_detached,
-    )
+async def _waited_for(backend: Backend, known: RunRecord, tally: Tally) -> RunRecord:
+    """The run as it is when it has ended, or its engine is gone."""
+    with backend.signals.listen(ended_topic(known.id)) as news:
+        while await driver_of(backend, known) is not None:
+            await news.wait(_LOOK_EVERY_S)
+            known = await backend.runs.get(known.id) or known
+            tally.before = known.succeeded + known.failed
+    return known
 
 
 def _is_done_with(known: RunRecord, was_cut: bool) -> bool:

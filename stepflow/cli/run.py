@@ -9,7 +9,7 @@ import anyio
 import click
 
 from stepflow.cli.execution import Execution
-from stepflow.cli.failure import problem_lines, say
+from stepflow.cli.failure import problem_lines, say, tell
 from stepflow.cli.job import Job
 from stepflow.cli.lines import InputFile
 from stepflow.cli.opening import storing_engine
@@ -100,6 +100,8 @@ def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
             count=job.count,
         )
         code = anyio.run(execution.run)
+    if execution.left_to_another is not None:
+        tell(execution.left_to_another)
     say(execution.last_line())
     ctx.exit(code)
 
