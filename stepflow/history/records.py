@@ -156,6 +156,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     last: ItemHistory | None  # that ended
     durations: Durations  # of items, from their first step to their end
     sub_runs: SubRuns
+    held: str | None = None  # why nothing of it can begin where it is, such as a secret that is missing
     max_concurrency: int | None = None  # as it was asked for
     retry_of: RunId | None = None
 

@@ -49,6 +49,7 @@ def history_of(tally: Tally, record: RunRecord, *, flow: Flow | None, sub_runs: 
         last=None if tally.last is None else tally.last.history(),
         durations=tally.durations.summary(),
         sub_runs=sub_runs,
+        held=None if standing.held is None else standing.held.reason,
         max_concurrency=None if started is None else started.max_concurrency,
         retry_of=record.retry_of,
     )

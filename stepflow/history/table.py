@@ -127,6 +127,8 @@ def _engines(history: History) -> str:
 
 def _notes(history: History) -> tuple[str, ...]:
     notes = []
+    if history.held is not None:
+        notes.append(f"none of its steps can begin: {history.held}")
     if not history.is_complete:
         notes.append(
             f"{history.missing:,} earlier events are not kept by this store: "

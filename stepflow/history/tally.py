@@ -238,8 +238,8 @@ class Tally:
 
     def _wait(self, event: StepWaiting) -> None:
         self.standing.wait(event)
-        if event.step < 0:
-            return
+        if event.step < 0 or not event.reason:
+            return  # the run as a whole waits, or a wait is over
         self._step(event.step)
         key = (event.step, event.reason)
         if key not in self.waits and len(self.waits) >= KEPT_REASONS:

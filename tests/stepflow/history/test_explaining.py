@@ -140,6 +140,22 @@ async def test_steps_that_wait_are_told_by_reason_with_what_would_help(hand: Han
     assert variable.remedy == "set it where the run's engine starts, and start that again"
 
 
+async def test_a_run_whose_secrets_cannot_be_had_names_the_variable(hand: Hand, backend: Backend) -> None:
+    async with hand() as it:
+        await it.begin(StepStarted(0, 0, 1, 0), RunClaimed("engine-1", "one", 1_000))
+        reason = "the environment variable API_KEY is not set"
+        await it.write(StepWaiting(-1, -1, reason, 2_000))
+
+        blocker = only(await asked(backend, 60))
+        await it.write(RunClaimed("engine-1", "one", 3_000), StepStarted(0, 0, 2, 3_000))
+        after = only(await asked(backend, 60))
+
+    assert (blocker.kind, blocker.since, blocker.item) == (BlockerKind.WAITING, BEGAN + 2, None)
+    assert blocker.message == "none of its steps can begin: the environment variable API_KEY is not set"
+    assert blocker.remedy == "set it where the run's engine starts, and start that again"
+    assert after.kind is BlockerKind.RUNNING
+
+
 async def test_the_next_retry_is_told_with_its_time_and_cause(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         retries = [StepRetried(item, 0, 3, TIMEOUT, 60.0 - item, 5_000) for item in range(5)]

@@ -168,10 +168,13 @@ async def test_what_is_open_is_told(hand: Hand, backend: Backend) -> None:
 async def test_a_wait_that_is_over_is_only_counted(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         await it.begin(StepStarted(0, 0, 1, 0), StepWaiting(0, 0, "a worker", 1_000), StepSucceeded(0, 0, 1, 1_100))
+        await it.write(StepWaiting(-1, -1, "a key", 1_200))
 
         history = await read_history(backend, RUN)
 
     assert history.steps[0].waits == ()
+    assert len(history.steps) == 2
+    assert history.held == "a key"
     assert [(wait.reason, wait.count, wait.now) for wait in history.waits] == [("a worker", 1, 0)]
 
 

@@ -97,6 +97,12 @@ def test_the_facts_of_a_run_stand_above(tell: Tell) -> None:
     assert facts["error"] == "TIMEOUT: too late"
 
 
+def test_what_holds_the_whole_run_is_noted(tell: Tell) -> None:
+    (note,) = show_table(tell(StepWaiting(-1, -1, "the environment variable KEY is not set", 5))).notes
+
+    assert note == "none of its steps can begin: the environment variable KEY is not set"
+
+
 def test_figures_that_leave_something_out_say_so(tell: Tell) -> None:
     (note,) = show_table(tell(missing=1_234)).notes
 
