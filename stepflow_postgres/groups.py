@@ -87,6 +87,28 @@ def _run_id(group: RunGroup) -> RunId:
     return group.run_id
 
 
+def one_parameters(write: Write) -> Parameters:
+    """For `advance_run`."""
+    change = write.change or _NOTHING
+    is_checkpoint = write.is_checkpoint
+    numbers = [
+        *(write.lease.epoch, write.first, write.first + write.count - 1, write.count, write.min_item, write.max_item),
+        *(len(write.results), write.first if is_checkpoint else None, write.min_item if is_checkpoint else None),
+        *(change.total, change.succeeded, change.failed, int(write.has_inputs)),
+    ]
+    return {
+        "run": write.run_id,
+        "owner": write.lease.owner,
+        "numbers": ints(numbers),
+        "status": change.status and change.status.value,
+        "ended_at": change.ended_at,
+        "error": _text(change.error),
+        "payload": write.payload,
+        "items": ints([result.index for result in write.results]),
+        "outcomes": blobs([_encode(result.outcome) for result in write.results]),
+    }
+
+
 def advance_parameters(groups: Sequence[RunGroup]) -> Parameters:
     """For `advance_runs`. All leases are of one owner."""
     changes = [group.change for group in groups]

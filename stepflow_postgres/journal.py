@@ -8,7 +8,7 @@ from stepflow.protocols import PAGE, ended_topic
 from stepflow.records import Committed, Entries, KeyTaken, Lease, LeaseLost, RunId, Verdict, Write
 from stepflow_postgres.arrays import blobs, texts
 from stepflow_postgres.connection import Database, Statement
-from stepflow_postgres.groups import RunGroup, advance_parameters, begin_parameters, grouped, key_digest
+from stepflow_postgres.groups import RunGroup, advance_parameters, begin_parameters, grouped, key_digest, one_parameters
 from stepflow_postgres.signals import PostgresSignals
 
 LAST_POSITION = 2**62
@@ -45,7 +45,8 @@ class PostgresJournal:
         else:
             raise StoreUnavailableError(f"{self._database.shown}: writes were overtaken {_ROUNDS} times in a row")
         verdicts = [refused.get((write.run_id, write.lease), _COMMITTED) for write in writes] if refused else None
-        self._signals.send([ended_topic(run_id) for run_id in _ended(writes, refused)])
+        if ended := [*_ended(writes, refused)]:
+            self._signals.send([ended_topic(run_id) for run_id in ended])
         return verdicts or [_COMMITTED] * len(writes)
 
     async def read(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
@@ -124,7 +125,10 @@ def _parts(groups: Sequence[RunGroup]) -> Iterator[tuple[Sequence[RunGroup], Sta
     for part in waves.values():
         yield part, ("begin_runs", begin_parameters(part))
     for part in going_on.values():
-        yield part, ("advance_runs", advance_parameters(part))
+        if len(part) == 1 and len(part[0].writes) == 1:
+            yield part, ("advance_run", one_parameters(part[0].head))
+        else:
+            yield part, ("advance_runs", advance_parameters(part))
 
 
 def _digest(group: RunGroup) -> bytes | None:

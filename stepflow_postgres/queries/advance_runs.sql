@@ -1,12 +1,7 @@
--- The engine's row is locked first: a claim that fences it waits, or is seen. Of the runs only those are written to whose
--- row, as it is once it is locked, has the lease and ends before the first entry.
-WITH engine AS MATERIALIZED (
-    SELECT owner
-    FROM stepflow._engines
-    WHERE owner = %(owner)s
-    FOR KEY SHARE
-),
-advanced AS (
+-- The engine's row is locked first, with the first run that is looked at: a claim that fences the engine waits, or is
+-- seen. Of the runs only those are written to whose row, as it is once it is locked, has the lease and ends before the
+-- first entry.
+WITH advanced AS (
     UPDATE stepflow._runs AS runs
     SET
         last = given.last,
@@ -28,7 +23,8 @@ advanced AS (
         status, ended_at, total, succeeded, failed, error, at
     )
     WHERE
-        runs.id = given.id AND runs.owner = (SELECT owner FROM engine) AND runs.epoch = given.epoch
+        runs.id = given.id AND runs.epoch = given.epoch
+        AND runs.owner = (SELECT owner FROM stepflow._engines WHERE owner = %(owner)s FOR KEY SHARE)
         AND runs.last < given.first
     RETURNING given.at, runs.no, runs.places - given.places AS places
 ),
