@@ -95,28 +95,46 @@ def _under_way(history: History) -> str:
     parts = len(busy.ended)
     if not parts or not busy.busy_ms:
         return ""
-    levels = [[part / busy.width_ms for part in step] for step in busy.busy_ms]
-    peak = max((sum(part) for part in zip(*levels, strict=True)), default=0.0) or 1.0
+    levels = _levels(history)
+    peak = max((sum(part) for part in zip(*(level for _, level in levels), strict=True)), default=0.0) or 1.0
     wide = 1_000 * busy.width_ms / span_ms(history)
     below, shapes = [0.0] * parts, []
-    for step, level in enumerate(levels):
+    for place, (name, level) in enumerate(levels):
         above = [low + more for low, more in zip(below, level, strict=True)]
         if any(level):
-            total = duration_ms(sum(busy.busy_ms[step]))
-            tip = shown(f"{history.steps[step].id}: {total} of work, at most {max(level):.3g} at once")
+            total = duration_ms(sum(level) * busy.width_ms)
+            tip = shown(f"{name}: {total} of work, at most {max(level):.3g} at once")
             path = _area(below, above, wide, lambda value: HEIGHT * (1 - value / peak))
-            shapes.append(f'<path d="{path}" fill="{color(step)}"><title>{tip}</title></path>')
+            shapes.append(f'<path d="{path}" fill="{color(place)}"><title>{tip}</title></path>')
         below = above
     label = f'under way<small title="most at once">{peak:,.3g}</small>'
     return _band(label, _svg(HEIGHT, "".join(shapes), "Attempts under way by step"))
 
 
+def _levels(history: History) -> list[tuple[str, Sequence[float]]]:
+    """By step, how many attempts were under way in each part; steps that have no colour of their own are one."""
+    width = history.busy.width_ms
+    found: list[tuple[str, Sequence[float]]] = [
+        (step.id, [part / width for part in busy])
+        for step, busy in zip(history.steps[: len(COLORS)], history.busy.busy_ms, strict=False)
+    ]
+    rest = history.busy.busy_ms[len(COLORS) :]
+    if rest:
+        found.append((f"{len(rest)} other steps", [sum(parts) / width for parts in zip(*rest, strict=True)]))
+    return found
+
+
 def _area(below: Sequence[float], above: Sequence[float], wide: float, y: Callable[[float], float]) -> str:
     """The outline of what lies between two staircases."""
-    there = [f"H{wide * place:.2f}V{y(value):.1f}" for place, value in enumerate(above)]
-    end = f"H{wide * len(above):.2f}V{y(below[-1]):.1f}"
-    back = [f"H{wide * (place + 1):.2f}V{y(value):.1f}" for place, value in reversed(list(enumerate(below)))]
-    return f"M0,{y(below[0]):.1f}{''.join(there)}{end}{''.join(back)}H0Z"
+    end = wide * len(above)
+    there = [f"H{wide * place:.2f}V{y(value):.1f}" for place, value in _changes(above)]
+    back = [f"V{y(value):.1f}H{wide * place:.2f}" for place, value in reversed(_changes(below))]
+    return f"M0,{y(below[0]):.1f}{''.join(there)}H{end:.2f}{''.join(back)}Z"
+
+
+def _changes(values: Sequence[float]) -> list[tuple[int, float]]:
+    """Where a staircase begins and where it has a step, and how high it is from there on."""
+    return [(place, value) for place, value in enumerate(values) if place == 0 or value != values[place - 1]]
 
 
 def _ends(history: History) -> str:

@@ -166,6 +166,7 @@ class Standing:
         """Gives the attempts that the run's end came before."""
         left, self.under_way = self.under_way, {}
         self.retries.clear()
+        self.items.clear()
         self._resume(event.at)
         self._let_go(event.at, "ended")
         self.has_ended = True

@@ -1,6 +1,6 @@
 """What a tally comes to: the history of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from stepflow.flow.model import Flow
 from stepflow.history.records import (
@@ -37,7 +37,7 @@ def history_of(tally: Tally, record: RunRecord, *, flow: Flow | None, sub_runs: 
         steps=_steps(tally),
         stints=_stints(standing),
         pauses=_pauses(standing),
-        failures=_failures(tally),
+        failures=(*_failures(tally), *_cut_short(tally, record, missing)),
         waits=_waits(tally),
         retries=_retries(standing),
         retrying=len(standing.retries),
@@ -113,6 +113,13 @@ def _failures(tally: Tally) -> tuple[FailureGroup, ...]:
         )
         for (code, step), group in groups
     )
+
+
+def _cut_short(tally: Tally, record: RunRecord, missing: int) -> Iterator[FailureGroup]:
+    """The items that had no result when the run failed, and took its error."""
+    left = record.failed - sum(group.count for group in tally.failures.values())
+    if record.error is not None and left > 0 and not missing:
+        yield FailureGroup(code=record.error.code, step=None, message=record.error.message, count=left, items=())
 
 
 def _retries(standing: Standing) -> tuple[PendingRetry, ...]:

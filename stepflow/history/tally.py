@@ -291,6 +291,7 @@ class Tally:
     def _end(self, event: RunEnded) -> None:
         for place, attempt in self.standing.end(event).items():
             self._cut(place, attempt, event.at, "open")
+        self.items.clear()
 
     def _cut(self, place: Place, attempt: Attempt, at: int, verdict: Verdict) -> None:
         self._step(place[1])

@@ -38,7 +38,9 @@ def plural(number: int, noun: str) -> str:
 
 
 def listed(numbers: tuple[int, ...], count: int) -> str:
-    """`3, 17, 20 and 4,012 more`."""
+    """`3, 17, 20 and 4,012 more`; only how many where none is named."""
+    if not numbers:
+        return plural(count, "item")
     named = ", ".join(f"{number:,}" for number in numbers)
     more = count - len(numbers)
     return f"{named} and {more:,} more" if more > 0 else named

@@ -26,7 +26,8 @@ from stepflow.execution.events import (
     SubRunLinked,
 )
 from stepflow.history.reading import read_history
-from stepflow.history.records import Span
+from stepflow.history.records import History, Span
+from stepflow.history.tally import Tally
 from stepflow.protocols import Backend
 from stepflow.records import ErrorCode, Failed, ParentLink, RunStatus, Succeeded
 from stepflow.stores.memory import MemoryBackend
@@ -104,6 +105,16 @@ async def test_failed_items_are_grouped_by_code_and_step(hand: Hand, backend: Ba
     assert (broken.code, broken.step, broken.count) == (ErrorCode.COMPONENT_FAILED, "rank", 30)
     assert (broken.message, broken.items) == ("item 0 broke", tuple(range(20)))
     assert (invalid.code, invalid.step, invalid.items) == (ErrorCode.INVALID_INPUT, None, (30,))
+
+
+def test_items_that_took_the_error_of_their_run_are_among_the_failures(tell: Callable[..., History]) -> None:
+    late = Failed(ErrorCode.TIMEOUT, "the run's deadline of 1 s is over")
+
+    history = tell(StepStarted(0, 0, 1, 0), RunEnded(RunStatus.FAILED, 1_000, late), total=40, failed=40)
+
+    (group,) = history.failures
+    assert (group.code, group.step, group.count, group.items) == (ErrorCode.TIMEOUT, None, 40, ())
+    assert (history.open, history.in_flight) == (0, ())
 
 
 @in_every_store
@@ -289,3 +300,17 @@ async def test_a_run_of_an_engine_reads_as_it_went(backend: Backend) -> None:
     assert [stint.fate for stint in history.stints] == ["ended"]
     assert history.items is not None
     assert [item.index for item in history.items if item.ok is False] == [3]
+
+
+def test_what_is_kept_does_not_grow_with_the_run() -> None:
+    tally = Tally(["load"], ["/load"], [()])
+
+    for item in range(20_000):
+        tally.apply_all(
+            [*ran(item, 0, item, item + 3), ItemEnded(item, BROKEN if item % 2 else Succeeded(1), item + 3)]
+        )
+
+    standing = tally.standing
+    kept = (tally.items, standing.items, standing.under_way, standing.retries, tally.slowest, tally.failures)
+    assert [len(each) for each in kept] == [0, 0, 0, 0, 5, 1]
+    assert tally.kept is None

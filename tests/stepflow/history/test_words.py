@@ -37,6 +37,7 @@ def test_a_time_is_told_as_past_or_to_come() -> None:
 
 def test_numbers_that_are_not_named_are_counted() -> None:
     assert listed((3, 1_700), 2) == "3, 1,700"
+    assert listed((), 4_014) == "4,014 items"
     assert listed((3, 17), 4_014) == "3, 17 and 4,012 more"
 
 
