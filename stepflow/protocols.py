@@ -220,6 +220,7 @@ class Owners(Protocol):
         tree, whatever its group. A tree is a root run and its sub-runs, and goes as a whole. Dead owners are fenced,
         each run gets a lease with a higher epoch and one more claim, in one transaction: what a former owner still
         writes is refused. Engines that claim at the same moment do not wait for each other and never get the same run.
+        Runs that were taken by a call whose answer was lost are given by the next.
         """
         ...
 

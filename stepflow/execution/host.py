@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import msgspec
@@ -12,6 +13,7 @@ from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted, Ru
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import check_options
+from stepflow.execution.patience import PatientBlobs, patiently
 from stepflow.execution.sealing import Sealer
 from stepflow.execution.submission import (
     Plans,
@@ -65,7 +67,7 @@ class EngineHost:
         output_validation: str,
     ) -> None:
         self.clock = clock
-        self.blobs = blobs
+        self.blobs: Blobs = PatientBlobs(blobs, clock)
         self._executor = executor
         self._runs = runs
         self._chance = chance
@@ -101,7 +103,7 @@ class EngineHost:
         check_options({"key": key, "max_concurrency": max_concurrency})
         parent = self._live(task)
         link = ParentLink(run_id=parent.id, item=task.item, step=task.step, key=key or self._next_key(parent, task))
-        known = await self._runs.find_child(link)
+        known = await patiently(self.clock, lambda: self._runs.find_child(link))
         if known is not None and known.status.is_terminal and _may_reuse(known, task):
             return await self._finished(task, known)
         child = self._child(parent, link)
@@ -119,7 +121,7 @@ class EngineHost:
             raise
         if child.is_abandoned:
             await anyio.sleep_forever()  # the parent is abandoned with it, which cancels this
-        record = await self._runs.get(child.id)
+        record = await patiently(self.clock, lambda: self._runs.get(child.id))
         return await self._finished(task, record or child.record)
 
     def _live(self, task: Task) -> LiveRun:
@@ -242,7 +244,7 @@ class EngineHost:
         missing = record.error or Failed(ErrorCode.CANCELLED, "the sub-run was cancelled")
         after = -1
         opening = self._executor.opening(record)
-        while page := await self._runs.results(record.id, after=after):
+        while page := await patiently(self.clock, partial(self._runs.results, record.id, after=after)):
             for result in page:
                 outcomes.extend([missing] * (result.index - len(outcomes)))
                 outcomes.append(result.outcome if opening is None else opening.outcome(result.outcome))

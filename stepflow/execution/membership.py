@@ -12,6 +12,7 @@ from stepflow.errors import StoreError
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import RecoverySettings, RetentionSettings
+from stepflow.execution.patience import patiently
 from stepflow.execution.recovery import Recovery
 from stepflow.protocols import Backend, Chance, Clock, inbox_topic
 from stepflow.records import (
@@ -117,7 +118,7 @@ class Membership:
 
     async def recover_at_start(self) -> None:
         if self.recovers and self._settings.max_startup_recovery:
-            await self.recover(limit=self._settings.max_startup_recovery)
+            await patiently(self._clock, lambda: self.recover(limit=self._settings.max_startup_recovery))
 
     async def serve(self) -> None:
         """All that goes on for as long as the engine is open."""

@@ -7,9 +7,9 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from stepflow.errors import StoreUnavailableError
 from stepflow.execution.events import Event
 from stepflow.execution.live import Held, LiveRun
+from stepflow.execution.patience import patiently
 from stepflow.protocols import Clock, Observer, Store
 from stepflow.records import Committed, ErrorCode, Failed, KeyTaken, LeaseLost, RunId, Verdict, Write
 
@@ -20,10 +20,6 @@ FLUSH_S = 0.05
 
 FLUSH_ROUNDS = 3
 """The same in rounds of the loop, where it costs nothing."""
-
-COMMIT_RETRY_S = 0.2
-"""How long to wait before a commit that the store did not answer is repeated."""
-
 
 class Recorder:
     """Collects the runs that have news until the loop comes round, then commits them together.
@@ -146,12 +142,7 @@ class Recorder:
         return run.take_writes(self._checkpoint_every)
 
     async def _commit(self, writes: list[Write]) -> Sequence[Verdict]:
-        while True:
-            try:
-                return await self._store.commit(writes)
-            except StoreUnavailableError as error:
-                logger.warning("the store did not answer; the same %d writes are repeated: %s", len(writes), error)
-                await self._clock.sleep(COMMIT_RETRY_S)
+        return await patiently(self._clock, lambda: self._store.commit(writes))
 
 
 def tell(observer: Observer, run_id: RunId, events: Sequence[Event]) -> None:

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from stepflow.errors import StoreError
+from stepflow.errors import StoreUnavailableError
 from stepflow.execution.events import (
     Checkpointed,
     Event,
@@ -25,6 +26,7 @@ from stepflow.execution.events import (
 )
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
+from stepflow.execution.patience import patiently
 from stepflow.execution.submission import Plans, prepare, unprepared
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import RetrySettings
@@ -113,7 +115,7 @@ class Recovery:
         for record, lease in sorted(claimed, key=lambda claim: claim[0].id):
             trees.setdefault(record.root_id, []).append((record, lease))
         messages: dict[RunId, list[Message]] = {}
-        for message in await self._backend.inbox.receive(owner):
+        for message in await patiently(self._clock, lambda: self._backend.inbox.receive(owner)):
             messages.setdefault(message.run_id, []).append(message)
         waiting = list(reversed(trees.values()))
 
@@ -129,8 +131,12 @@ class Recovery:
     async def _recover_tree(
         self, members: Sequence[Claimed], name: str, messages: Mapping[RunId, Sequence[Message]], *, is_held: bool
     ) -> None:
-        runs, failures = await self._restore(members)
-        if failures:
+        try:
+            runs, failures = await self._restore(members)
+        except StoreUnavailableError:
+            logger.warning("run %s can't be read now; it is tried again", members[0][0].id)
+            runs, failures = {}, {}
+        if failures or not runs:
             self._tasks.start_soon(self._try_again, members, name, is_held)
         else:
             self._begin(runs, name, messages, is_held=is_held)
@@ -139,15 +145,20 @@ class Recovery:
         """What can't be read may be readable in a moment; whatever still can't is put aside, and the rest goes on."""
         for delay_s in TRY_AGAIN_S:
             await self._clock.sleep(delay_s)
-            runs, failures = await self._restore(members)
+            runs, failures = await patiently(self._clock, lambda: self._restore(members))
             if not failures:
                 break
         for record, lease in members:
             if record.id in failures:
-                await self._put_aside(record, lease, failures[record.id])
+                await patiently(self._clock, partial(self._put_aside, record, lease, failures[record.id]))
         self._begin(runs, name, {}, is_held=is_held)
 
     async def _restore(self, members: Sequence[Claimed]) -> tuple[dict[RunId, LiveRun], dict[RunId, Exception]]:
+        """The runs of a tree as their journals tell them, and why some can't be told.
+
+        Raises:
+            StoreUnavailableError: which says nothing of the runs.
+        """
         runs: dict[RunId, LiveRun] = {}
         failures: dict[RunId, Exception] = {}
         tree: Tree[LiveRun] | None = None
@@ -156,8 +167,8 @@ class Recovery:
                 self._check_claims(record)
                 runs[record.id] = run = await self._restored(record, lease, tree, runs)
                 tree = run.tree
-            except StoreError:
-                raise  # says nothing of the run
+            except StoreUnavailableError:
+                raise
             except Exception as error:
                 logger.warning("run %s can't be recovered", record.id, exc_info=True)
                 failures[record.id] = error

@@ -1,0 +1,289 @@
+"""A cluster played in one process: engines that die, stall and lose their way, over a store that fails, on a seed.
+
+Everything happens in virtual time on one event loop, and everything that is drawn comes from the seed: a seed that
+fails once fails each time, which makes it the report of the fault.
+"""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import msgspec
+
+from stepflow.clock import SystemChance
+from stepflow.components import Components
+from stepflow.engine import Engine
+from stepflow.errors import StepflowError, StoreError, StoreUnavailableError
+from stepflow.execution.events import (
+    Event,
+    ItemEnded,
+    RunEnded,
+    StepDefaulted,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+    decode_events,
+)
+from stepflow.execution.options import FlowLike, RecoverySettings
+from stepflow.execution.verdict import RetrySettings
+from stepflow.protocols import Backend
+from stepflow.records import ItemResult, Json, RunId
+from stepflow.stores.memory import MemoryBackend
+from stepflow.testing.clock import TurnedClock
+from stepflow.testing.faults import FaultyBackend
+from stepflow.testing.loop import VirtualLoop
+
+KEY = "simulated"
+
+_LONGEST_S = 3_600.0
+"""Virtual time after which a run that has not ended never will."""
+
+
+class Faults(msgspec.Struct, frozen=True, kw_only=True):
+    """What goes wrong, and how often. Rates are probabilities for each call of the store; times are virtual seconds."""
+
+    delay_s: float = 0.05  # a call takes up to so long
+    lost_rate: float = 0.03  # a call fails and did nothing
+    torn_rate: float = 0.03  # a call did its work, and its answer is lost
+    kill_after_s: float = 4.0  # an engine dies, on average, after so long; a new one starts soon
+    stall_rate: float = 0.01  # an engine hangs in a call, longer than it takes to be taken for dead
+    jump_s: float = 30.0  # an engine's clock may jump by up to so much, forward or back
+    kills: int = 6  # deaths in all; after them nothing more goes wrong
+
+
+class Simulated(msgspec.Struct, frozen=True, kw_only=True):
+    """What one seed came to."""
+
+    seed: int
+    events: tuple[tuple[RunId, Event], ...]  # the journal of each run, in the order of their ids
+    results: tuple[ItemResult, ...]
+    kills: int
+    virtual_s: float
+
+
+class SimulationError(StepflowError):
+    """A seed came to another end than the uncut run, or its journal tells of something impossible."""
+
+    def __init__(self, seed: int, problem: str) -> None:
+        super().__init__(f"seed {seed}: {problem}; simulate(…, seeds=[{seed}]) shows it again")
+        self.seed = seed
+        self.problem = problem
+
+    def __reduce__(self) -> "tuple[type[SimulationError], tuple[int, str]]":
+        return type(self), (self.seed, self.problem)
+
+
+def simulate(
+    flow: FlowLike,
+    inputs: Sequence[Json],
+    *,
+    components: Components | Mapping[str, Components] | None = None,
+    seeds: Iterable[int] = range(100),
+    engines: int = 2,
+    faults: Faults = Faults(),
+) -> list[Simulated]:
+    """Run a flow on each seed by several engines that fail, and hold what comes of it against an uncut run.
+
+    Components must be async functions (a thread's time is real), answer the same to the same input, and may be called
+    again where an engine died. Every seed must give the same results as the run without faults; no step may begin
+    again after its outcome was recorded; every item and the run end once.
+
+    Raises:
+        SimulationError: the first seed that did not.
+    """
+    quiet = msgspec.structs.replace(faults, lost_rate=0, torn_rate=0, stall_rate=0, jump_s=0, kills=0)
+    expected = _play(flow, inputs, components, 0, 1, quiet)
+    played = []
+    for seed in seeds:
+        one = _play(flow, inputs, components, seed, engines, faults)
+        if one.results != expected.results:
+            raise SimulationError(seed, f"its results are {_shown(one)} and not {_shown(expected)}")
+        problem = _impossible(one.events)
+        if problem is not None:
+            raise SimulationError(seed, problem)
+        played.append(one)
+    return played
+
+
+def _shown(simulated: Simulated) -> str:
+    return repr([result.output if result.ok else result.error for result in simulated.results])[:500]
+
+
+def _play(
+    flow: FlowLike,
+    inputs: Sequence[Json],
+    components: Components | Mapping[str, Components] | None,
+    seed: int,
+    engines: int,
+    faults: Faults,
+) -> Simulated:
+    async def play() -> Simulated:
+        return await _Cluster(flow, inputs, components, seed, engines, faults).play()
+
+    logger = logging.getLogger("stepflow")
+    level, logger.level = logger.level, logging.CRITICAL  # every fault is logged, and they are many
+    try:
+        return anyio.run(play, backend="asyncio", backend_options={"loop_factory": VirtualLoop})
+    finally:
+        logger.setLevel(level)
+
+
+class _Cluster:
+    """Engines over one store in memory, until their run has ended."""
+
+    def __init__(
+        self,
+        flow: FlowLike,
+        inputs: Sequence[Json],
+        components: Components | Mapping[str, Components] | None,
+        seed: int,
+        engines: int,
+        faults: Faults,
+    ) -> None:
+        self.flow = flow
+        self.inputs = inputs
+        self.components = components
+        self.seed = seed
+        self.engines = engines
+        self.faults = faults
+        self.draw = random.Random(seed)
+        self.clock = TurnedClock()
+        self.store = MemoryBackend(shared=True, clock=self.clock, keep_events=True)
+        self.kills = 0
+        self.is_over = anyio.Event()
+
+    async def play(self) -> Simulated:
+        with anyio.move_on_after(_LONGEST_S) as time:
+            async with anyio.create_task_group() as tasks:
+                for number in range(self.engines):
+                    tasks.start_soon(self._keep_running, number)
+                root_id = await self._ended()
+                self.is_over.set()
+        if time.cancelled_caught:
+            raise SimulationError(self.seed, f"the run has not ended after {_LONGEST_S:g} virtual seconds")
+        results = await self.store.results(root_id, limit=len(self.inputs) + 1)
+        return Simulated(
+            seed=self.seed,
+            events=tuple([pair async for pair in self._journals()]),
+            results=tuple(results),
+            kills=self.kills,
+            virtual_s=self.clock.elapsed_s,
+        )
+
+    async def _ended(self) -> RunId:
+        while True:
+            record = await self.store.find_key(KEY)
+            if record is not None and record.status.is_terminal:
+                return record.id
+            await self.clock.sleep(1.0)
+
+    async def _keep_running(self, number: int) -> None:
+        """An engine, and another each time it dies."""
+        lives = 0
+        while not self.is_over.is_set():
+            lives += 1
+            seat = FaultyBackend(self.store, self.faults, self.draw, self.clock)
+            async with self._mortal(seat) as scope:
+                await self._live(seat, number, lives)
+            if not scope.cancelled_caught:
+                return
+            await self.clock.sleep(self.draw.uniform(0.1, 3.0))
+
+    @asynccontextmanager
+    async def _mortal(self, seat: FaultyBackend) -> AsyncIterator[anyio.CancelScope]:
+        """While inside, death may come: from then on the store hears nothing more from here."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._kill, seat, tasks.cancel_scope)
+            yield tasks.cancel_scope
+            tasks.cancel_scope.cancel()
+
+    async def _kill(self, seat: FaultyBackend, scope: anyio.CancelScope) -> None:
+        await self.clock.sleep(self.draw.expovariate(1 / self.faults.kill_after_s))
+        if self.kills >= self.faults.kills:
+            seat.heal()
+            return
+        self.kills += 1
+        seat.die()
+        scope.cancel()
+
+    async def _live(self, seat: FaultyBackend, number: int, lives: int) -> None:
+        chance = SystemChance(seed=self.draw.getrandbits(32))
+        while not self.is_over.is_set():
+            try:
+                async with self._engine(seat, chance) as engine:
+                    if number == 0:
+                        await self._submit(engine)
+                    await self.is_over.wait()
+            except StoreError:
+                await self.clock.sleep(0.5)  # it could not be opened: as a program that is started again would
+
+    def _engine(self, seat: Backend, chance: SystemChance) -> Engine:
+        return Engine(
+            self.components,
+            store=seat,
+            clock=_JumpingClock(self.clock, self.draw, self.faults.jump_s),
+            chance=chance,
+            recovery=RecoverySettings(checkpoint_interval=self.draw.choice((5, 20, 10_000))),
+            retry=RetrySettings(recovery_max=1_000),  # here no step is to blame for the death of its engine
+        )
+
+    async def _submit(self, engine: Engine) -> None:
+        while True:
+            try:
+                await engine.submit(self.flow, list(self.inputs), key=KEY)
+                return
+            except StoreUnavailableError:
+                await self.clock.sleep(0.2)
+
+    async def _journals(self) -> AsyncIterator[tuple[RunId, Event]]:
+        for record in sorted(await self.store.list(limit=1_000_000), key=lambda record: record.id):
+            for row in await self.store.history(record.id, limit=1_000_000):
+                for event in decode_events(row.payload):
+                    yield record.id, event
+
+
+class _JumpingClock:
+    """A clock whose time of day is wrong, and changes: only how long things take can be relied on."""
+
+    def __init__(self, clock: TurnedClock, draw: random.Random, jump_s: float) -> None:
+        self._clock = clock
+        self._draw = draw
+        self._jump_s = jump_s
+        self._offset = draw.uniform(-jump_s, jump_s)
+        self.sleep = clock.sleep
+        self.timeout = clock.timeout
+        self.busy = clock.busy
+
+    def now(self) -> float:
+        if self._jump_s and self._draw.random() < 0.001:
+            self._offset = self._draw.uniform(-self._jump_s, self._jump_s)
+        return self._clock.now() + self._offset
+
+
+def _impossible(events: Sequence[tuple[RunId, Event]]) -> str | None:
+    """What the journals tell that can't be; None: all is well."""
+    finished: dict[tuple[RunId, int, int], None] = {}
+    items: dict[tuple[RunId, int], None] = {}
+    ended: dict[RunId, None] = {}
+    for run_id, event in events:
+        if run_id in ended:
+            return f"run {run_id} goes on after its end, with {event}"
+        match event:
+            case StepStarted(item, step) if (run_id, item, step) in finished:
+                return f"run {run_id}: step {step} of item {item} began again after its outcome was recorded"
+            case StepSucceeded(item, step) | StepFailed(item, step) | StepDefaulted(item, step):
+                if (run_id, item, step) in finished:
+                    return f"run {run_id}: step {step} of item {item} has two outcomes"
+                finished[run_id, item, step] = None
+            case ItemEnded(item):
+                if (run_id, item) in items:
+                    return f"run {run_id}: item {item} ended twice"
+                items[run_id, item] = None
+            case RunEnded():
+                ended[run_id] = None
+            case _:
+                pass
+    lasting = {run_id for run_id, _ in events} - ended.keys()
+    return f"run {min(lasting)} never ended" if lasting else None
