@@ -119,7 +119,7 @@ class Executor:
         self._runnable: deque[Tree[LiveRun]] = deque()
         self._runners: dict[_Runner, None] = {}
         self._idle: list[anyio.Event] = []
-        self._is_waking = False
+        self._waking = 0  # runners that were woken and have not looked for work yet
 
     async def serve(self) -> None:
         """Record what the runners learn, for as long as the engine is open."""
@@ -198,9 +198,11 @@ class Executor:
             self.go_on(root.tree)
 
     def go_on(self, tree: Tree[LiveRun]) -> None:
-        """Let steps begin in a tree that was held."""
+        """Let steps begin in a tree that was held: as many as may at once, so that their starts share a commit."""
         tree.is_held = False
         self.kick(tree)
+        for _ in range(min(tree.free, tree.ready_count) - self._waking):
+            self._wake()
 
     def _root(self, run: LiveRun) -> LiveRun:
         return next((each for each in run.tree.runs.values() if each.record.parent is None), run)
@@ -354,9 +356,11 @@ class Executor:
             self.end(run, RunStatus.FAILED, error)
 
     def _wake_one(self) -> None:
-        if self._is_waking:
-            return
-        self._is_waking = True
+        if not self._waking:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._waking += 1
         if self._idle:
             self._idle.pop().set()
         else:
@@ -366,7 +370,7 @@ class Executor:
         """A runner's life: take a step, perform it, take the next; wait where there is none."""
         runner = _Runner()
         self._runners[runner] = None
-        self._is_waking = False
+        self._waking -= 1
         while not runner.is_spent:
             with runner.scope:
                 await self._take_and_perform(runner)
@@ -400,7 +404,7 @@ class Executor:
         try:
             await event.wait()
         finally:
-            self._is_waking = False
+            self._waking = max(0, self._waking - 1)
 
     def _take(self) -> Entry[LiveRun] | None:
         runnable = self._runnable

@@ -21,6 +21,7 @@ FLUSH_S = 0.05
 FLUSH_ROUNDS = 3
 """The same in rounds of the loop, where it costs nothing."""
 
+
 class Recorder:
     """Collects the runs that have news until the loop comes round, then commits them together.
 

@@ -66,6 +66,10 @@ class Tree(Generic[R]):
     def has_ready(self) -> bool:
         return bool(self._heap)
 
+    @property
+    def ready_count(self) -> int:
+        return len(self._heap)
+
     def admitting(self) -> R | None:
         """The run whose next item should begin: sub-runs first, since somebody waits for them."""
         if self.is_held:

@@ -2,7 +2,8 @@
 
 `ScriptedEngine` runs flows whose components are played by scripts, on a clock that turns by itself; the pytest
 fixtures `stepflow_engine` and `stepflow_async_engine` give one. `stepflow.testing.suites` says what every store and
-every plugin must do. `stepflow.testing.flowtests` runs the test cases that flows carry.
+every plugin must do. `simulate` plays a flow on engines that die over a store that fails, on a seed.
+`stepflow.testing.flowtests` runs the test cases that flows carry.
 
 The names below load on first use, so that the pytest plugin costs nothing in tests that do not ask for it.
 """
@@ -18,17 +19,22 @@ if TYPE_CHECKING:
     from stepflow.testing.host import LoneHost
     from stepflow.testing.loop import VirtualLoop
     from stepflow.testing.script import UnscriptedError
+    from stepflow.testing.simulation import Faults, Simulated, SimulationError, simulate
 
 _HOMES = {
     "Application": "application",
     "AsyncScriptedEngine": "async_engine",
     "ClockStoppedError": "engine",
+    "Faults": "simulation",
     "LoneHost": "host",
     "ScriptedEngine": "engine",
+    "Simulated": "simulation",
+    "SimulationError": "simulation",
     "TurnedClock": "clock",
     "UnscriptedError": "script",
     "VirtualLoop": "loop",
     "read_application": "application",
+    "simulate": "simulation",
     "turned_backend": "clock",
 }
 
@@ -36,12 +42,16 @@ __all__ = [
     "Application",
     "AsyncScriptedEngine",
     "ClockStoppedError",
+    "Faults",
     "LoneHost",
     "ScriptedEngine",
+    "Simulated",
+    "SimulationError",
     "TurnedClock",
     "UnscriptedError",
     "VirtualLoop",
     "read_application",
+    "simulate",
     "turned_backend",
 ]
 

@@ -11,8 +11,8 @@ from stepflow.errors import StoreUnavailableError
 from stepflow.protocols import Backend, Clock, Signals
 
 _CLAIM = "claim"
-_BEYOND_DEATH_S = (7.0, 20.0)
-"""How long a stalled call takes: longer than an engine may be silent."""
+_BEYOND_DEATH_S = (6.5, 12.0)
+"""How long an engine hears nothing from its store when it stalls: longer than it may be silent."""
 
 
 class Rates(Protocol):
@@ -34,6 +34,7 @@ class FaultyBackend:
         self._faults = faults
         self._draw = draw
         self._clock = clock
+        self._stalled_until = 0.0
         self._is_dead = False
         self._is_healed = False
         self.journal: Any = _Faulty(inner.journal, self)
@@ -73,7 +74,8 @@ class FaultyBackend:
         """Do a call with whatever befalls it."""
         await self._pass(self._draw.uniform(0, self._faults.delay_s))
         if not self._is_healed and self._draw.random() < self._faults.stall_rate:
-            await self._pass(self._draw.uniform(*_BEYOND_DEATH_S))
+            self._stalled_until = self._clock.now() + self._draw.uniform(*_BEYOND_DEATH_S)
+            await self._pass(0.0)
         if not self._is_healed and self._draw.random() < self._faults.lost_rate:
             raise StoreUnavailableError("the connection was lost before the call arrived")
         answer = await work()
@@ -84,6 +86,8 @@ class FaultyBackend:
 
     async def _pass(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
+        while (left_s := self._stalled_until - self._clock.now()) > 0:
+            await self._clock.sleep(left_s)
         if self._is_dead:
             await anyio.sleep_forever()
 

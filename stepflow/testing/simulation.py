@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 
 import anyio
 import msgspec
@@ -29,7 +30,7 @@ from stepflow.execution.events import (
 from stepflow.execution.options import FlowLike, RecoverySettings
 from stepflow.execution.verdict import RetrySettings
 from stepflow.protocols import Backend
-from stepflow.records import ItemResult, Json, RunId
+from stepflow.records import ItemResult, Json, RunId, Task
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock
 from stepflow.testing.faults import FaultyBackend
@@ -47,8 +48,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     delay_s: float = 0.05  # a call takes up to so long
     lost_rate: float = 0.03  # a call fails and did nothing
     torn_rate: float = 0.03  # a call did its work, and its answer is lost
-    kill_after_s: float = 4.0  # an engine dies, on average, after so long; a new one starts soon
-    stall_rate: float = 0.01  # an engine hangs in a call, longer than it takes to be taken for dead
+    kill_after_s: float = 10.0  # an engine dies, on average, after so long; a new one starts soon
+    stall_rate: float = 0.02  # with a call all of its engine's stand still, longer than until it is taken for dead
     jump_s: float = 30.0  # an engine's clock may jump by up to so much, forward or back
     kills: int = 6  # deaths in all; after them nothing more goes wrong
 
@@ -59,6 +60,7 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     events: tuple[tuple[RunId, Event], ...]  # the journal of each run, in the order of their ids
     results: tuple[ItemResult, ...]
+    seen: tuple[tuple[RunId, Event], ...]  # what observers of the engines were told to be durable
     kills: int
     virtual_s: float
 
@@ -100,7 +102,7 @@ def simulate(
         one = _play(flow, inputs, components, seed, engines, faults)
         if one.results != expected.results:
             raise SimulationError(seed, f"its results are {_shown(one)} and not {_shown(expected)}")
-        problem = _impossible(one.events)
+        problem = _impossible(one.events) or _lost(one)
         if problem is not None:
             raise SimulationError(seed, problem)
         played.append(one)
@@ -152,6 +154,7 @@ class _Cluster:
         self.clock = TurnedClock()
         self.store = MemoryBackend(shared=True, clock=self.clock, keep_events=True)
         self.kills = 0
+        self.seen = _Seen()
         self.is_over = anyio.Event()
 
     async def play(self) -> Simulated:
@@ -168,6 +171,7 @@ class _Cluster:
             seed=self.seed,
             events=tuple([pair async for pair in self._journals()]),
             results=tuple(results),
+            seen=tuple(self.seen.events),
             kills=self.kills,
             virtual_s=self.clock.elapsed_s,
         )
@@ -225,6 +229,7 @@ class _Cluster:
             store=seat,
             clock=_JumpingClock(self.clock, self.draw, self.faults.jump_s),
             chance=chance,
+            observers=[self.seen],
             recovery=RecoverySettings(checkpoint_interval=self.draw.choice((5, 20, 10_000))),
             retry=RetrySettings(recovery_max=1_000),  # here no step is to blame for the death of its engine
         )
@@ -244,6 +249,19 @@ class _Cluster:
                     yield record.id, event
 
 
+class _Seen:
+    """Keeps what the engines call durable."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[RunId, Event]] = []
+
+    def on_event(self, run_id: RunId, event: object) -> None:
+        self.events.append((run_id, cast(Event, event)))
+
+    def on_progress(self, task: Task, progress: Json) -> None:
+        pass
+
+
 class _JumpingClock:
     """A clock whose time of day is wrong, and changes: only how long things take can be relied on."""
 
@@ -260,6 +278,17 @@ class _JumpingClock:
         if self._jump_s and self._draw.random() < 0.001:
             self._offset = self._draw.uniform(-self._jump_s, self._jump_s)
         return self._clock.now() + self._offset
+
+
+def _lost(simulated: Simulated) -> str | None:
+    """What somebody was told to be durable, and no journal tells; None: nothing."""
+    kept: dict[RunId, list[Event]] = {}
+    for run_id, event in simulated.events:
+        kept.setdefault(run_id, []).append(event)
+    for run_id, event in simulated.seen:
+        if event not in kept.get(run_id, ()):
+            return f"run {run_id}: an engine said that {event} is durable, and it is lost"
+    return None
 
 
 def _impossible(events: Sequence[tuple[RunId, Event]]) -> str | None:
