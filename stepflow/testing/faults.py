@@ -1,4 +1,4 @@
-"""A store seen through faults: calls take time, fail, or do their work and lose the answer; and then their engine dies."""
+"""A store seen through faults: calls take time, fail, or do their work and lose the answer, until their engine dies."""
 
 import random
 from collections.abc import Awaitable, Callable

@@ -54,6 +54,9 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     kills: int = 6  # deaths in all; after them nothing more goes wrong
 
 
+USUAL = Faults()
+
+
 class Simulated(msgspec.Struct, frozen=True, kw_only=True):
     """What one seed came to."""
 
@@ -84,7 +87,7 @@ def simulate(
     components: Components | Mapping[str, Components] | None = None,
     seeds: Iterable[int] = range(100),
     engines: int = 2,
-    faults: Faults = Faults(),
+    faults: Faults = USUAL,
 ) -> list[Simulated]:
     """Run a flow on each seed by several engines that fail, and hold what comes of it against an uncut run.
 
