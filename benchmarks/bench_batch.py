@@ -9,15 +9,15 @@ import json
 import resource
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from durable_limit import steps_per_s as commit_limit_steps_per_s
 from limit import steps_per_s as limit_steps_per_s
 from peers.environments import measure
+from places import Places, places_for
 from shape import chain
 
 import stepflow
@@ -44,14 +44,9 @@ def peak_rss_mb() -> float:
 
 @contextmanager
 def store_for(kind: str) -> Iterator[str | None]:
-    """What `Engine(store=…)` takes: nothing for memory, a fresh file for SQLite, else the URL that was given."""
-    if kind == "memory":
-        yield None
-    elif kind == "sqlite":
-        with tempfile.TemporaryDirectory() as folder:
-            yield str(Path(folder) / "runs.db")
-    else:
-        yield kind
+    """What `Engine(store=…)` takes."""
+    with places_for(kind) as places:
+        yield places.store
 
 
 async def batch(engine: stepflow.Engine, flow: stepflow.Flow, items: int, steps: int, slots: int) -> float:
@@ -75,24 +70,34 @@ async def single_ms(engine: stepflow.Engine, flow: stepflow.Flow, singles: int) 
     return statistics.median(times) * 1000
 
 
-async def ours(given: argparse.Namespace) -> dict[str, float]:
+async def ours(places: Places, given: argparse.Namespace) -> dict[str, float]:
     flow = stepflow.read_flow(chain(given.steps, "/noop"))
-    with store_for(given.store) as store:
-        async with stepflow.Engine(registry(), store=store) as engine:
-            await batch(engine, flow, min(given.items, 200), given.steps, given.max_concurrency)
-            rate = await batch(engine, flow, given.items, given.steps, given.max_concurrency)
-            rss = peak_rss_mb()
-            p50 = await single_ms(engine, flow, given.singles)
+    async with stepflow.Engine(registry(), store=places.store) as engine:
+        await batch(engine, flow, min(given.items, 200), given.steps, given.max_concurrency)
+        rate = await batch(engine, flow, given.items, given.steps, given.max_concurrency)
+        rss = peak_rss_mb()
+        p50 = await single_ms(engine, flow, given.singles)
     return {"steps_per_s": rate, "p50_ms": p50, "peak_rss_mb": rss}
 
 
+def one_round(places: Places, given: argparse.Namespace) -> dict[str, float]:
+    """Engine, bare loop and, of a durable store, bare group commits in turn, so that all meet the same machine."""
+    shape = (given.items, given.steps, given.max_concurrency)
+    found = asyncio.run(ours(places, given))
+    found["limit_steps_per_s"] = limit_steps_per_s(*shape)
+    found["ratio"] = found["steps_per_s"] / found["limit_steps_per_s"]
+    if places.bare is not None:
+        found["commit_limit_steps_per_s"] = commit_limit_steps_per_s(places.bare(), *shape)
+        found["commit_ratio"] = found["steps_per_s"] / found["commit_limit_steps_per_s"]
+    return found
+
+
 def measure_ours(given: argparse.Namespace) -> dict[str, Any]:
-    """Engine and bare loop in turn, so that both meet the same machine; medians of each."""
+    """The medians of the rounds, each with a store of its own."""
     rounds = []
     for _ in range(given.repeat):
-        found = asyncio.run(ours(given))
-        found["limit_steps_per_s"] = limit_steps_per_s(given.items, given.steps, given.max_concurrency)
-        rounds.append(found)
+        with places_for(given.store) as places:
+            rounds.append(one_round(places, given))
     median = {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
     return {
         "benchmark": "batch",
@@ -106,7 +111,11 @@ def measure_ours(given: argparse.Namespace) -> dict[str, Any]:
         "p50_ms": round(median["p50_ms"], 3),
         "peak_rss_mb": round(rounds[0]["peak_rss_mb"], 1),
         "limit_steps_per_s": round(median["limit_steps_per_s"]),
-        "ratio": round(statistics.median(f["steps_per_s"] / f["limit_steps_per_s"] for f in rounds), 3),
+        "ratio": round(median["ratio"], 3),
+    } | {
+        name: round(median[name], digits)
+        for name, digits in (("commit_limit_steps_per_s", None), ("commit_ratio", 3))
+        if name in median
     }
 
 
@@ -123,6 +132,9 @@ def table(found: dict[str, Any]) -> str:
     ours = found["steps_per_s"]
     rows.append((f"stepflow-engine, {found['store']}", f"{found['items']:,}", f"{ours:,}", "", f"{found['p50_ms']} ms"))
     rows.append(("bare loop", f"{found['items']:,}", f"{found['limit_steps_per_s']:,}", f"{found['ratio']} ×", ""))
+    if "commit_ratio" in found:
+        commits, ratio = f"{found['commit_limit_steps_per_s']:,}", f"{found['commit_ratio']} ×"
+        rows.append(("bare group commits", f"{found['items']:,}", commits, ratio, ""))
     for peer in found.get("peers", ()):
         p50 = f"{peer['p50_ms']} ms" if "p50_ms" in peer else ""
         name = f"{peer['peer']} {peer['version']}"
@@ -133,7 +145,7 @@ def table(found: dict[str, Any]) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", default="memory", help="memory, sqlite, or a store's URL")
+    parser.add_argument("--store", default="memory", help="memory, sqlite, postgres (a server of its own), or a URL")
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--max-concurrency", type=int, default=100)
