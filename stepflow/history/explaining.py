@@ -8,7 +8,7 @@ from stepflow.errors import RunNotFoundError
 from stepflow.execution.events import Checkpointed, StepRetried, StepStarted, StepWaiting, decode_events
 from stepflow.history.blockers import Facts, blockers, holding, parents_of
 from stepflow.history.explanation import Blocker, Explanation
-from stepflow.history.reading import ROWS, read_flow_blob
+from stepflow.history.kept import ROWS, read_flow_blob
 from stepflow.history.standing import UNKNOWN, Place, Retry, Standing
 from stepflow.history.words import duration, plural
 from stepflow.protocols import Backend

@@ -2,23 +2,17 @@
 
 from collections.abc import Sequence
 
-import msgspec
-
-from stepflow.errors import FlowInvalidError, InputInvalidError, RunNotFoundError
+from stepflow.errors import RunNotFoundError
 from stepflow.execution.events import Checkpointed, Event, RunStarted, decode_events
 from stepflow.flow.model import Flow
-from stepflow.flow.read import flow_from_json
+from stepflow.history.kept import ROWS, read_flow_blob
 from stepflow.history.needs import needs_of
 from stepflow.history.records import History
 from stepflow.history.sub_runs import read_sub_runs
 from stepflow.history.summary import history_of
 from stepflow.history.tally import Tally
-from stepflow.plan.overrides import apply_overrides
 from stepflow.protocols import Backend, Blobs
-from stepflow.records import BlobId, Entries, Json, RunId, RunRecord
-
-ROWS = 64
-"""Packed rows that are read at once: as much as may keep an engine's loop busy for a moment."""
+from stepflow.records import Entries, RunId, RunRecord
 
 
 async def read_history(backend: Backend, run_id: RunId) -> History:
@@ -76,18 +70,3 @@ async def _flow_of(blobs: Blobs, record: RunRecord, rows: Sequence[Entries]) -> 
     first: Event | None = decode_events(rows[0].payload)[0] if rows else None
     overrides = first.overrides if isinstance(first, RunStarted) else None
     return await read_flow_blob(blobs, record.flow_id, overrides)
-
-
-async def read_flow_blob(blobs: Blobs, flow_id: BlobId, overrides: Json = None) -> Flow | None:
-    """A stored flow; None where it is stored no more or can't be read any more."""
-    blob = await blobs.get(flow_id)
-    if blob is None:
-        return None
-    try:
-        flow = flow_from_json(msgspec.json.decode(blob.content))
-    except (msgspec.DecodeError, FlowInvalidError):
-        return None
-    try:
-        return apply_overrides(flow, overrides)
-    except (FlowInvalidError, InputInvalidError):
-        return flow  # ids are the same

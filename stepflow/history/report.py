@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from itertools import pairwise
 from string import Template
 
 from stepflow.drawing.scene import Paint
@@ -241,10 +242,24 @@ def _run_path(history: History, needs: Sequence[Sequence[int]]) -> str:
     said = f"The critical path of the run, whose last item to end was item {history.last.index:,}."
     before = next((segment for segment in path if segment.kind == "before"), None)
     if before is not None and before.length > 0.5 * history.elapsed_ms:
-        said += (
-            f" Before it began, {duration_ms(before.length)} went on other items: more slots or workers shorten that."
-        )
+        said += f" {_before_said(history, before)}"
     return f"<p>{said}</p>{path_bar(path, _names(history))}{_path_table(path, history)}"
+
+
+def _before_said(history: History, before: Segment) -> str:
+    """What the time went on before the last item began, where that is most of it."""
+    until = history.began + before.end / 1_000
+    down = sum(max(0.0, min(after.since, until) - (stint.until or until)) for stint, after in pairwise(history.stints))
+    paused = sum(max(0.0, min(pause.until or until, until) - pause.since) for pause in history.pauses)
+    parts = [f"{duration(down)} without an engine"] if down >= 0.05 else []
+    parts += [f"{duration(paused)} paused"] if paused >= 0.05 else []
+    stood = f" ({' and '.join(parts)})" if parts else ""
+    busiest = max(history.steps, key=lambda step: step.running.total_ms)
+    share = 100 * busiest.running.total_ms / max(1, sum(step.running.total_ms for step in history.steps))
+    return (
+        f"Before it began, {duration_ms(before.length)}{stood} went on other items. {share:.0f} % of all work was in "
+        f"<b>{shown(busiest.id)}</b>: more slots or workers for it, or less work in it, shorten the run most."
+    )
 
 
 def _slowest(history: History, needs: Sequence[Sequence[int]]) -> str:
@@ -304,7 +319,8 @@ def _engines(history: History) -> str:
         fate = {"lives": "has it", "lost": '<b class="bad">lost</b>', "released": "let it go", "ended": "ended it"}[
             stint.fate
         ]
-        name = f"{shown(stint.name)} <small>{shown(stint.owner)}</small>" if stint.name else shown(stint.owner or "–")
+        named = stint.name and stint.name != stint.owner
+        name = f"{shown(stint.name)} <small>{shown(stint.owner)}</small>" if named else shown(stint.owner or "–")
         rows.append((name, date_time(stint.since), duration(until - stint.since), fate))
     for pause in history.pauses:
         until = pause.until if pause.until is not None else history.last_at

@@ -16,7 +16,7 @@ from stepflow.cli.runs.words import event_line
 from stepflow.errors import RunNotFoundError
 from stepflow.execution.events import Event, decode_events, event_to_json
 from stepflow.execution.references import shown
-from stepflow.history.reading import read_flow_blob
+from stepflow.history.kept import read_flow_blob
 from stepflow.protocols import Backend, ended_topic
 from stepflow.records import Entries, RunId, RunRecord
 
