@@ -66,6 +66,10 @@ class FaultyBackend:
     def die(self) -> None:
         self._is_dead = True
 
+    def stall(self, seconds: float) -> None:
+        """Answer nothing for so long; what was asked meanwhile is done then."""
+        self._stalled_until = self._clock.now() + seconds
+
     def heal(self) -> None:
         """From now on nothing goes wrong."""
         self._is_healed = True
@@ -74,7 +78,7 @@ class FaultyBackend:
         """Do a call with whatever befalls it."""
         await self._pass(self._draw.uniform(0, self._faults.delay_s))
         if not self._is_healed and self._draw.random() < self._faults.stall_rate:
-            self._stalled_until = self._clock.now() + self._draw.uniform(*_BEYOND_DEATH_S)
+            self.stall(self._draw.uniform(*_BEYOND_DEATH_S))
             await self._pass(0.0)
         if not self._is_healed and self._draw.random() < self._faults.lost_rate:
             raise StoreUnavailableError("the connection was lost before the call arrived")
