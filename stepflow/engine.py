@@ -284,6 +284,7 @@ class Engine:
         Raises:
             FlowInvalidError: the flow can't be read or run.
             InputInvalidError: an input, a variable or an override does not fit; nothing was stored.
+            SecretKeyError: the run of this key holds secrets that can't be had here.
         """
         self._backend()
         check_options(options)
@@ -342,6 +343,7 @@ class Engine:
             RunNotFoundError: no run has this id.
             RunActiveError: it has not ended.
             StoreError: its inputs are not kept any more.
+            SecretKeyError: its secrets can't be had here.
         """
         self._backend()
         options: SubmitOptions = {"key": key}

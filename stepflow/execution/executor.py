@@ -138,8 +138,7 @@ class Executor:
         self.trees[run.record.root_id] = run.tree
         self._conclude(run)
         self.mark_dirty(run)
-        if run.started.deadline is not None and run.record.parent is None:  # a sub-run ends with its root
-            self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
+        self._heed_deadline(run)
 
     def adopt(self, run: LiveRun, unfinished: list[tuple[int, int]]) -> None:
         """Drive a run that was restored from its journal, beginning with these steps, each at its time."""
@@ -153,8 +152,7 @@ class Executor:
                 run.tree.push(run, [(item, step)])
         self._conclude(run)
         self.mark_dirty(run)
-        if run.started.deadline is not None and run.record.parent is None:
-            self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
+        self._heed_deadline(run)
         self.kick(run.tree)
 
     def opening(self, record: RunRecord) -> Opening | None:
@@ -168,6 +166,7 @@ class Executor:
         self.trees[run.record.root_id] = run.tree
         run.apply(StepWaiting(WHOLE_RUN, WHOLE_RUN, reason, run.elapsed_ms(self._clock.now())))
         self.mark_dirty(run)
+        self._heed_deadline(run)
         self._tasks.start_soon(self._keep, run)
 
     async def _keep(self, run: LiveRun) -> None:
@@ -348,6 +347,10 @@ class Executor:
         run.tree.sleeping -= 1
         self.kick(run.tree)
 
+    def _heed_deadline(self, run: LiveRun) -> None:
+        if run.started.deadline is not None and run.record.parent is None:  # a sub-run ends with its root
+            self._tasks.start_soon(self._end_at_deadline, run, run.started.deadline)
+
     async def _end_at_deadline(self, run: LiveRun, deadline: float) -> None:
         with run.until_ended():
             await self._clock.sleep(max(0.0, deadline - self._clock.now()))
@@ -477,7 +480,8 @@ class Executor:
             runner.is_spent = True
             outcome = Failed(ErrorCode.COMPONENT_FAILED, "the component cancelled the task that ran it")
         except Exception as error:
-            logger.exception("the plugin failed at step %d of run %s, item %d", step, run.id, index)
+            shows = run.redactor is None  # the error's text may hold a secret
+            logger.error("the plugin failed at step %d of run %s, item %d", step, run.id, index, exc_info=shows)
             outcome = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
         finally:
             runner.run = None

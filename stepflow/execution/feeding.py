@@ -78,7 +78,8 @@ class Feeder:
             await anyio.lowlevel.checkpoint_if_cancelled()
             self._break_off(RuntimeError("the iterable was cancelled"))  # it raised that by itself, as asyncio allows
         except Exception as error:
-            logger.info("run %s: its inputs broke off after %d", run.id, self._count, exc_info=True)
+            shows = run.redactor is None  # the error's text may hold a secret
+            logger.info("run %s: its inputs broke off after %d", run.id, self._count, exc_info=shows)
             self._break_off(error)
 
     async def _feed(self, inputs: Source) -> None:

@@ -147,8 +147,6 @@ class Intake:
             settings=self._rules.retry,
             validation=began.started.validation,
         )
-        if self._executor.vault is not None:
-            self._executor.vault.refuse(prepared)
         options = {**again_options(began.started), **options}
         live = self._live_run(prepared, options, began.total, retry_of=former)
         begin_again(live, began)

@@ -294,6 +294,43 @@ async def test_a_run_that_waits_for_its_secrets_can_be_cancelled(
     assert [result.error.code for result in results if result.error is not None] == [ErrorCode.CANCELLED] * 3
 
 
+async def test_a_run_that_waits_for_its_secrets_ends_at_its_deadline(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        flow = flow_of(step("/hang"), output={"$step": "s"})
+        run = await engine.submit(flow, [{"pin": PIN}] * 3, variables=VARIABLES, deadline_s=100)
+        await shop.hung.wait()
+    monkeypatch.delenv("STEPFLOW_SECRET_KEY")
+
+    async with make_engine(shop.app, store=path) as engine:
+        record = await (await engine.get_run(run.id)).wait()
+
+    assert record.error is not None
+    assert (record.status, record.failed, record.error.code) == (RunStatus.FAILED, 3, ErrorCode.TIMEOUT)
+
+
+async def test_a_run_that_waits_for_its_secrets_does_not_begin_by_being_resumed(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        flow = flow_of(step("/hang"), output={"$step": "s"})
+        run = await engine.submit(flow, [{"pin": PIN}] * 3, variables=VARIABLES)
+        await shop.hung.wait()
+    calls = len(shop.seen)
+    monkeypatch.delenv("SHOP_KEY")
+
+    async with make_engine(shop.app, store=path) as engine:
+        await engine.pause(run.id)
+        await engine.resume(run.id)
+        await anyio.sleep(60)
+
+        assert (await engine.get(run.id)).status is RunStatus.RUNNING
+    assert len(shop.seen) == calls
+
+
 async def test_a_sub_run_whose_secrets_are_missing_waits_with_its_parent(
     make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +405,20 @@ async def test_failed_items_are_tried_again_with_the_secrets_that_the_run_had(
     assert results == [[CALLERS, OUTSIDE, f"{PIN}-{number}"] for number in range(2)]
     assert len(shop.seen) == 3, "what had succeeded was not done again"
     assert_hidden(path)
+
+
+async def test_what_was_stored_in_clear_may_be_tried_again_in_clear(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STEPFLOW_SECRET_KEY")
+    async with make_engine(shop.app, store=path, secrets="plain") as engine:
+        former = await engine.submit(FLOWS["retried"], [{"pin": PIN}], variables={"key": CALLERS, "env": "x"})
+        await former.wait()
+
+    async with make_engine(shop.app, store=path) as engine:
+        again = await engine.retry(former.id)
+
+        assert (await again.wait()).status is RunStatus.FAILED
 
 
 async def test_whoever_has_no_key_sees_that_something_is_sealed(
