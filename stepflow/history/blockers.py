@@ -143,7 +143,7 @@ def _orphan(facts: Facts) -> Blocker:
         kind=BlockerKind.UNOWNED,
         message=f"the engine that drove it is gone{claims}{again}",
         remedy=_takeover(facts, None),
-        since=standing.absolute(standing.last_at) if standing.started is not None else None,
+        since=standing.known(standing.last_at) if standing.started is not None else None,
     )
 
 
@@ -336,8 +336,8 @@ def _sub_runs(facts: Facts) -> list[Blocker]:
 
 def _quiet(facts: Facts) -> list[Blocker]:
     standing = facts.standing
-    last = standing.absolute(standing.last_at)
-    if standing.started is None or facts.now - last < QUIET_S or standing.under_way:
+    last = standing.known(standing.last_at)
+    if standing.started is None or last is None or facts.now - last < QUIET_S or standing.under_way:
         return []
     engine = facts.ownership.engine if facts.ownership is not None else None
     who = f"{_engine(engine)} drives it" if engine is not None else "it is not known who drives it"

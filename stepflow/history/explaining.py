@@ -77,7 +77,7 @@ async def explain(
         lease_ttl_s,
     )
     found, standing, _ = await _look(known, record, DEEPEST)
-    last = standing.absolute(standing.last_at) if standing.started is not None else None
+    last = standing.known(standing.last_at) if standing.started is not None else None
     return Explanation(
         run_id=run_id,
         status=record.status,
@@ -121,17 +121,27 @@ async def _look(known: _Known, record: RunRecord, depth: int) -> tuple[list[Bloc
 
 async def read_standing(backend: Backend, run_id: RunId) -> Standing:
     """What is open in a run, from the part of its journal that recovery would read."""
-    standing, position = Standing(), 0
+    standing, position, checkpoint = Standing(), 0, 0
     while rows := await backend.journal.read(run_id, after=position, limit=ROWS):
         for row in rows:
             for event in decode_events(row.payload)[max(0, position + 1 - row.first) :]:
                 if isinstance(event, Checkpointed):
                     standing.restore(event)
+                    standing.last_at, checkpoint = UNKNOWN, row.first
                 else:
                     standing.apply(event)
             position = row.first + row.count - 1
+    if standing.last_at == UNKNOWN:
+        standing.last_at = await _time_before(backend, run_id, checkpoint)
     await _seek(backend, run_id, standing)
     return standing
+
+
+async def _time_before(backend: Backend, run_id: RunId, position: int) -> int:
+    """When the last event before this position happened, or UNKNOWN where the store keeps it no more."""
+    rows = await backend.journal.history(run_id, after=position - 2, limit=1)
+    times = [getattr(event, "at", UNKNOWN) for row in rows for event in decode_events(row.payload)]
+    return max(times, default=UNKNOWN)
 
 
 async def _seek(backend: Backend, run_id: RunId, standing: Standing) -> None:

@@ -319,6 +319,18 @@ async def test_a_checkpoint_keeps_what_is_open(hand: Hand, backend: Backend) -> 
     assert (paused.kind, paused.since) == (BlockerKind.PAUSED, None)
 
 
+@in_every_store
+async def test_a_run_with_a_new_checkpoint_goes_on_as_of_the_event_before_it(hand: Hand, backend: Backend) -> None:
+    async with hand() as it:
+        await it.begin(StepStarted(0, 0, 1, 50_000), StepSucceeded(0, 0, 1, 59_000), ItemEnded(0, Succeeded(1), 59_500))
+        await it.write(Checkpointed(1, [], 4, 4, 1, 0, []))
+
+        explanation = await asked(backend, 60)
+
+    assert explanation.last_at == BEGAN + 59.5
+    assert explanation.blockers == ()
+
+
 async def test_a_wait_that_is_over_is_no_wait_any_more(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         await it.begin(StepStarted(0, 0, 1, 0), StepWaiting(0, 0, "a worker", 2_000), StepWaiting(0, 0, "", 3_000))
