@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from anyio.from_thread import start_blocking_portal
+from psycopg.conninfo import conninfo_to_dict
 
 _NEGOTIATIONS = {80_877_103: b"N", 80_877_104: b"N"}  # TLS and GSS: no
 _CANCEL = 80_877_102
@@ -42,10 +43,11 @@ class Client:
 class PoolingProxy:
     """Takes clients on a socket in `folder`. `transactions` counts those that each session has served."""
 
-    def __init__(self, folder: Path, server: Path, *, sessions: int) -> None:
+    def __init__(self, folder: Path, host: str, port: int, *, sessions: int) -> None:
         self.transactions = [0] * sessions
         self._folder = folder
-        self._server = server
+        self._host = host
+        self._port = port
         self._sessions: dict[int, Session] = {}
         self._free: asyncio.Queue[int] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +115,7 @@ class PoolingProxy:
         self._free.put_nowait(session.number)
 
     async def _begin(self, number: int, startup: bytes) -> Session:
-        reader, writer = await asyncio.open_unix_connection(self._server / _SOCKET)
+        reader, writer = await self._connect()
         session = Session(reader, writer, number)
         writer.write(startup)
         while True:
@@ -126,6 +128,11 @@ class PoolingProxy:
         self._sessions[number] = session
         self._note(asyncio.create_task(self._answer(session)))
         return session
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._host.startswith("/"):
+            return await asyncio.open_unix_connection(f"{self._host}/.s.PGSQL.{self._port}")
+        return await asyncio.open_connection(self._host, self._port)
 
     async def _answer(self, session: Session) -> None:
         """Hand on what the server says, to whoever has the session; what it says to nobody is dropped."""
@@ -172,13 +179,16 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 @contextmanager
 def pooled(url: str, *, sessions: int = 2) -> Iterator[tuple[str, PoolingProxy]]:
-    """A pooler in front of a server that listens on a Unix socket: the URL that leads through it, and the pooler."""
-    [server] = parse_qs(urlsplit(url).query)["host"]
+    """A pooler in front of the server of a URL: the URL that leads through it, and the pooler."""
+    found = conninfo_to_dict(url.partition("&schema=")[0])
+    parts = urlsplit(url)
+    pairs = [(name, value) for name, value in parse_qsl(parts.query) if name not in ("host", "port")]
+    user = parts.netloc.rpartition("@")[0]
     with tempfile.TemporaryDirectory(prefix="stepflow-pool-") as folder, start_blocking_portal() as portal:
         Path(folder).chmod(0o755)
-        proxy = PoolingProxy(Path(folder), Path(server), sessions=sessions)
+        proxy = PoolingProxy(Path(folder), str(found["host"]), int(found.get("port") or 5432), sessions=sessions)
         portal.call(proxy.open)
         try:
-            yield url.replace(quote(server, safe=""), quote(folder, safe="")), proxy
+            yield parts._replace(netloc=f"{user}@", query=urlencode([("host", folder), *pairs])).geturl(), proxy
         finally:
             portal.call(proxy.close)

@@ -1,0 +1,132 @@
+"""Behind a pooler that hands each transaction to any session."""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import anyio
+import psycopg
+import pytest
+from pooling_proxy import PoolingProxy, pooled
+
+from stepflow.errors import StoreError
+from stepflow.protocols import Backend
+from stepflow.records import Answer, Committed, Lease, Message, MessageKind, Offer, RunChange, RunStatus
+from stepflow.testing.suites import SharedStoreSuite
+from stepflow.testing.suites.writes import Ids, begin, enter, entries, record, result, take_over, write
+from stepflow_postgres.backend import PostgresBackend
+
+pytestmark = pytest.mark.anyio
+
+SESSIONS = 3
+EXPIRE = "UPDATE stepflow._engines SET expires_at = clock_timestamp() - interval '1 second' WHERE owner = %(owner)s"
+LEFT = """
+SELECT
+    (SELECT count(*) FROM pg_prepared_statements),
+    (SELECT count(*) FROM pg_listening_channels()),
+    (SELECT count(*) FROM pg_settings WHERE source = 'session'),
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+    (SELECT count(*) FROM pg_cursors WHERE name <> ''),
+    (SELECT count(*) FROM pg_class WHERE relpersistence = 't')
+"""
+
+
+@pytest.fixture
+def pooler(empty_postgres_url: str) -> Iterator[tuple[str, PoolingProxy]]:
+    with pooled(empty_postgres_url, sessions=SESSIONS) as (url, proxy):
+        yield f"{url}&prepare=0", proxy
+
+
+async def work(store: Backend, other: Backend) -> None:
+    """A bit of all that engines do."""
+    ids = Ids()
+    await enter(store, "engine-1")
+    await enter(other, "engine-9")
+    runs = [await begin(store, record(ids.draw(), key=f"key {number}")) for number in range(4)]
+    await store.journal.commit([write(run, 2, ["x"], results=[result(0)]) for run in runs])
+    new = record(ids.draw())
+    await store.journal.commit([write(runs[0], 3, ["y"]), write(new.id, 1, ["begun"], new=new)])
+    await store.inbox.send(Message(id="a", run_id=runs[0], kind=MessageKind.CANCEL))
+    await store.inbox.done(await store.inbox.receive("engine-1"))
+    await store.dispatch.offer("engine-1", [Offer(task_id="t", attempt=1, run_id=runs[0], queue="gpu", body=b"")])
+    await other.dispatch.claim("engine-9", "gpu")
+    await other.dispatch.answer(Answer(task_id="t", attempt=1, run_id=runs[0], body=b""))
+    await store.dispatch.withdraw([one.task_id for one in await store.dispatch.answers("engine-1")])
+    async with store.owners.keep_alive("engine-1"):
+        assert await store.owners.beat("engine-1")
+    await store.blobs.put(b"content")
+    leases = await take_over(other, *runs)
+    assert set(leases) == set(runs)
+    ends = RunChange(status=RunStatus.COMPLETED, ended_at=9.0)
+    await other.journal.commit([write(runs[3], 3, ["ended"], lease=leases[runs[3]], change=ends)])
+    assert len(await entries(other, runs[0])) == 3
+    await other.retention.prune(keep=0)
+    await other.owners.leave("engine-2")
+
+
+async def test_what_engines_do_leaves_nothing_on_a_session(pooler):
+    url, proxy = pooler
+
+    async with PostgresBackend(f"{url}&listen=0") as store, PostgresBackend(f"{url}&listen=0") as other:
+        await work(store, other)
+    plain = url.partition("&schema=")[0]
+    with psycopg.connect(plain, autocommit=True, prepare_threshold=None) as connection:
+        left = [connection.execute(LEFT).fetchone() for _ in range(SESSIONS)]
+
+    assert min(proxy.transactions) > 5
+    assert left == [(0, 0, 0, 0, 0, 0)] * SESSIONS
+
+
+async def test_engines_that_write_at_once_share_few_sessions(pooler):
+    url, proxy = pooler
+    ids = Ids()
+
+    async def engine(number: int) -> None:
+        async with PostgresBackend(f"{url}&listen=0") as store:
+            await enter(store, f"engine-{number}")
+            lease = Lease(f"engine-{number}", 1)
+            run = await begin(store, record(ids.draw()), lease=lease)
+            for position in range(2, 22):
+                assert list(await store.journal.commit([write(run, position, [position], lease=lease)])) == [
+                    Committed()
+                ]
+            journals.append([position for position, _ in await entries(store, run)])
+
+    journals: list[list[int]] = []
+    with anyio.fail_after(120):
+        async with anyio.create_task_group() as engines:
+            for number in range(6):
+                engines.start_soon(engine, number)
+
+    assert journals == [list(range(1, 22))] * 6
+    assert len(proxy.transactions) == SESSIONS
+
+
+async def test_prepared_statements_behind_such_a_pooler_are_refused_with_what_to_write(pooler):
+    url, _ = pooler
+
+    async def use() -> None:
+        async with PostgresBackend(url.replace("&prepare=0", "&listen=0")) as store:
+            for _ in range(20):
+                await store.owners.engines()
+
+    with pytest.raises(StoreError, match=r"add \?prepare=0 to the URL"):
+        await use()
+
+
+@pytest.mark.slow
+class TestPostgresStoreBehindAPooler(SharedStoreSuite):
+    @pytest.fixture
+    def url(self, pooler: tuple[str, PoolingProxy], empty_postgres_url: str) -> str:
+        return f"{pooler[0]}&listen={quote(empty_postgres_url, safe='')}"
+
+    @pytest.fixture
+    def backend(self, url: str) -> PostgresBackend:
+        return PostgresBackend(url)
+
+    @pytest.fixture
+    def another(self, url: str) -> PostgresBackend:
+        return PostgresBackend(url)
+
+    async def let_expire(self, store: Backend, owner: str) -> None:
+        assert isinstance(store, PostgresBackend)
+        await store.database.write_sql(store.database.sql(EXPIRE), {"owner": owner})
