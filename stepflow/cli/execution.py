@@ -55,6 +55,7 @@ class Execution:
         self._shows_progress = shows_progress
         self._count = count
         self._submitted: Submitted | None = None
+        self._work: anyio.CancelScope | None = None  # set once the engine is open
         self._show = "stepflow runs show last"
         self.left_to_another: RunId | None = None
         self._is_interrupted = False
@@ -85,21 +86,25 @@ class Execution:
 
     async def _take_all(self) -> None:
         async with self._engine as engine:
-            self._results.prepare()
-            self._submitted = submitted = await self._begin(engine, self._tally, self._results.was_cut)
-            if submitted.is_left:
-                self.left_to_another = submitted.run.id
-                return
-            self._results.begin()
-            try:
-                async with aclosing(submitted.run.results()) as items:
-                    async for item in items:
-                        self._take(item)
-            finally:
-                if self._place is None:
-                    submitted.run.cancel_now()
-            if not await is_newest(engine.backend, submitted.run.id):
-                self._show = f"stepflow runs show {await short_id(engine.backend, submitted.run.id)}"
+            with anyio.CancelScope() as self._work:
+                await self._take_results(engine)
+
+    async def _take_results(self, engine: Engine) -> None:
+        self._results.prepare()
+        self._submitted = submitted = await self._begin(engine, self._tally, self._results.was_cut)
+        if submitted.is_left:
+            self.left_to_another = submitted.run.id
+            return
+        self._results.begin()
+        try:
+            async with aclosing(submitted.run.results()) as items:
+                async for item in items:
+                    self._take(item)
+        finally:
+            if self._place is None:
+                submitted.run.cancel_now()
+        if not await is_newest(engine.backend, submitted.run.id):
+            self._show = f"stepflow runs show {await short_id(engine.backend, submitted.run.id)}"
 
     def _take(self, item: ItemResult) -> None:
         error = item.error
@@ -145,10 +150,10 @@ class Execution:
         return submitted is not None and submitted.again is None
 
     async def _stop(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Where the run is left unfinished, closing the engine is all that ends here."""
+        """Where the run is left unfinished, only closing the engine is left, which is not cancelled itself."""
         run_id = self._tally.run_id
         if run_id is None or not self._is_cancelled_by_interrupt:
-            tasks.cancel_scope.cancel()
+            (self._work or tasks.cancel_scope).cancel()
         else:
             await self._engine.cancel(run_id)
 

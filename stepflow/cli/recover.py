@@ -8,6 +8,7 @@ import click
 
 from stepflow.cli.failure import COULD_NOT_RUN, INTERRUPTED, ITEM_FAILED, say
 from stepflow.cli.interrupts import heed_interrupts
+from stepflow.cli.logs import muted
 from stepflow.cli.opening import storing_engine
 from stepflow.cli.options import engine_options
 from stepflow.cli.place import Place
@@ -68,6 +69,7 @@ class _Recovering:
         self._group = group
         self._reasons: set[str] = set()
         self._is_interrupted = False
+        self._work: anyio.CancelScope | None = None  # set once the engine is open
         self.totals = Totals(on_wait=self._say_wait)
 
     async def run(self, engine: Engine) -> int:
@@ -88,15 +90,17 @@ class _Recovering:
     async def _heed(self, tasks: anyio.abc.TaskGroup) -> None:
         self._is_interrupted = True
         say("interrupted: stopping; what was done is stored; interrupt once more to stop at once")
-        tasks.cancel_scope.cancel()
+        (self._work or tasks.cancel_scope).cancel()
 
     async def _recover(self, engine: Engine) -> list[RunRecord]:
         async with engine:
-            chosen = await self._chosen(engine.backend)
-            for record in chosen:
-                self.totals.follow(record)
-                await engine.recover(record.id)
-            return [await (await engine.get_run(record.id)).wait() for record in chosen]
+            with anyio.CancelScope() as self._work, muted("stepflow.run"):  # what runs wait for is said here
+                chosen = await self._chosen(engine.backend)
+                for record in chosen:
+                    self.totals.follow(record)
+                    await engine.recover(record.id)
+                return [await (await engine.get_run(record.id)).wait() for record in chosen]
+        return []
 
     async def _chosen(self, backend: Backend) -> list[RunRecord]:
         """Oldest first; what can't be gone on with is said."""

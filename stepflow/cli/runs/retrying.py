@@ -19,7 +19,7 @@ from stepflow.cli.runs.options import run_argument, store_option
 from stepflow.cli.runs.place import find_run, named_place
 from stepflow.engine import Engine
 from stepflow.errors import RunNotFoundError
-from stepflow.history.reading import read_flow_blob
+from stepflow.history.kept import read_flow_blob
 from stepflow.records import RunId, RunRecord
 
 
@@ -64,16 +64,15 @@ async def _begin(engine: Engine, tally: Tally, was_cut: bool, *, text: str, plac
     run = await engine.retry(record.id)
     tally.follow(run.id)
     flow = await read_flow_blob(backend.blobs, record.flow_id)
-    began = await run.record()
-    tally.total = began.total
-    tally.before = began.succeeded
-    taken = f"{began.succeeded:,} of {began.total or 0:,} are taken as they are"
+    tally.total = record.total
+    tally.before = record.succeeded
+    taken = f"{record.succeeded:,} of {record.total or 0:,} are taken as they are"
     say(f"retrying {await short_id(backend, record.id)}: {taken}")
     return Submitted(
         run=run,
         steps=[] if flow is None else [step.id for step in flow.steps],
         again=place.line(f"stepflow recover {await short_id(backend, run.id)}"),
-        before=began.succeeded,
+        before=record.succeeded,
     )
 
 

@@ -11,6 +11,7 @@ import stepflow
 from stepflow.cli import main as entry
 from stepflow.cli.main import COMMANDS
 from stepflow.cli.main import cli as group
+from stepflow.stores import open as stores
 
 
 def test_every_command_says_in_its_help_what_the_list_says() -> None:
@@ -42,12 +43,18 @@ def test_a_misspelled_command_is_a_usage_error_with_a_suggestion(cli) -> None:
     assert "there is no command 'vallidate'; did you mean 'validate'?" in outcome.err
 
 
-@pytest.mark.parametrize("name", ["serve", "worker", "submit"])
-def test_a_command_of_an_absent_extra_says_how_to_add_it(cli, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "extra"), [("serve", "grpc"), ("worker", "grpc"), ("submit", "grpc"), ("migrate", "postgres")]
+)
+def test_a_command_of_an_absent_extra_says_how_to_add_it(
+    cli, name: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entry, "_others", dict)
+
     outcome = cli(name, "--anything")
 
     assert outcome.code == 2
-    assert f"the command {name!r} is not installed; add it with: pip install 'stepflow-engine[grpc]'" in outcome.err
+    assert f"the command {name!r} is not installed; add it with: pip install 'stepflow-engine[{extra}]'" in outcome.err
 
 
 def test_a_command_comes_from_another_package_by_entry_point(cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +72,20 @@ def test_an_entry_point_whose_package_lacks_a_library_says_how_to_add_it(cli, mo
 
     assert outcome.code == 2
     assert "pip install 'stepflow-engine[grpc]'" in outcome.err
+
+
+def test_a_store_whose_package_lacks_a_library_says_how_to_add_it(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [EntryPoint("postgresql", "no_such_module:x", "stepflow.stores")]
+    monkeypatch.setattr(stores, "entry_points", lambda **named: found if named["name"] == "postgresql" else [])
+
+    lacking, absent = (
+        cli("runs", "list", "--store", "postgresql://h/d"),
+        cli("runs", "list", "--store", "postgres://h/d"),
+    )
+
+    assert (lacking.code, absent.code) == (1, 1)
+    assert lacking.last.endswith("needs no_such_module; add it with: pip install 'stepflow-engine[postgres]'")
+    assert absent.last.endswith("is installed; add it with: pip install 'stepflow-engine[postgres]'")
 
 
 def test_an_unexpected_error_is_one_line_and_a_traceback_only_on_demand(cli, monkeypatch: pytest.MonkeyPatch) -> None:

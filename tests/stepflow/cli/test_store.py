@@ -362,6 +362,7 @@ def test_a_run_whose_inputs_broke_off_is_not_taken_for_a_whole_one(cli, batch: P
     over = cli(*STORED, "--key", "k", "--new")
 
     assert (torn.code, mended.code, over.code) == (1, 1, 0)
+    assert "stored in runs.db: the run failed, 0 items had ended; mend the inputs, and add --new" in torn.err
     assert f"run {run_ids()[0][:8]} is failed: the inputs broke off with InputInvalidError: in.jsonl:2" in mended.err
     assert mended.last.endswith("; take another key, or start over with --new")
     assert Path("out.jsonl").read_text() == doubled(range(2))
@@ -386,6 +387,18 @@ def test_streamed_inputs_of_stdin_go_on_under_their_key(cli, batch: Path) -> Non
     assert f": {len(kept)} done, " in outcome.err
     assert Path("out.jsonl").read_text() == doubled(range(ITEMS))
     assert all(calls()[number] == 1 for number in kept)
+
+
+def test_an_interrupted_run_of_stdin_without_a_key_is_cancelled(cli, batch: Path) -> None:
+    code, err = cut(signal.SIGINT, *ONE, "--inputs", "-", stdin=Path("in.jsonl").read_text())
+
+    with closing(sqlite3.connect("runs.db")) as file:
+        assert file.execute("SELECT status FROM runs").fetchall() == [("cancelled",)]
+    assert code == 130
+    assert "interrupted: the run is being cancelled; interrupt once more to stop at once" in err
+    assert err.splitlines()[-1] == (
+        "stored in runs.db: cancelled, since inputs from stdin cannot be told again (give a --key)"
+    )
 
 
 def test_an_empty_key_is_not_understood(cli, batch: Path) -> None:
