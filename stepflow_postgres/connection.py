@@ -40,6 +40,8 @@ class Database:
     def __init__(self, location: Location) -> None:
         self.location = location
         self._pool: AsyncConnectionPool[Connection] | None = None
+        self._kept: Connection | None = None
+        self._is_writing = False
 
     @property
     def schema(self) -> str:
@@ -71,8 +73,12 @@ class Database:
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.close()
+        kept, self._kept = self._kept, None
+        if pool is None:
+            return
+        if kept is not None:
+            await pool.putconn(kept)
+        await pool.close()
 
     async def ask(self, name: str, parameters: Parameters | None = None) -> list[Row]:
         """The rows that `queries/NAME.sql` reads. It must not write: where a connection is lost it is sent again.
@@ -114,17 +120,35 @@ class Database:
                 raise
 
     async def write_all(self, statements: Sequence[Statement]) -> Sequence[list[Row]]:
-        """The same for several statements, which go out together and are one transaction; what each returns."""
-        if len(statements) == 1:
-            return [await self.write(*statements[0])]
-        with in_our_words(self.shown):
-            async with self._opened().connection() as connection:
-                async with connection.pipeline():
-                    cursors = [
-                        await connection.execute(statement(name, self.schema), parameters, binary=True)
-                        for name, parameters in statements
-                    ]
-                return [await cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
+        """The same for several statements, which go out together and are one transaction; what each returns.
+
+        It has a connection of its own, whose plans are made: the pool hands out another one each time.
+        """
+        prepared = [(statement(name, self.schema), parameters) for name, parameters in statements]
+        if self._is_writing or self.location.pool_size == 1:
+            with in_our_words(self.shown):
+                async with self._opened().connection() as connection:
+                    return await _send_all(connection, prepared)
+        self._is_writing = True
+        try:
+            with in_our_words(self.shown):
+                return await self._write_kept(prepared)
+        finally:
+            self._is_writing = False
+
+    async def _write_kept(self, statements: Sequence[tuple[bytes, Parameters]]) -> Sequence[list[Row]]:
+        pool = self._opened()
+        connection = self._kept
+        if connection is None:
+            connection = self._kept = await pool.getconn()
+        try:
+            return await _send_all(connection, statements)
+        except BaseException as error:
+            self._kept = None
+            await pool.putconn(connection)  # which looks at what state it is in
+            if is_lost(error):
+                await self._renew()
+            raise
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -139,8 +163,7 @@ class Database:
 
     async def _send(self, sql: bytes, parameters: Parameters | None) -> list[Row]:
         async with self._opened().connection() as connection:
-            cursor = await connection.execute(sql, parameters, binary=True)
-            return await cursor.fetchall() if cursor.description is not None else []
+            return await _send_one(connection, sql, parameters)
 
     async def _renew(self) -> None:
         """Drop what else was lost with a connection, so that not everybody has to find out."""
@@ -150,6 +173,19 @@ class Database:
         if self._pool is None:
             raise StoreError(f"{self.shown}: the store is not open; use it inside `async with`")
         return self._pool
+
+
+async def _send_all(connection: Connection, statements: Sequence[tuple[bytes, Parameters]]) -> Sequence[list[Row]]:
+    if len(statements) == 1:
+        return [await _send_one(connection, *statements[0])]
+    async with connection.pipeline():
+        cursors = [await connection.execute(sql, parameters, binary=True) for sql, parameters in statements]
+    return [await cursor.fetchall() if cursor.description is not None else [] for cursor in cursors]
+
+
+async def _send_one(connection: Connection, sql: bytes, parameters: Parameters | None) -> list[Row]:
+    cursor = await connection.execute(sql, parameters, binary=True)
+    return await cursor.fetchall() if cursor.description is not None else []
 
 
 @asynccontextmanager

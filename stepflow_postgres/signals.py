@@ -143,8 +143,9 @@ class PostgresSignals:
             raise
 
     async def _notify(self, connection: AsyncConnection, keys: Iterable[str]) -> None:
+        quickly = "set_config('synchronous_commit', 'off', true)"  # what a crash takes with it is looked for anyway
         await connection.execute(
-            "SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload",
+            f"SELECT pg_notify(%s, payload) FROM {quickly}, unnest(%s::text[]) AS payload".encode(),
             (self._channel, list(_packed(self._id, keys))),
         )
 
