@@ -30,6 +30,7 @@ class StepHistory(msgspec.Struct, frozen=True, kw_only=True):
     component: str = ""
     ok: int = 0
     failed: int = 0
+    skipped: int = 0  # not called, since a step whose value it needs had failed
     defaulted: int = 0  # failed, and its default was taken
     retried: int = 0  # attempts that failed and were followed by another
     lost: int = 0  # attempts that ended with their engine

@@ -171,11 +171,12 @@ def _step_row(step: StepHistory, work: int) -> Sequence[str]:
     running, share = step.running, 100 * step.running.total_ms / work
     defaulted = f" <small>+{step.defaulted:,} defaulted</small>" if step.defaulted else ""
     bad = f"<b class=bad>{step.failed:,}</b>" if step.failed else "0"
+    skipped = f" <small>+{step.skipped:,} not reached</small>" if step.skipped else ""
     dot = f'<i class="dot" style="{_fill(step)}"></i>'
     return (
         f"{dot}{shown(step.id)} <small>{shown(step.component)}</small>",
         f"{step.ok:,}{defaulted}",
-        bad,
+        f"{bad}{skipped}",
         f"{step.retried:,}",
         f"{step.lost:,}",
         shown(duration_ms(running.p50_ms)) if running.count else "",

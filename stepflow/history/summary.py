@@ -66,6 +66,7 @@ def _steps(tally: Tally) -> tuple[StepHistory, ...]:
             component=tally.components[index],
             ok=step.ok,
             failed=step.failed,
+            skipped=step.skipped,
             defaulted=step.defaulted,
             retried=step.retried,
             lost=step.lost,

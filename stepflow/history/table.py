@@ -13,6 +13,7 @@ class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
     component: str
     ok: int
     failed: int
+    skipped: int
     defaulted: int
     retried: int
     lost: int
@@ -65,6 +66,7 @@ def _step(step: StepHistory) -> ShownStep:
         component=step.component,
         ok=step.ok,
         failed=step.failed,
+        skipped=step.skipped,
         defaulted=step.defaulted,
         retried=step.retried,
         lost=step.lost,

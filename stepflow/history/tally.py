@@ -44,11 +44,12 @@ SLOWEST = 5
 class StepTally:
     """The counts of one step."""
 
-    __slots__ = ("defaulted", "failed", "lost", "ok", "ready", "retried", "running")
+    __slots__ = ("defaulted", "failed", "lost", "ok", "ready", "retried", "running", "skipped")
 
     def __init__(self) -> None:
         self.ok = 0
         self.failed = 0
+        self.skipped = 0
         self.defaulted = 0
         self.retried = 0
         self.lost = 0
@@ -202,10 +203,21 @@ class Tally:
         self.steps[event.step].ok += 1
 
     def _fail(self, event: StepFailed) -> None:
-        self._outcome(event.item, event.step, event.at, "failed")
-        self.steps[event.step].failed += 1
         item = self.items.get(event.item) or self._begin(event.item, event.at)
+        if self._is_handed_down(item, event):
+            self.standing.finish(event.item, event.step, event.at)
+            self._step(event.step).skipped += 1
+        else:
+            self._outcome(event.item, event.step, event.at, "failed")
+            self.steps[event.step].failed += 1
         item.failures.append((event.step, event.error))
+
+    def _is_handed_down(self, item: ItemTally, event: StepFailed) -> bool:
+        """Whether the failure is that of a step whose value was needed: nothing was called."""
+        return any(
+            error == event.error and (event.step >= len(self.needs) or step in self.needs[event.step])
+            for step, error in item.failures
+        )
 
     def _default(self, event: StepDefaulted) -> None:
         self._outcome(event.item, event.step, event.at, "defaulted")

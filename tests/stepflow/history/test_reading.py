@@ -275,6 +275,25 @@ async def test_an_unknown_run_is_refused(hand: Hand, backend: Backend) -> None:
             await read_history(backend, RUN)
 
 
+async def test_a_step_that_was_not_reached_is_not_counted_as_failed(backend: Backend) -> None:
+    app = Components()
+
+    @app.component("/load")
+    def load(input: int) -> int:
+        raise ValueError("no")
+
+    app.component("/ml/rank")(load)
+    async with Engine(app, store=backend) as engine:
+        run = await engine.submit(FLOW, [1, 2])
+        await run.wait()
+        history = await read_history(engine.backend, run.id)
+
+    load_step, rank = history.steps
+    assert (load_step.failed, load_step.skipped, load_step.running.count) == (2, 0, 2)
+    assert (rank.failed, rank.skipped, rank.running.count) == (0, 2, 0)
+    assert [(group.step, group.count) for group in history.failures] == [("load", 2)]
+
+
 @in_every_store
 async def test_a_run_of_an_engine_reads_as_it_went(backend: Backend) -> None:
     app = Components()

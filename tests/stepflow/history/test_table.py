@@ -38,6 +38,7 @@ def test_a_row_a_step_tells_what_became_of_it(tell: Tell) -> None:
         component="/load",
         ok=1,
         failed=0,
+        skipped=0,
         defaulted=0,
         retried=1,
         lost=0,
