@@ -23,6 +23,7 @@ from stepflow.errors import (
 )
 from stepflow.execution.dispatch import Dispatcher, PluginSource
 from stepflow.execution.events import Event, StepFailed
+from stepflow.execution.exchange import EngineExchange
 from stepflow.execution.executor import Executor
 from stepflow.execution.handle import Run
 from stepflow.execution.host import EngineHost
@@ -48,7 +49,7 @@ from stepflow.history.explanation import Explanation
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import normalise
-from stepflow.protocols import Backend, Chance, Clock, Observer
+from stepflow.protocols import Backend, Chance, Clock, Exchange, Observer
 from stepflow.records import (
     DEFAULT_GROUP,
     Blob,
@@ -220,6 +221,7 @@ class Engine:
             settings=self._recovery_settings,
             retention=self._retention,
         )
+        self._executor.exchange = EngineExchange(self.backend, self._clock, tasks, lambda: self._membership.owner)
         self._membership.recovery = Recovery(
             backend=self.backend,
             executor=self._executor,
@@ -259,6 +261,12 @@ class Engine:
             await stack.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as group:
             raise _innermost(group) from None
+
+    @property
+    def exchange(self) -> Exchange:
+        """Where this engine's tasks meet the workers of all engines that share its store. Open while the engine is."""
+        self._backend()
+        return self._executor.exchange
 
     async def _let_go(self) -> None:
         """Set the runs that are under way free for others; a store that fails can't delay it long."""

@@ -1,8 +1,8 @@
 """Who stands at each seam. Whoever writes a backend reads this, `records` and `errors`, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -286,8 +286,50 @@ class Dispatch(Protocol):
         """Answers for the runs that this engine owns now, oldest first; given again until `withdraw`."""
         ...
 
+    async def take_back(self, owner: str, task_ids: Sequence[TaskId]) -> Sequence[TaskId]:
+        """Withdraw those of one's own offers that nobody has, or whose claimer has died, and give their ids.
+
+        The others stay: somebody is at work on them, or has answered.
+        """
+        ...
+
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
         """Drop offers and their answers: they were recorded, or are not wanted any more."""
+        ...
+
+
+class Credit(Protocol):
+    """How many more tasks the workers of a queue could take now, as `anyio.Semaphore` counts it."""
+
+    async def acquire(self) -> None:
+        """Wait for a worker and have it."""
+        ...
+
+    def acquire_nowait(self) -> None:
+        """The same without waiting. Raises: anyio.WouldBlock."""
+        ...
+
+    def release(self) -> None:
+        """The worker is free again."""
+        ...
+
+
+Work: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+"""What a worker does: a task's body in, the answer's body out. It must not raise."""
+
+
+class Exchange(Protocol):
+    """Where the tasks of all engines that share a store meet the workers of all; each engine has its own end of it."""
+
+    async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
+        """Have a task done by a worker of this engine, or of another when none was free here for a moment.
+
+        An answer that came while the run was being taken over is given without doing the task again.
+        """
+        ...
+
+    async def serve(self, queue: str, credit: Credit, work: Work) -> None:
+        """Let the workers of this engine do the tasks of others while they are free. Until it is cancelled."""
         ...
 
 

@@ -94,7 +94,12 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def id(self) -> TaskId:
         """The same on every attempt, so a late answer still finds its step."""
-        return str(uuid5(UUID(self.run_id), f"{self.item}/{self.step}"))
+        return task_id(self.run_id, self.item, self.step)
+
+
+def task_id(run_id: RunId, item: int, step: int) -> TaskId:
+    """A UUID version 5 in the name space of the run."""
+    return str(uuid5(UUID(run_id), f"{item}/{step}"))
 
 
 class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,6 +64,13 @@ class PostgresDispatch:
             for task_id, attempt, run_id, body in rows
         ]
 
+    async def take_back(self, owner: str, task_ids: Sequence[TaskId]) -> Sequence[TaskId]:
+        if not task_ids:
+            return []
+        given = {"owner": escaped(owner), "task_ids": texts(task_ids)}
+        back = {task_id for (task_id,) in await self._database.write("take_back_offers", given)}
+        return [task_id for task_id in task_ids if task_id in back]
+
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
         if task_ids:
             await self._database.write("withdraw_offers", {"task_ids": texts(task_ids)})

@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 from stepflow.errors import LeaseLostError
 from stepflow.execution.dispatch import Dispatcher, Way
 from stepflow.execution.events import (
+    Event,
     RunEnded,
     RunPaused,
     RunReleased,
@@ -29,6 +30,7 @@ from stepflow.execution.events import (
     StepSucceeded,
     StepWaiting,
 )
+from stepflow.execution.exchange import EngineExchange
 from stepflow.execution.live import Held, LiveRun
 from stepflow.execution.recorder import Recorder, tell
 from stepflow.execution.references import Opening
@@ -52,6 +54,7 @@ from stepflow.records import (
     RunStatus,
     Succeeded,
     Task,
+    task_id,
 )
 
 logger = logging.getLogger("stepflow.run")
@@ -99,6 +102,7 @@ class Executor:
     ) -> None:
         self.vault = vault
         self.host: Host  # set by whoever builds the host, which needs the executor
+        self.exchange: EngineExchange  # set with it
         self.trees: dict[str, Tree[LiveRun]] = {}
         self._recorder = Recorder(
             store=store,
@@ -310,6 +314,8 @@ class Executor:
         for retry in held.retries:
             self._sleep(run, retry.item, retry.step, retry.delay_s)
         run.durable_low_water = held.low_water
+        if self.exchange.is_used:
+            self._tell_exchange(run, held.events)
         for observer in self._observers:
             tell(observer, run.id, held.events)
         if not run.accepted.is_set():
@@ -320,6 +326,11 @@ class Executor:
         if held.events and type(held.events[-1]) is RunEnded:
             self._retire(run)
         self.kick(tree)
+
+    def _tell_exchange(self, run: LiveRun, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, StepSucceeded | StepFailed | StepDefaulted | StepRetried):
+                self.exchange.recorded(task_id(run.id, event.item, event.step))
 
     def _retire(self, run: LiveRun) -> None:
         run.tree.remove(run)

@@ -62,6 +62,15 @@ class MemoryDispatch:
         mine = [one for one in tables.offers.values() if one.answer and tables.owner_of(one.offer.run_id) == owner]
         return [one.answer for one in sorted(mine, key=lambda one: one.answered)[:limit] if one.answer]
 
+    async def take_back(self, owner: str, task_ids: Sequence[TaskId]) -> Sequence[TaskId]:
+        back = [id for id in task_ids if (one := self._tables.offers.get(id)) and self._is_nobodys(one, owner)]
+        await self.withdraw(back)
+        return back
+
+    def _is_nobodys(self, one: StoredOffer, owner: str) -> bool:
+        has_claimer = one.claimed_by is not None and self._tables.is_alive(one.claimed_by)
+        return one.offered_by == owner and one.answer is None and not has_claimer
+
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
         for task_id in task_ids:
             self._tables.offers.pop(task_id, None)

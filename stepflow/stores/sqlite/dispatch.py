@@ -42,10 +42,17 @@ class SqliteDispatch:
         rows = await self._file.ask(lambda conn: conn.execute(statement("select_answers"), asked).fetchall())
         return [Answer(task_id=id, attempt=attempt, run_id=run, body=body) for id, attempt, run, body in rows]
 
+    async def take_back(self, owner: str, task_ids: Sequence[TaskId]) -> Sequence[TaskId]:
+        return await self._file.write(lambda conn: [id for id in task_ids if _take_back(conn, id)])
+
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
         ids = [(id,) for id in task_ids]
         if ids:
             await self._file.write(lambda conn: conn.executemany(statement("withdraw_task"), ids))
+
+
+def _take_back(conn: sqlite3.Connection, task_id: TaskId) -> bool:
+    return bool(conn.execute(statement("take_back_task"), (task_id,)).rowcount)
 
 
 def _keep(conn: sqlite3.Connection, answer: Answer) -> str | None:

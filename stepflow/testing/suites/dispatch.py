@@ -111,6 +111,18 @@ class DispatchSuite:
         assert len(taken) == 1
         assert list(await store.dispatch.answers(FIRST.owner)) == [answer(offer("a", run), taken[0])]
 
+    async def test_what_nobody_has_is_taken_back(self, store: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+        offers = [offer(task, run) for task in "ab"]
+        await store.dispatch.offer(FIRST.owner, offers)
+        await store.dispatch.answer(answer(offers[0]))
+
+        back = list(await store.dispatch.take_back(FIRST.owner, ["a", "b", "never offered"]))
+
+        assert back == ["b"]
+        assert [await store.dispatch.answer(answer(one)) for one in offers] == [False, False]
+        assert list(await store.dispatch.answers(FIRST.owner)) == [answer(offers[0])]
+
     async def test_nothing_may_be_offered_and_withdrawn(self, store: Backend) -> None:
         await store.dispatch.offer(FIRST.owner, [])
         await store.dispatch.withdraw([])
@@ -220,6 +232,23 @@ class SharedDispatchSuite(SharedSuite):
 
         assert taken
         assert list(await other.dispatch.answers("engine-3")) == [answer(claimed)]
+
+    async def test_what_somebody_is_at_work_on_is_not_taken_back(
+        self, store: Backend, other: Backend, ids: Ids
+    ) -> None:
+        run = await begin(store, record(ids.draw()))
+        for owner in ("engine-2", "engine-3"):
+            await enter(other, owner)
+        await store.dispatch.offer(FIRST.owner, [offer(task, run) for task in "abc"])
+        await other.dispatch.claim("engine-2", "gpu")
+        await other.dispatch.claim("engine-3", "gpu")
+        await other.owners.leave("engine-3")
+
+        back = list(await store.dispatch.take_back(FIRST.owner, ["a", "b", "c"]))
+        theirs = list(await other.dispatch.take_back("engine-2", ["a"]))
+
+        assert back == ["b", "c"]
+        assert theirs == []
 
     async def test_what_was_answered_is_not_given_again(self, store: Backend, other: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))

@@ -1,0 +1,181 @@
+"""Where the tasks of all engines that share a store meet the workers of all.
+
+A task whose own engine has had nobody for it for a moment is offered to the others; an engine with workers to spare
+takes offers. The engine that offered a task stays the one that records what came of it.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import anyio
+from anyio.abc import TaskGroup
+
+from stepflow.errors import StoreError
+from stepflow.execution.patience import patiently
+from stepflow.protocols import Backend, Clock, Credit, Work, answers_topic, offers_topic
+from stepflow.records import Answer, Offer, TaskId
+
+logger = logging.getLogger("stepflow.engine")
+
+OFFERED_AFTER_S = 0.05
+"""How long a task waits for a worker of its own engine before it is offered to others."""
+
+LOOK_S = 1.0
+"""How often to look for offers and answers when no signal comes."""
+
+
+class EngineExchange:
+    """The exchange as one engine takes part in it."""
+
+    def __init__(self, backend: Backend, clock: Clock, tasks: TaskGroup, owner: Callable[[], str]) -> None:
+        self._backend = backend
+        self._dispatch = backend.dispatch
+        self._clock = clock
+        self._tasks = tasks
+        self._owner = owner
+        self._waiting: dict[TaskId, _Wait] = {}
+        self._early: dict[TaskId, Answer] = {}  # to tasks of runs that were taken over and have not begun again
+        self._answered: dict[TaskId, None] = {}  # what came of them is not recorded yet
+        self._is_listening = False
+
+    async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
+        if offer.attempt > 1:
+            await self._collect()
+        early = self._early.pop(offer.task_id, None)
+        if early is not None:
+            return early.body
+        has_credit = False
+        with self._clock.timeout(OFFERED_AFTER_S if self._backend.is_shared else _FOREVER_S):
+            await credit.acquire()
+            has_credit = True
+        if has_credit:
+            return await self._work(offer.body, credit, work)
+        return await self._offered(offer, credit, work)
+
+    async def serve(self, queue: str, credit: Credit, work: Work) -> None:
+        async with anyio.create_task_group() as tasks:
+            while True:
+                with self._backend.signals.listen(offers_topic(queue)) as listener:
+                    while await self._take(queue, credit, work, tasks):
+                        pass
+                    await listener.wait(LOOK_S)
+
+    def recorded(self, task_id: TaskId) -> None:
+        """What came of a task is durable: its offer and answer are not needed any more."""
+        if self._answered.pop(task_id, _NONE) is not _NONE:
+            self._tasks.start_soon(self._withdraw, task_id)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything is to be withdrawn once it is recorded."""
+        return bool(self._answered)
+
+    async def _work(self, body: bytes, credit: Credit, work: Work) -> bytes:
+        try:
+            return await work(body)
+        finally:
+            credit.release()
+
+    async def _offered(self, offer: Offer, credit: Credit, work: Work) -> bytes:
+        """Offer a task, and take what comes first: an answer, or a worker of one's own while nobody has it."""
+        self._listen()
+        wait = self._waiting[offer.task_id] = _Wait()
+        try:
+            await patiently(self._clock, lambda: self._dispatch.offer(self._owner(), [offer]))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._take_back, offer, credit, wait)
+                await wait.over.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            del self._waiting[offer.task_id]
+            if wait.answer is None and not wait.is_back:
+                self._tasks.start_soon(self._withdraw, offer.task_id)
+        if wait.answer is not None:
+            if wait.is_back:
+                credit.release()
+            self._answered[offer.task_id] = None
+            return wait.answer.body
+        return await self._work(offer.body, credit, work)
+
+    async def _take_back(self, offer: Offer, credit: Credit, wait: "_Wait") -> None:
+        while not wait.is_back:
+            await credit.acquire()
+            try:
+                with anyio.CancelScope(shield=True):
+                    wait.is_back = bool(await self._dispatch.take_back(self._owner(), [offer.task_id]))
+            except StoreError as error:
+                logger.warning("task %s can't be taken back now: %s", offer.task_id, error)
+            finally:
+                if not wait.is_back:
+                    credit.release()
+            if not wait.is_back:
+                await self._clock.sleep(LOOK_S)  # somebody is at work on it
+        wait.over.set()
+
+    async def _take(self, queue: str, credit: Credit, work: Work, tasks: TaskGroup) -> bool:
+        """Take as many offers as there is credit for. False: there are none now."""
+        await credit.acquire()
+        more = 0
+        with suppress(anyio.WouldBlock):
+            while True:
+                credit.acquire_nowait()
+                more += 1
+        taken: Sequence[Offer] = []
+        try:
+            taken = await self._dispatch.claim(self._owner(), queue, limit=1 + more)
+        except StoreError as error:
+            logger.warning("no offers can be taken now: %s", error)
+        finally:
+            for _ in range(1 + more - len(taken)):
+                credit.release()
+        for offer in taken:
+            tasks.start_soon(self._serve, offer, credit, work)
+        return bool(taken)
+
+    async def _serve(self, offer: Offer, credit: Credit, work: Work) -> None:
+        body = await self._work(offer.body, credit, work)
+        answer = Answer(task_id=offer.task_id, attempt=offer.attempt, run_id=offer.run_id, body=body)
+        await patiently(self._clock, lambda: self._dispatch.answer(answer))
+
+    def _listen(self) -> None:
+        if not self._is_listening:
+            self._is_listening = True
+            self._tasks.start_soon(self._hear)
+
+    async def _hear(self) -> None:
+        """Hand answers to those who wait, for as long as anybody does."""
+        while self._waiting:
+            with self._backend.signals.listen(answers_topic(self._owner())) as listener:
+                while self._waiting:
+                    try:
+                        await self._collect()
+                    except StoreError as error:
+                        logger.warning("no answers can be read now: %s", error)
+                    await listener.wait(LOOK_S)
+        self._is_listening = False
+
+    async def _collect(self) -> None:
+        for answer in await self._dispatch.answers(self._owner()):
+            wait = self._waiting.get(answer.task_id)
+            if wait is not None:
+                wait.answer = answer
+                wait.over.set()
+            elif answer.task_id not in self._answered:
+                self._early[answer.task_id] = answer
+
+    async def _withdraw(self, task_id: TaskId) -> None:
+        await patiently(self._clock, lambda: self._dispatch.withdraw([task_id]))
+
+
+class _Wait:
+    __slots__ = ("answer", "is_back", "over")
+
+    def __init__(self) -> None:
+        self.over = anyio.Event()
+        self.answer: Answer | None = None
+        self.is_back = False  # nobody had it: it is served here
+
+
+_NONE = object()
+_FOREVER_S = 1e10

@@ -1,0 +1,2 @@
+DELETE FROM _offers
+WHERE task_id = ? AND answer IS NULL;

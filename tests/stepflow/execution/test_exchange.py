@@ -1,0 +1,143 @@
+"""Tasks of one engine are done by the workers of any engine that shares its store."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import anyio
+import msgspec
+import pytest
+
+from stepflow.engine import Engine
+from stepflow.protocols import Host
+from stepflow.records import ComponentInfo, Json, Offer, Outcome, RunStatus, Succeeded, Task
+from stepflow.stores.memory import MemoryBackend
+from stepflow.testing.clock import TurnedClock
+from stepflow.testing.faults import FaultyBackend
+from stepflow.testing.simulation import Faults
+
+pytestmark = pytest.mark.anyio
+
+NONE = Faults(delay_s=0, lost_rate=0, torn_rate=0, stall_rate=0)
+FLOW = {"steps": [{"id": "s", "component": "/gpu/work", "input": {"$input": "$"}}], "output": {"$step": "s"}}
+
+
+class Pool:
+    """A plugin whose tasks wait for workers of a queue: so many of them belong to its engine."""
+
+    def __init__(self, name: str, workers: int, done: list[tuple[str, Json]], work_s: float = 1.0) -> None:
+        self.name = name
+        self.credit = anyio.Semaphore(workers)
+        self.engine: Engine | None = None
+        self.done = done
+        self.work_s = work_s
+        self.begun = anyio.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        yield
+
+    def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo]:
+        return [ComponentInfo(id="work")]
+
+    async def wait_components(self, params: Mapping[str, Json]) -> None:
+        return None
+
+    async def perform(self, task: Task, host: Host) -> Outcome:
+        assert self.engine is not None
+        body = msgspec.json.encode(task.input)
+        offer = Offer(task_id=task.id, attempt=task.attempt, run_id=task.run_id, queue="gpu", body=body)
+        return Succeeded(msgspec.json.decode(await self.engine.exchange.perform(offer, self.credit, self.work)))
+
+    async def work(self, body: bytes) -> bytes:
+        self.begun.set()
+        await anyio.sleep(self.work_s)
+        self.done.append((self.name, msgspec.json.decode(body)))
+        return body
+
+
+@asynccontextmanager
+async def engine_with(pool: Pool, store: Any) -> AsyncIterator[Engine]:
+    routes = {"/gpu": [{"plugin": "pool"}]}
+    async with Engine(plugins={"pool": pool}, routes=routes, store=store, clock=TurnedClock()) as engine:
+        pool.engine = engine
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(engine.exchange.serve, "gpu", pool.credit, pool.work)
+            yield engine
+            tasks.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def store() -> MemoryBackend:
+    return MemoryBackend(shared=True, clock=TurnedClock())
+
+
+async def results(engine: Engine, count: int) -> list[Json]:
+    run = await engine.submit(FLOW, list(range(count)))
+    return [result.output async for result in run.results()]
+
+
+async def test_workers_of_another_engine_do_what_finds_nobody_here(store: MemoryBackend) -> None:
+    done: list[tuple[str, Json]] = []
+    async with engine_with(Pool("a", 0, done), store) as one, engine_with(Pool("b", 2, done), store):
+        outputs = await results(one, 10)
+        left = await store.dispatch.answers(one._membership.owner)
+
+    assert outputs == list(range(10))
+    assert sorted(done) == [("b", number) for number in range(10)]
+    assert list(left) == []
+
+
+async def test_both_engines_workers_share_a_flood(store: MemoryBackend) -> None:
+    done: list[tuple[str, Json]] = []
+    clock = TurnedClock()
+    async with engine_with(Pool("a", 1, done), store) as one, engine_with(Pool("b", 3, done), store):
+        outputs = await results(one, 40)
+
+    by_engine = {name: sum(1 for who, _ in done if who == name) for name in "ab"}
+    assert outputs == list(range(40))
+    assert sorted(value for _, value in done) == list(range(40))
+    assert min(by_engine.values()) >= 8
+    assert clock.elapsed_s < 20
+
+
+async def test_what_finds_a_worker_at_home_is_offered_to_nobody(store: MemoryBackend) -> None:
+    done: list[tuple[str, Json]] = []
+    async with engine_with(Pool("a", 20, done), store) as one, engine_with(Pool("b", 20, done), store):
+        await results(one, 20)
+
+    assert {name for name, _ in done} == {"a"}
+
+
+async def test_what_a_dying_engine_had_taken_is_done_by_others(store: MemoryBackend) -> None:
+    done: list[tuple[str, Json]] = []
+    doomed = Pool("b", 2, done, work_s=1e6)
+    seat = FaultyBackend(store, NONE, Random(0), TurnedClock())
+    async with engine_with(Pool("a", 0, done), store) as one:
+        run = await one.submit(FLOW, [1, 2])
+        async with engine_with(doomed, seat):
+            await doomed.begun.wait()
+            seat.die()
+        async with engine_with(Pool("c", 1, done), store):
+            record = await run.wait()
+
+    assert record.status is RunStatus.COMPLETED
+    assert sorted(done) == [("c", 1), ("c", 2)]
+
+
+async def test_an_answer_that_comes_while_a_run_is_taken_over_is_not_lost(store: MemoryBackend) -> None:
+    done: list[tuple[str, Json]] = []
+    worker = Pool("b", 1, done, work_s=3.0)
+    seat = FaultyBackend(store, NONE, Random(0), TurnedClock())
+    async with engine_with(worker, store) as survivor:
+        async with engine_with(Pool("a", 0, done), seat) as one:
+            run = await one.submit(FLOW, [7])
+            await worker.begun.wait()
+            seat.die()
+        record = await (await survivor.get_run(run.id)).wait()
+        outputs = [result.output async for result in (await survivor.get_run(run.id)).results()]
+
+    assert record.status is RunStatus.COMPLETED
+    assert outputs == [7]
+    assert done == [("b", 7)]
