@@ -301,8 +301,7 @@ class LiveRun:
         Raises:
             RecursionError, TypeError, ValueError: an event holds what JSON can't say; nothing was taken.
         """
-        packed = self._rows() if self.sealer is None else self.sealer.seal(self._rows())
-        rows = [(row, encode_events(row)) for row in packed]
+        rows = [(row, encode_events(row)) for row in self._sealed(self._rows())]
         events, self._pending = self._pending, []
         ready, self.state.ready = self.state.ready, []
         retries, self._retries = self._retries, []
@@ -317,9 +316,20 @@ class LiveRun:
 
     def drop_unwritable(self) -> None:
         """Forget the pending events that can't be encoded, and an end that counted on them."""
-        self._pending = [event for event in self._pending if type(event) is not RunEnded and _is_writable(event)]
+        self._pending = [event for event in self._pending if type(event) is not RunEnded and self._is_writable(event)]
         ended = {event.item for event in self._pending if type(event) is ItemEnded}
         self._results = [result for result in self._results if result.index in ended]
+
+    def _sealed(self, rows: list[list[Event]]) -> list[list[Event]]:
+        """The events as they may be written."""
+        return rows if self.sealer is None else self.sealer.seal(rows)
+
+    def _is_writable(self, event: Event) -> bool:
+        try:
+            encode_events(self._sealed([[event]])[0])
+        except (RecursionError, TypeError, ValueError):
+            return False
+        return True
 
     def _rows(self) -> list[list[Event]]:
         """The pending events as they are packed: inputs by themselves, since they are kept longer than the rest."""
@@ -386,7 +396,7 @@ class LiveRun:
             lease=self.lease,
             first=first,
             count=1,
-            payload=encode_events([event] if self.sealer is None else self.sealer.seal([[event]])[0]),
+            payload=encode_events(self._sealed([[event]])[0]),
             min_item=event.low_water,
             is_checkpoint=True,
         )
@@ -414,11 +424,3 @@ class LiveRun:
         if self.changed is None:
             self.changed = anyio.Event()
         await self.changed.wait()
-
-
-def _is_writable(event: Event) -> bool:
-    try:
-        encode_events([event])
-    except (RecursionError, TypeError, ValueError):
-        return False
-    return True

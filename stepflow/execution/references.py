@@ -198,12 +198,18 @@ class Opening:
 def shown(value: Json) -> Json:
     """A copy for people to look at, with `<sealed>` where something is sealed or read from the environment."""
     if isinstance(value, list):
-        return [shown(part) for part in value]
+        items = []
+        for part in value:  # one frame a level: values are nested deeply
+            items.append(shown(part))  # noqa: PERF401
+        return items
     if not isinstance(value, dict):
         return value
     if MARK in value and len(value) == 1:
         return _shown_reference(value[MARK])
-    return {key: shown(part) for key, part in value.items()}
+    fields = {}
+    for key, part in value.items():
+        fields[key] = shown(part)
+    return fields
 
 
 def _shown_reference(body: Json) -> Json:

@@ -14,12 +14,15 @@ from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.events import Checkpointed, Event, ItemEnded, ItemsAdmitted, RunStarted, StepWaiting
 from stepflow.execution.keys import VARIABLE, SecretKeys, keys_of
 from stepflow.execution.known import Known, Scalar, is_searched, scalar_of
-from stepflow.execution.references import MARK, MARK_BYTES, VALUES, Opening, Reference
+from stepflow.execution.references import MARK, VALUES, Opening, Reference
 from stepflow.execution.submission import Prepared
 from stepflow.flow.model import Flow
 from stepflow.flow.schema import SecretMarks, schema_document
 from stepflow.plan.variables import declared, environment_name, variables_from_environment
 from stepflow.records import Failed, ItemResult, Json, Outcome, Succeeded
+
+_SEALED = b"$"
+"""Begins bytes that are to be opened. No JSON text begins so."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,14 +43,14 @@ class Vault:
         return Opening(self._environ, self._keys)
 
     def open_json(self, body: bytes) -> Json:
-        """What `seal_json` wrote, here or in another engine.
+        """What `seal_json` wrote, here or in another engine; of a run that has no sealer, its JSON text.
 
         Raises:
             SecretKeyError: a secret of it can't be had here; the text says why.
         """
+        value: Json = msgspec.json.decode(body.removeprefix(_SEALED))
         opening = self.opening()
-        value = msgspec.json.decode(body)
-        return opening.complete(opening.value(value)) if MARK_BYTES in body else value
+        return opening.complete(opening.value(value)) if body.startswith(_SEALED) else value
 
     def sealer(
         self, prepared: Prepared, parent: "Sealer | None" = None, item: int = -1, *, is_sealed: bool | None = None
@@ -163,9 +166,9 @@ class Sealer:
                 self._items = {index: known for index, known in self._items.items() if index not in done}
 
     def seal_json(self, value: Json, item: int) -> bytes:
-        """The JSON text of a value of an item, such as the input of one of its steps, for `Vault.open_json`."""
+        """A value of an item, such as the input of one of its steps, as bytes for `Vault.open_json`."""
         text, known = _encode(value), self.known(item)
-        return _encode(self._value(value, known)) if known.occurs_in(text) else text
+        return _SEALED + _encode(self._value(value, known)) if known.occurs_in(text) else text
 
     def _sources(self, given: Mapping[str, Json]) -> dict[Scalar, Reference | None]:
         """The secrets of the variables that can be told in one way or the other."""

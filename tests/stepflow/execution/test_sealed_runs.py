@@ -505,6 +505,24 @@ async def test_without_a_key_a_sub_run_takes_no_new_secret(
         assert "new" in str(await engine.run(flow, "new"))
 
 
+@pytest.mark.parametrize(("levels", "status"), [(590, RunStatus.COMPLETED), (598, RunStatus.FAILED)])
+async def test_a_value_that_is_too_deep_once_it_is_sealed_ends_its_run_and_no_other(
+    make_engine: MakeEngine, shop: Shop, path: Path, levels: int, status: RunStatus
+) -> None:
+    steps = [step("/builtin/noop", {"$variable": "key"}, id="s0")]
+    steps += [step("/builtin/noop", [{"$step": f"s{level - 1}"}], id=f"s{level}") for level in range(1, levels + 1)]
+    flow = flow_of(*steps, output={"$step": f"s{levels}"})
+
+    async with make_engine(shop.app, store=path) as engine:
+        deep = await engine.submit(flow, [{"pin": PIN}], variables=VARIABLES)
+        record = await deep.wait()
+        other = await engine.run(FLOWS["copied"], {"pin": PIN}, variables=VARIABLES)
+
+    assert record.status is status
+    assert other["none"] == 1
+    assert_hidden(path)
+
+
 async def test_an_engine_with_a_malformed_key_says_so_before_anything_is_stored(
     make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

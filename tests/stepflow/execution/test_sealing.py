@@ -358,6 +358,8 @@ def test_a_task_is_handed_to_another_engine_without_its_secrets() -> None:
     assert b"hunter2" not in body
     assert b"from-outside" not in body
     assert vault.open_json(body) == input
+    assert vault.open_json(sealer.seal_json({"$sealed": {"env": "HOME"}}, 0)) == {"$sealed": {"env": "HOME"}}
+    assert vault.open_json(b'{"$sealed":{"env":"HOME"}}') == {"$sealed": {"env": "HOME"}}, "of a run without secrets"
     with pytest.raises(SecretKeyError, match="STEPFLOW_SECRET_KEY is not set"):
         Vault({"SHOP_KEY": "from-outside"}).open_json(body)
 
@@ -373,6 +375,7 @@ def test_values_are_sealed_as_deep_as_they_can_be_written() -> None:
 
     assert b"hunter2" not in payload
     assert vault.opening().decode(payload) == [StepSucceeded(0, 0, value, 1)]
+    assert json.dumps(shown(msgspec.json.decode(payload)[0][3])) == json.dumps(value).replace("hunter2", "<sealed>")
 
 
 def test_a_reference_that_makes_no_sense_is_left_alone_and_told() -> None:
