@@ -12,6 +12,7 @@ from stepflow.cli.failure import problem_lines, say, tell
 from stepflow.cli.findings import config_findings
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import chosen_config
+from stepflow.cli.options import examples
 from stepflow.cli.yaml_text import yaml_text
 from stepflow.config.model import Config
 from stepflow.config.read import DEFAULT, load_config
@@ -37,7 +38,7 @@ def command() -> None:
     """Look at the configuration."""
 
 
-@command.command("check")
+@command.command("check", epilog=examples("stepflow config check flow.yaml"))
 @click.argument("flow", type=click.Path(), metavar="[FLOW]", required=False)
 @click.option("--config", type=click.Path(), metavar="FILE", help="Not given: as `stepflow run FLOW` would find it.")
 def check(flow: str | None, config: str | None) -> None:

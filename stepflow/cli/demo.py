@@ -6,11 +6,12 @@ import click
 from rich.console import Console
 
 from stepflow.cli.failure import say
+from stepflow.cli.options import examples
 from stepflow.demo.main import run_demo
 from stepflow.demo.project import copy_demo
 
 
-@click.command("demo")
+@click.command("demo", epilog=examples("stepflow demo --quick"))
 @click.option("--quick", is_flag=True, help="Only a few hundred files.")
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write each file's result here, as JSON Lines."

@@ -8,7 +8,7 @@ import click
 
 from stepflow.cli.failure import COULD_NOT_RUN, CommandError, os_error_text, problem_lines, say, tell
 from stepflow.cli.knowledge import by_path, listed_components
-from stepflow.cli.options import chosen_flow, engine_options, flow_options
+from stepflow.cli.options import chosen_flow, engine_options, examples, flow_options
 from stepflow.cli.yaml_text import yaml_text
 from stepflow.errors import Problem
 from stepflow.flow.identity import flow_to_json
@@ -20,7 +20,7 @@ from stepflow.plan.infer import Inferred, infer
 _BESIDE = "\0"  # no file is called so: --output without a value
 
 
-@click.command("infer")
+@click.command("infer", epilog=examples("stepflow infer flow.yaml --app components:app"))
 @flow_options
 @click.option(
     "-o",

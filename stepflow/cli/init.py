@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from stepflow.cli.failure import CommandError, os_error_text, say
+from stepflow.cli.options import examples
 
 _SUFFIX = ".template"  # keeps Python that is data from being taken for ours
 
 
-@click.command("init")
+@click.command("init", epilog=examples("stepflow init hello"))
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 def command(directory: Path, force: bool) -> None:

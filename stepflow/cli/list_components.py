@@ -9,13 +9,13 @@ import msgspec
 
 from stepflow.cli.failure import say, tell
 from stepflow.cli.knowledge import listed_components
-from stepflow.cli.options import engine_options
+from stepflow.cli.options import engine_options, examples
 from stepflow.cli.reach import Reach
 from stepflow.cli.yaml_text import yaml_text
 from stepflow.engine import ListedComponent
 
 
-@click.command("list-components")
+@click.command("list-components", epilog=examples("stepflow list-components --app components:app"))
 @engine_options
 @click.option("--format", type=click.Choice(("pretty", "json", "yaml")), default="pretty", show_default=True)
 @click.option("--schemas", type=bool, metavar="true|false", help="Show schemas. Not given: only in JSON and YAML.")

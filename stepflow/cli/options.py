@@ -12,6 +12,11 @@ _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h|d)?")
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines that can be typed."""
+    return "\n".join(("\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)))
+
+
 def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """A number of seconds, or of another unit that is written behind it."""
     if value is None:

@@ -10,7 +10,7 @@ from stepflow.cli.failure import COULD_NOT_RUN, INTERRUPTED, ITEM_FAILED, say
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import storing_engine
-from stepflow.cli.options import engine_options
+from stepflow.cli.options import engine_options, examples
 from stepflow.cli.place import Place
 from stepflow.cli.progress import Totals, bar, is_wanted
 from stepflow.cli.resuming import driver_of
@@ -26,7 +26,7 @@ from stepflow.records import DEFAULT_GROUP, RunId, RunRecord, RunStatus
 _PAGE = 1_000
 
 
-@click.command("recover")
+@click.command("recover", epilog=examples("stepflow recover --app components:app --store runs.db"))
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @engine_options
 @click.option(
@@ -52,9 +52,6 @@ def command(
 
     RUN is an id, the beginning of one, or `last`; without any, all unfinished runs of the group. Steps that were under
     way run again. Paused runs stay paused. Exit code 3 when an item failed.
-
-    \b
-    stepflow recover --app components:app --store runs.db
     """
     place = named_place(store, config)
     recovering = _Recovering(place, runs, None if all_groups else group)

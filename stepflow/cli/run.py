@@ -19,6 +19,7 @@ from stepflow.cli.options import (
     concurrency_option,
     duration,
     engine_options,
+    examples,
     flow_options,
     input_options,
     override_options,
@@ -43,7 +44,12 @@ from stepflow.plan.checks import check, located
 _GROUP_LENGTH = 17
 
 
-@click.command("run")
+@click.command(
+    "run",
+    epilog=examples(
+        "stepflow run flow.yaml --app components:app --inputs inputs.jsonl --output out.jsonl --store runs.db"
+    ),
+)
 @flow_options
 @input_options
 @engine_options

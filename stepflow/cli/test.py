@@ -7,7 +7,7 @@ import click
 
 from stepflow.cli.apps import load_apps
 from stepflow.cli.failure import COULD_NOT_RUN, problem_lines, say, tell
-from stepflow.cli.options import concurrency_option, engine_options
+from stepflow.cli.options import concurrency_option, engine_options, examples
 from stepflow.cli.streams import results_stream
 from stepflow.cli.yaml_text import yaml_text
 from stepflow.errors import ProblemsError
@@ -23,7 +23,7 @@ from stepflow.testing.flowtests import (
 )
 
 
-@click.command("test")
+@click.command("test", epilog=examples("stepflow test flow.yaml --app components:app"))
 @click.argument("paths", type=click.Path(), metavar="[PATH]...", nargs=-1)
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this case; repeat it for more.")
 @click.option("--update", is_flag=True, help="Write what came of failed and new cases into the flows' files.")

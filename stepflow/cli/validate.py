@@ -13,13 +13,13 @@ from stepflow.cli.findings import config_findings, flow_findings, type_findings
 from stepflow.cli.knowledge import by_path, listed_components
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import chosen_config
-from stepflow.cli.options import engine_options
+from stepflow.cli.options import engine_options, examples
 from stepflow.cli.reach import Reach
 from stepflow.errors import Problem
 from stepflow.flow.read import read_flow
 
 
-@click.command("validate")
+@click.command("validate", epilog=examples("stepflow validate flow.yaml"))
 @click.argument("flows", type=click.Path(), metavar="FLOW...", nargs=-1)
 @click.option("--flow", "more", type=click.Path(), metavar="FLOW", multiple=True, help="A flow's file, as FLOW.")
 @engine_options

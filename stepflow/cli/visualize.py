@@ -8,7 +8,7 @@ from types import MappingProxyType
 import click
 
 from stepflow.cli.failure import CommandError, os_error_text, problem_lines, say
-from stepflow.cli.options import chosen_flow, flow_options
+from stepflow.cli.options import chosen_flow, examples, flow_options
 from stepflow.drawing.dot import dot_text
 from stepflow.drawing.mermaid import mermaid_text
 from stepflow.drawing.png import draw_png
@@ -23,7 +23,7 @@ _PICTURES = ("svg", "png")
 STDOUT = "-"
 
 
-@click.command("visualize")
+@click.command("visualize", epilog=examples("stepflow visualize flow.yaml -o flow.svg"))
 @flow_options
 @click.option(
     "-o",

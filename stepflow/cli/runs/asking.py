@@ -11,6 +11,7 @@ import msgspec
 from stepflow.cli.failure import COULD_NOT_RUN, CommandError, say
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import idle_engine
+from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import place_options, runs_argument
 from stepflow.cli.runs.place import find_run, named_place, opened
@@ -38,7 +39,7 @@ _PAUSE = _Deed(MessageKind.PAUSE, "paused", lambda status: status is RunStatus.P
 _RESUME = _Deed(MessageKind.RESUME, "resumed", lambda status: status is RunStatus.RUNNING, "cannot go on")
 
 
-@click.command("cancel")
+@click.command("cancel", epilog=examples("stepflow runs cancel 01933f2c --store runs.db"))
 @runs_argument
 @place_options
 @click.pass_context
@@ -47,14 +48,11 @@ def cancel(ctx: click.Context, runs: tuple[str, ...], store: str | None, config:
 
     RUN is an id, the beginning of one, or `last`. The engine that has the run is asked; where none has it, the run is
     cancelled here.
-
-    \b
-    stepflow runs cancel 01933f2c --store runs.db
     """
     ctx.exit(anyio.run(_do_all, _CANCEL, runs, named_place(store, config)))
 
 
-@click.command("pause")
+@click.command("pause", epilog=examples("stepflow runs pause last --store runs.db"))
 @runs_argument
 @place_options
 @click.pass_context
@@ -62,14 +60,11 @@ def pause(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: 
     """Let no more steps of runs begin; those under way go on to their end, and count.
 
     RUN is an id, the beginning of one, or `last`.
-
-    \b
-    stepflow runs pause last --store runs.db
     """
     ctx.exit(anyio.run(_do_all, _PAUSE, runs, named_place(store, config)))
 
 
-@click.command("resume")
+@click.command("resume", epilog=examples("stepflow runs resume last --store runs.db"))
 @runs_argument
 @place_options
 @click.pass_context
@@ -77,9 +72,6 @@ def resume(ctx: click.Context, runs: tuple[str, ...], store: str | None, config:
     """Let paused runs go on.
 
     RUN is an id, the beginning of one, or `last`. Where no engine has the run, this only takes the pause away.
-
-    \b
-    stepflow runs resume last --store runs.db
     """
     ctx.exit(anyio.run(_do_all, _RESUME, runs, named_place(store, config)))
 

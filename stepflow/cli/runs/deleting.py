@@ -7,7 +7,7 @@ import anyio
 import click
 
 from stepflow.cli.failure import COULD_NOT_RUN, CommandError, say
-from stepflow.cli.options import duration
+from stepflow.cli.options import duration, examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import place_options
 from stepflow.cli.runs.place import find_run, named_place, opened
@@ -20,7 +20,12 @@ from stepflow.records import RunId
 _PAGE = 1_000
 
 
-@click.command("delete")
+@click.command(
+    "delete",
+    epilog=examples(
+        "stepflow runs delete 01933f2c --store runs.db", "stepflow runs delete --older-than 30d --store runs.db"
+    ),
+)
 @click.argument("runs", metavar="[RUN]...", nargs=-1)
 @click.option("--older-than", callback=duration, metavar="TIME", help="All that ended so long ago: 30d, 12h.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All that ended, but for the newest N.")
@@ -40,10 +45,6 @@ def command(
 
     RUN is an id, the beginning of one, or `last`; or --older-than and --keep say which, and with both those that either
     names. More than one is asked for first. A run that goes on is refused.
-
-    \b
-    stepflow runs delete 01933f2c --store runs.db
-    stepflow runs delete --older-than 30d --store runs.db
     """
     is_rule = older_than is not None or keep is not None
     if is_rule == bool(runs):

@@ -5,6 +5,7 @@ import click
 import msgspec
 
 from stepflow.cli.failure import say, tell
+from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
 from stepflow.cli.runs.place import find_run, named_place, opened
@@ -12,7 +13,7 @@ from stepflow.cli.runs.rows import json_line, now_s
 from stepflow.history.explaining import explain
 
 
-@click.command("explain")
+@click.command("explain", epilog=examples("stepflow runs explain last --store runs.db"))
 @run_argument
 @json_option("one JSON object")
 @place_options
@@ -20,9 +21,6 @@ def command(run: str, as_json: bool, store: str | None, config: str | None) -> N
     """Say what keeps a run from going on, and what would change that.
 
     RUN is an id, the beginning of one, or `last`.
-
-    \b
-    stepflow runs explain last --store runs.db
     """
     anyio.run(_explain, run, named_place(store, config), as_json)
 

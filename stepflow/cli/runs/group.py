@@ -1,6 +1,7 @@
 """`stepflow runs`."""
 
 from stepflow.cli.lazy import LazyGroup
+from stepflow.cli.options import examples
 
 _HERE = "stepflow.cli.runs"
 
@@ -24,9 +25,6 @@ command = LazyGroup(
 
     A RUN is an id, the beginning of one that no other run shares, or `last`. The store may be one that an engine is
     working on.
-
-    \b
-    stepflow runs list --store runs.db
-    stepflow runs explain last --store runs.db
     """,
+    epilog=examples("stepflow runs list --store runs.db", "stepflow runs explain last --store runs.db"),
 )

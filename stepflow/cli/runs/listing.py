@@ -6,6 +6,7 @@ import anyio
 import click
 
 from stepflow.cli.failure import say, tell
+from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options
 from stepflow.cli.runs.place import named_place, opened
@@ -17,7 +18,7 @@ from stepflow.records import RunRecord, RunStatus
 _PAGE = 100
 
 
-@click.command("list")
+@click.command("list", epilog=examples("stepflow runs list --store runs.db --status running"))
 @click.option("--status", type=click.Choice([status.value for status in RunStatus]), help="Only runs in this state.")
 @click.option("--flow", metavar="NAME", help="Only runs of flows that name themselves so.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
@@ -36,9 +37,6 @@ def command(
     """List runs, the newest first.
 
     AGE is counted from the submission, TOOK up to the end or until now. OWNER is the engine that drives the run.
-
-    \b
-    stepflow runs list --store runs.db --status running
     """
     place = named_place(store, config)
     listing = _Listing(place, None if status is None else RunStatus(status), flow, None if all_runs else limit)

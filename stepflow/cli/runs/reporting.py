@@ -6,6 +6,7 @@ import anyio
 import click
 
 from stepflow.cli.failure import CommandError, os_error_text, say
+from stepflow.cli.options import examples
 from stepflow.cli.place import Place
 from stepflow.cli.runs.options import place_options, run_argument
 from stepflow.cli.runs.place import find_run, named_place, opened
@@ -13,7 +14,7 @@ from stepflow.history.reading import read_history
 from stepflow.history.report import report_html
 
 
-@click.command("report")
+@click.command("report", epilog=examples("stepflow runs report last -o run.html --store runs.db"))
 @run_argument
 @click.option(
     "-o",
@@ -29,9 +30,6 @@ def command(run: str, output: Path, store: str | None, config: str | None) -> No
     """Write a run as one HTML page that needs no network: its flow, its time line, its failures.
 
     RUN is an id, the beginning of one, or `last`.
-
-    \b
-    stepflow runs report last -o run.html --store runs.db
     """
     page = anyio.run(_page, run, named_place(store, config))
     try:

@@ -11,7 +11,7 @@ from stepflow.cli.execution import Execution
 from stepflow.cli.failure import CommandError, say
 from stepflow.cli.job import Submitted
 from stepflow.cli.opening import storing_engine
-from stepflow.cli.options import engine_options
+from stepflow.cli.options import engine_options, examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.progress import Tally, is_wanted
 from stepflow.cli.results import open_results
@@ -23,7 +23,7 @@ from stepflow.history.kept import read_flow_blob
 from stepflow.records import RunId, RunRecord
 
 
-@click.command("retry")
+@click.command("retry", epilog=examples("stepflow runs retry last --app components:app -o out.jsonl --store runs.db"))
 @run_argument
 @engine_options
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write results here, as JSON Lines.")
@@ -36,9 +36,6 @@ def command(
 
     RUN is an id, the beginning of one, or `last`. What had succeeded is taken as it is, also the first steps of an item
     that failed later. The results are those of all items, in their order.
-
-    \b
-    stepflow runs retry last --app components:app -o out.jsonl --store runs.db
     """
     place = named_place(store, config)
     tally = Tally(on_start=lambda run_id: say(f"run_id: {run_id}"))

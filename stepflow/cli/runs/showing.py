@@ -5,6 +5,7 @@ import click
 import msgspec
 
 from stepflow.cli.failure import say, tell
+from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
 from stepflow.cli.runs.place import find_run, named_place, opened
@@ -16,7 +17,7 @@ from stepflow.history.table import ShownTable, show_table
 from stepflow.records import EngineRecord, Json, RunRecord, RunStatus
 
 
-@click.command("show")
+@click.command("show", epilog=examples("stepflow runs show last --store runs.db"))
 @run_argument
 @json_option("one JSON object")
 @place_options
@@ -24,9 +25,6 @@ def command(run: str, as_json: bool, store: str | None, config: str | None) -> N
     """Show a run: by step what came of it, and its failures by code.
 
     RUN is an id, the beginning of one, or `last`.
-
-    \b
-    stepflow runs show last --store runs.db
     """
     anyio.run(_show, run, named_place(store, config), as_json)
 

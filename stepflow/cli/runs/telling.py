@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from stepflow.cli.failure import say, tell
+from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
 from stepflow.cli.runs.place import find_run, named_place, opened
@@ -24,7 +25,7 @@ _PATIENCE_S = 0.2
 _ROWS = 64
 
 
-@click.command("events")
+@click.command("events", epilog=examples("stepflow runs events last --follow --store runs.db"))
 @run_argument
 @click.option("--follow", is_flag=True, help="Go on until the run ends.")
 @click.option("--item", type=click.IntRange(min=0), metavar="N", help="Only those of one item.")
@@ -34,9 +35,6 @@ def command(run: str, follow: bool, item: int | None, as_json: bool, store: str 
     """Print the events of a run, the oldest first: what happened, as it was stored.
 
     RUN is an id, the beginning of one, or `last`. With --follow, new ones come as they are stored.
-
-    \b
-    stepflow runs events last --follow --store runs.db
     """
     anyio.run(_tell, run, named_place(store, config), _Asked(follow, item, as_json))
 
