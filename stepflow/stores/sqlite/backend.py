@@ -1,11 +1,13 @@
 """A whole store in one SQLite file."""
 
 import os
+from contextlib import nullcontext, suppress
 from typing import Self
 
 from sqlite_utils import Database
 
 from stepflow.clock import SystemClock
+from stepflow.errors import StoreError
 from stepflow.protocols import Clock
 from stepflow.stores.sqlite.blobs import SqliteBlobs
 from stepflow.stores.sqlite.dispatch import SqliteDispatch
@@ -111,4 +113,5 @@ class SqliteBackend:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._file.close()
+        with suppress(StoreError) if exc[0] else nullcontext():
+            self._file.close()

@@ -23,6 +23,9 @@ _LEVELS = ("FULL", "NORMAL")
 _DELAYS_S = (0.001, 0.002, 0.005, *[0.01] * 10, *[0.05] * 18)
 """The waits before a locked file is tried again; after the last one whoever asked decides."""
 
+CHECK_S = 0.01
+"""How long commits trust that nobody has deleted the file: to look costs as much as a statement."""
+
 _LOCK_DELAYS_S = (0.002, 0.01, 0.03)
 """The same for the lock of the engine, which a reader has for a moment while it looks whether there is one."""
 
@@ -45,6 +48,7 @@ class SqliteFile:
         self._lock = FileLock(self.path)
         self._database: Database | None = None
         self._opened: tuple[os.stat_result, ...] = ()
+        self._checked_at = 0.0
 
     @property
     def database(self) -> Database:
@@ -71,6 +75,11 @@ class SqliteFile:
             raise
 
     def close(self) -> None:
+        """Give the file up.
+
+        Raises:
+            StoreError: it was deleted, and what was written since went with it.
+        """
         if self._database is None:
             return
         conn, self._database = self._database.conn, None
@@ -78,8 +87,9 @@ class SqliteFile:
             with suppress(sqlite3.Error):
                 conn.execute("PRAGMA analysis_limit = 400")
                 conn.execute("PRAGMA optimize")
-            conn.close()
+            self._check_files()
         finally:
+            conn.close()
             self._lock.release()
 
     def has_engine(self) -> bool:
@@ -151,9 +161,16 @@ class SqliteFile:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
             raise
+        now = self.clock.now()
+        if abs(now - self._checked_at) >= CHECK_S:
+            self._checked_at = now
+            self._check_files()
+        return answer
+
+    def _check_files(self) -> None:
+        """Make sure that the names still stand for what is open."""
         if self._opened and not all(map(os.path.samestat, self._opened, self._files())):
             raise gone(self.path)
-        return answer
 
     def _files(self) -> tuple[os.stat_result, ...]:
         """What the names of the database and of its log stand for now."""

@@ -1,12 +1,14 @@
 """The journal of runs in a SQLite file."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from stepflow.protocols import PAGE
 from stepflow.records import (
@@ -38,16 +40,21 @@ class SqliteJournal:
     def __init__(self, file: SqliteFile, signals: SqliteSignals) -> None:
         self._file = file
         self._signals = signals
+        self._numbers: Iterator[int] | None = None  # for the rows of runs; nobody else makes any
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
         if not writes:
             return []
-        commit = _Commit(self._file)
-        verdicts = await self._file.write(lambda conn: commit.store(conn, writes))
+        verdicts = await self._file.write(lambda conn: self._commit(conn).store(writes))
         for write in writes:
             if write.change is not None and write.change.status is not None and write.change.status.is_terminal:
                 self._signals.send_ended(write.run_id)
         return verdicts
+
+    def _commit(self, conn: sqlite3.Connection) -> "_Commit":
+        if self._numbers is None:
+            self._numbers = count(conn.execute(statement("find_last_number")).fetchone()[0] + 1)
+        return _Commit(conn, self._file, self._numbers)
 
     async def read(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
         return await self._read("read_entries", {"run_id": run_id, "after": after, "limit": limit})
@@ -65,14 +72,15 @@ class SqliteJournal:
 class _Head:
     """A run's row, as the writes of one commit change it. It is saved once, whatever their number."""
 
-    __slots__ = ("changes", "checkpoint", "epoch", "is_changed", "last", "no", "owner", "places")
+    __slots__ = ("changes", "checkpoint", "epoch", "is_changed", "last", "new", "no", "owner", "places")
 
-    def __init__(self, no: int, owner: str, epoch: int, last: int, places: int) -> None:
+    def __init__(self, no: int, owner: str, epoch: int, last: int, places: int, new: RunRecord | None = None) -> None:
         self.no = no
         self.owner = owner
         self.epoch = epoch
         self.last = last
         self.places = places
+        self.new = new  # of a run whose row is not there yet
         self.checkpoint: tuple[int | None, int | None] = (None, None)  # its position, and the items that it spares
         self.changes: list[RunChange] = []
         self.is_changed = False
@@ -81,55 +89,71 @@ class _Head:
 class _Commit:
     """One transaction's writes."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, conn: sqlite3.Connection, file: SqliteFile, numbers: Iterator[int]) -> None:
+        self._conn = conn
         self._fenced = file.fenced
         self._now = file.clock.now()
+        self._numbers = numbers
+        self._heads: dict[RunId, _Head] = {}
+        self._keys: dict[str, RunId] = {}  # of runs that this commit begins
 
-    def store(self, conn: sqlite3.Connection, writes: Sequence[Write]) -> list[Verdict]:
-        heads: dict[RunId, _Head] = {}
-        verdicts = [self._store_one(conn, write, heads) for write in writes]
-        for head in heads.values():
+    def store(self, writes: Sequence[Write]) -> list[Verdict]:
+        verdicts = [self._store_one(write) for write in writes]
+        for head in self._heads.values():
             if head.is_changed:
-                _save(conn, head)
+                _save(self._conn, head)
         return verdicts
 
-    def _store_one(self, conn: sqlite3.Connection, write: Write, heads: dict[RunId, _Head]) -> Verdict:
-        head = heads.get(write.run_id) or _head(conn, write)
+    def _store_one(self, write: Write) -> Verdict:
+        head = self._heads.get(write.run_id) or self._find(write)
         if head is None:
-            return self._begin(conn, write, heads)
-        heads[write.run_id] = head
+            return self._begin(write)
         if not self._may_write(write.lease, head):
             return LeaseLost(head.epoch)
         if write.first > head.last:
-            self._append(conn, head, write)
+            self._append(head, write)
         return Committed()
 
-    def _begin(self, conn: sqlite3.Connection, write: Write, heads: dict[RunId, _Head]) -> Verdict:
+    def _find(self, write: Write) -> _Head | None:
+        found = self._conn.execute(statement("find_head"), (write.run_id,)).fetchone()
+        if found is None:
+            return None
+        head = self._heads[write.run_id] = _Head(*found)
+        return head
+
+    def _begin(self, write: Write) -> Verdict:
         new, lease = write.new, write.lease
         if new is None or lease.owner in self._fenced:
             return LeaseLost(0)
         if new.key is not None and new.parent is None:
-            holder = conn.execute(statement("find_key"), (new.key,)).fetchone()
-            if holder is not None and holder[0] != write.supersedes:
-                return KeyTaken(holder[0])
-        head = heads[write.run_id] = _Head(_insert_run(conn, new, lease), lease.owner, lease.epoch, 0, 0)
-        self._append(conn, head, write)
+            holder = self._holder(new.key)
+            if holder not in (None, write.supersedes):
+                return KeyTaken(holder)
+            self._keys[new.key] = new.id
+        head = self._heads[write.run_id] = _Head(next(self._numbers), lease.owner, lease.epoch, 0, 0, new)
+        self._append(head, write)
         return Committed()
+
+    def _holder(self, key: str) -> RunId | None:
+        if key in self._keys:
+            return self._keys[key]
+        found = self._conn.execute(statement("find_key"), (key,)).fetchone()
+        return None if found is None else found[0]
 
     def _may_write(self, lease: Lease, head: _Head) -> bool:
         return lease.epoch == head.epoch and lease.owner == head.owner and lease.owner not in self._fenced
 
-    def _append(self, conn: sqlite3.Connection, head: _Head, write: Write) -> None:
+    def _append(self, head: _Head, write: Write) -> None:
         base = head.no << 32
         items = (write.min_item, write.max_item)
         header = (base + write.first, write.count, *items, write.has_inputs, write.is_checkpoint)
         crc = entry_crc(header, write.payload)
-        conn.execute(statement("insert_entry"), (*header, write.payload, self._now, crc))
+        self._conn.execute(statement("insert_entry"), (*header, write.payload, self._now, crc))
         insert = statement("insert_result")
         for result in write.results:
             at, place_at, outcome = base + result.index, base + head.places + 1, _encoder.encode(result.outcome)
             row = (at, place_at, outcome.decode(), result_crc(at, place_at, outcome))
-            head.places += conn.execute(insert, row).rowcount
+            head.places += self._conn.execute(insert, row).rowcount
         head.last = write.first + write.count - 1
         head.is_changed = True
         if write.is_checkpoint:
@@ -138,32 +162,32 @@ class _Commit:
             head.changes.append(write.change)
 
 
-def _head(conn: sqlite3.Connection, write: Write) -> _Head | None:
-    found = conn.execute(statement("find_head"), (write.run_id,)).fetchone()
-    return None if found is None else _Head(*found)
-
-
 def _save(conn: sqlite3.Connection, head: _Head) -> None:
     new: dict[str, Any] = dict.fromkeys(RunChange.__struct_fields__)
     for change in head.changes:
         new.update({name: value for name in new if (value := getattr(change, name)) is not None})
-    counts = (new["total"], new["succeeded"], new["failed"])
-    conn.execute(statement("advance_run"), (head.last, head.places, *head.checkpoint, *counts, head.no))
-    if new["status"] is not None or new["ended_at"] is not None or new["error"] is not None:
-        conn.execute(statement("change_status"), (new["status"], new["ended_at"], _text(new["error"]), head.no))
+    if head.new is not None:
+        changed = {name: value for name, value in new.items() if value is not None}
+        _insert_run(conn, replace(head.new, **changed) if changed else head.new, head)
+        return
+    row: tuple[Any, ...] = (head.last, head.places, *head.checkpoint, new["total"], new["succeeded"], new["failed"])
+    if new["status"] is None and new["ended_at"] is None and new["error"] is None:
+        conn.execute(statement("advance_run"), (*row, head.no))
+    else:
+        row = (*row, new["status"], new["ended_at"], _text(new["error"]), head.no)
+        conn.execute(statement("change_run"), row)
 
 
-def _insert_run(conn: sqlite3.Connection, record: RunRecord, lease: Lease) -> int:
+def _insert_run(conn: sqlite3.Connection, record: RunRecord, head: _Head) -> None:
     parent = record.parent
     link = (None, None, None, None) if parent is None else (parent.run_id, parent.item, parent.step, parent.key)
     row = (
-        *(record.id, record.root_id, record.flow_id, record.flow_name, record.status, *link, record.key),
+        *(head.no, record.id, record.root_id, record.flow_id, record.flow_name, record.status, *link, record.key),
         *(record.created_at, record.ended_at, record.total, record.succeeded, record.failed, _text(record.error)),
-        *(record.group, record.journal_format, record.retry_of, record.is_sealed, lease.owner, lease.epoch),
+        *(record.group, record.journal_format, record.retry_of, record.is_sealed, head.owner, head.epoch),
+        *(head.last, head.places, head.checkpoint[0] or 0, head.checkpoint[1] or 0),
     )
-    no = conn.execute(statement("insert_run"), row).lastrowid
-    assert no is not None
-    return no
+    conn.execute(statement("insert_run"), row)
 
 
 def _text(value: Failed | None) -> str | None:

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -58,7 +58,7 @@ class SqliteRuns:
         before: RunId | None = None,
     ) -> Sequence[RunRecord]:
         asked = {
-            "status = ?": status,
+            "status = ?" if status is RunStatus.COMPLETED else "status <> 'completed' AND status = ?": status,
             "flow_name = ?": flow_name,
             "(id = ? OR (parent_run IS NOT NULL AND root_id = ?))": root_id,
             "parent_run = ?": parent_id,
@@ -72,18 +72,17 @@ class SqliteRuns:
         return [record_of(row) for row in await self._rows(sql, *values, limit)]
 
     async def results(self, run_id: RunId, *, after: int = -1, limit: int = PAGE) -> Sequence[ItemResult]:
-        (places, expected), rows = await self._stored("results", run_id, after, limit)
+        counts, rows = await self._stored("results", run_id, after, limit)
         found = [self._result(row) for row in rows]
-        if places == expected and not _are_consecutive(
-            [one.index for one in found], after, min(limit, places - after - 1)
-        ):
+        least = min(limit, counts.places - after - 1) if counts.places == counts.expected else None
+        if least is not None and not _are_consecutive([one.index for one in found], after, least):
             raise damaged(self._file.path, "results of a run are missing")
         return found
 
     async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
-        (places, _), rows = await self._stored("completed", run_id, after, limit)
+        counts, rows = await self._stored("completed", run_id, after, limit)
         found = [(row[1] & LAST_POSITION, self._result(row)) for row in rows]
-        if not _are_consecutive([place for place, _ in found], after, min(limit, places - after)):
+        if not _are_consecutive([place for place, _ in found], after, min(limit, counts.places - after)):
             raise damaged(self._file.path, "results of a run are missing")
         return found
 
@@ -98,13 +97,14 @@ class SqliteRuns:
 
     async def _stored(
         self, name: str, run_id: RunId, after: int, limit: int
-    ) -> tuple[tuple[int, int | None], Sequence[tuple[Any, ...]]]:
-        """How many results a run has, how many it must have now that it has ended, and those that are asked for."""
-
-        def read(conn: sqlite3.Connection) -> tuple[tuple[int, int | None], Sequence[tuple[Any, ...]]]:
-            counts = conn.execute(statement("find_counts"), (run_id,)).fetchone() or (0, None)
-            rows = conn.execute(statement(name), {"run_id": run_id, "after": after, "limit": limit}).fetchall()
-            return counts, rows
+    ) -> tuple["_Counts", Sequence[tuple[Any, ...]]]:
+        def read(conn: sqlite3.Connection) -> tuple[_Counts, Sequence[tuple[Any, ...]]]:
+            found = conn.execute(statement("find_counts"), (run_id,)).fetchone()
+            if found is None:
+                return _Counts(0, 0, None), []
+            counts = _Counts(*found)
+            asked = {"base": counts.base, "after": after, "limit": min(limit, LAST_POSITION - after)}
+            return counts, conn.execute(statement(name), asked).fetchall()
 
         return await self._file.ask(read)
 
@@ -114,6 +114,14 @@ class SqliteRuns:
 
     async def _rows(self, sql: str, *values: str | int) -> Sequence[tuple[Any, ...]]:
         return await self._file.ask(lambda conn: conn.execute(sql, values).fetchall())
+
+
+class _Counts(NamedTuple):
+    """Where a run's results begin, how many there are, and how many there must be now that it has ended."""
+
+    base: int
+    places: int
+    expected: int | None
 
 
 def _are_consecutive(numbers: Sequence[int], after: int, least: int) -> bool:

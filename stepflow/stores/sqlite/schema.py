@@ -156,9 +156,18 @@ def _widen_tables(db: Database) -> None:
     entries.add_column("crc", int)
     results.add_column("crc", int)
     blobs.create_index(["touched_at"], "_blobs_by_touch")
-    db.execute("DROP INDEX _runs_by_key")
+    _create_indexes(db)
+
+
+def _create_indexes(db: Database) -> None:
+    """Few, and with few entries: a short run's commit costs about as much as the pages that it changes."""
+    for name in ("_runs_by_id", "_runs_by_key", "_runs_by_status", "_runs_roots", "_results_by_place"):
+        db.execute(f"DROP INDEX {name}")
+    db.execute("CREATE INDEX _runs_by_id ON _runs (id, parent_run)")
     db.execute("CREATE INDEX _runs_by_key ON _runs (key) WHERE key IS NOT NULL AND parent_run IS NULL")
+    db.execute("CREATE INDEX _runs_by_status ON _runs (status, id) WHERE status <> 'completed'")
     db.execute("CREATE INDEX _runs_by_end ON _runs (ended_at) WHERE ended_at IS NOT NULL AND parent_run IS NULL")
+    db.execute("CREATE UNIQUE INDEX _results_by_place ON _results (place_at) WHERE place_at <> at + 1")
 
 
 def prepare_schema(db: Database, path: Path) -> None:

@@ -42,10 +42,11 @@ class SqliteSignals:
         self._file = file
         self.clock = file.clock
         self._listeners: dict[str, dict[SqliteListener, None]] = {}
+        self._seen = 0  # the newest version that anybody looked at: what came since wakes a new listener once in vain
 
     @contextmanager
     def listen(self, topic: str) -> Iterator[SqliteListener]:
-        listener = SqliteListener(self, self.version())
+        listener = SqliteListener(self, self._seen or self.version())
         listeners = self._listeners.setdefault(topic, {})
         listeners[listener] = None
         try:
@@ -65,4 +66,5 @@ class SqliteSignals:
 
     def version(self) -> int:
         """A number that changes whenever another process commits."""
-        return self._file.version()
+        self._seen = self._file.version()
+        return self._seen

@@ -211,7 +211,7 @@ async def test_questions_are_answered_by_an_index(store: SqliteBackend) -> None:
 
     scans = [step for step in _plan(store, asked) if step.startswith("SCAN ") and "USING" not in step]
 
-    assert len(asked) == 14
+    assert len(asked) == 12
     assert scans == []
 
 

@@ -1,7 +1,9 @@
 SELECT runs.root_id
 FROM _runs AS runs
 LEFT JOIN _engines AS engines ON engines.owner = runs.owner
-WHERE runs.status IN ('running', 'paused') AND (:root_id IS NULL OR runs.root_id = :root_id)
+WHERE
+    runs.status <> 'completed' AND runs.status IN ('running', 'paused')
+    AND (:root_id IS NULL OR runs.root_id = :root_id)
 GROUP BY runs.root_id
 HAVING
     count(engines.owner) = 0

@@ -1,3 +1,0 @@
-UPDATE _runs
-SET status = coalesce(?, status), ended_at = coalesce(?, ended_at), error = coalesce(?, error)
-WHERE no = ?;
