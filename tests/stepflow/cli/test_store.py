@@ -331,6 +331,31 @@ def test_the_events_of_a_run_show_that_something_is_sealed(cli, batch: Path, mon
     assert not any(b"hunter2" in file.read_bytes() for file in Path().glob("runs.db*"))
 
 
+def test_a_killed_batch_leaves_no_secret_in_the_store_and_goes_on_with_it(
+    cli, batch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "{type: string, is_secret: true}"
+    Path("flow.yaml").write_text(
+        FLOW.replace("{$step: double}", "[{$step: double}, {$variable: token}, {$variable: shop}]")
+        + f"schemas: {{properties: {{variables: {{properties: {{token: {secret}, shop: {secret}}}}}}}}}\n"
+    )
+    monkeypatch.setenv("STEPFLOW_SECRET_KEY", Fernet.generate_key().decode())
+    monkeypatch.setenv("STEPFLOW_VAR_SHOP", "outside-hunter2")
+    line = (*STORED, "--variables-json", '{"token": "callers-hunter2"}', "--env-variables")
+
+    cut(signal.SIGKILL, *line)
+    log = Path("runs.db-wal").read_bytes()
+    left = b"".join(file.read_bytes() for file in Path().glob("runs.db*"))
+    outcome = cli(*line)
+    whole = b"".join(file.read_bytes() for file in Path().glob("runs.db*"))
+
+    assert b"$sealed" in log
+    assert b"hunter2" not in left + whole
+    assert "resuming" in outcome.err
+    results = [json.loads(text)["result"] for text in Path("out.jsonl").read_text().splitlines()]
+    assert results == [[number * 2, "callers-hunter2", "outside-hunter2"] for number in range(ITEMS)]
+
+
 def test_a_derived_key_is_the_same_whatever_a_secret_of_the_environment_is(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = flow_text(
         "output: 1\nschemas: {properties: {variables: {properties: {token: {type: string, is_secret: true}}}}}\n"
