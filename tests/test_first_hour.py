@@ -1,4 +1,4 @@
-"""The first hour as a newcomer types it, but for what needs the commands on runs, a server or PostgreSQL."""
+"""The first hour as a newcomer types it, but for what needs workers."""
 
 import json
 import os
@@ -87,6 +87,36 @@ def kill_at_its_start(line: str, at: Path) -> None:
         process.send_signal(signal.SIGKILL)
 
 
+def test_a_stored_run_is_looked_at(hello: Path) -> None:
+    line = "stepflow run flow.yaml --app components:app --inputs inputs.jsonl --output out.jsonl --store runs.db"
+    ran = typed(line, hello)
+
+    listed = typed("stepflow runs list --store runs.db", hello)
+    shown, explained = typed("stepflow runs show last", hello), typed("stepflow runs explain last", hello)
+    reported = typed("stepflow runs report last -o run.html", hello)
+
+    assert ran.stderr.splitlines()[-1] == "stored in runs.db: stepflow runs show last --store runs.db"
+    assert [each.returncode for each in (ran, listed, shown, explained, reported)] == [0] * 5, reported.stderr
+    assert re.match(r"RUN +FLOW +STATUS +ITEMS +FAILED +AGE +TOOK +OWNER\n[0-9a-f-]+ +hello +completed ", listed.stdout)
+    assert re.search(r"^count +/count +\d+ +0 ", shown.stdout, re.MULTILINE)
+    assert "it has ended (completed)" in explained.stdout
+    assert ("<svg" in (hello / "run.html").read_text(), reported.stdout) == (True, "")
+
+
+def test_runs_are_kept_in_postgresql_too(hello: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPFLOW_STORE", postgres_url)
+
+    migrated = typed("stepflow migrate", hello)
+    empty = typed("stepflow runs list", hello)
+    ran = typed("stepflow run flow.yaml --app components:app --inputs inputs.jsonl --output out.jsonl", hello)
+    listed = typed("stepflow runs list", hello)
+
+    assert [each.returncode for each in (migrated, empty, ran, listed)] == [0] * 4, migrated.stderr
+    assert empty.stdout == ""
+    assert ran.stderr.splitlines()[-1].endswith(": stepflow runs show last")
+    assert re.search(r"^[0-9a-f]{8} +hello +completed ", listed.stdout, re.MULTILINE)
+
+
 def test_a_flow_is_drawn(hello: Path) -> None:
     drawn = typed("stepflow visualize flow.yaml -o flow.svg", hello)
 
@@ -163,6 +193,8 @@ def test_the_quick_demo_ends_with_its_table(tmp_path: Path) -> None:
     assert "copied between files" in said
     assert "report: audit.html" in said
     assert len(lines) > 100
+    killed = rf"killed at [\d,]+ of {len(lines)} → resumed in [\d.]+ s · lost 0 · steps repeated \d+"
+    assert re.search(rf"{killed} \(in flight at the kill\) · identical to an uncut run: yes\n", said), said
     links = re.findall(r"https?://[^\s\"']+", (tmp_path / "audit.html").read_text())
     assert {link for link in links if not link.startswith("http://www.w3.org/")} == set()
 
