@@ -65,7 +65,7 @@ class HandedSource(Source):
     def read(self) -> Sequence[Json] | BaseException:
         """Some of the next inputs, or what the iterator raised."""
         try:
-            return list(self._at_once(self._most))
+            return self._some(self._most)
         except Exception as error:  # noqa: BLE001  # raised again where the engine takes the inputs
             return error
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -29,6 +30,17 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     auto_migrate: bool = True
     directory: str | None = None
 
+    @property
+    def url(self) -> str | None:
+        """The URL with the settings that stand beside it, unless it says them itself; None: no database."""
+        url = self.database_url
+        if url is None or not url.startswith(("postgres://", "postgresql://")):
+            return url
+        written = {"pool_size": str(self.max_connections), "auto_migrate": "1" if self.auto_migrate else "0"}
+        names = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+        more = "&".join(f"{name}={value}" for name, value in written.items() if name not in names)
+        return f"{url}{'&' if names else '' if '?' in url else '?'}{more}" if more else url
+
     def __repr__(self) -> str:  # the URL may hold a password
         return f"StoreSettings(type={self.type!r})"
 
@@ -42,7 +54,7 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def url(self) -> str | None:
         """What `Engine(store=…)` takes; None is memory."""
-        return self.metadata.database_url
+        return self.metadata.url
 
 
 class BlobSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,7 @@ class Feeder:
         plain: Callable[[Json], Json],
         checker: SchemaValidator | None,
         is_strict: bool,
+        may_go_on: bool,
         admitted: int = 0,
     ) -> None:
         self._run = run
@@ -66,6 +67,7 @@ class Feeder:
         self._plain = plain
         self._checker = checker
         self._is_strict = is_strict
+        self._may_go_on = may_go_on
         self._count = admitted
 
     async def feed(self, inputs: Source) -> None:
@@ -100,6 +102,11 @@ class Feeder:
     def _break_off(self, error: Exception) -> None:
         run = self._run
         if run.state.has_ended or run.ended.is_set():
+            return
+        if self._may_go_on:
+            run.is_fed = False
+            run.broken_off = error
+            run.notify()
             return
         run.lost = error
         message = f"the inputs broke off with {type(error).__name__}: {error}"

@@ -64,13 +64,14 @@ class Run:
         """Wait for the end, and give the record of it.
 
         Raises:
-            Exception: whatever the iterable of inputs raised, if it did.
+            Exception: whatever the iterable of inputs raised, if it did. In a durable store that ends no run with
+                a key: submitted again under it, the run goes on with the rest of its inputs.
             EngineClosedError: the engine was closed before the run ended.
         """
         with self._backend.signals.listen(ended_topic(self.id)) as ended:
             while not await self._is_over():
                 await self._change(ended)
-        self._raise_if_lost()
+        self._raise_if_broken_off()
         return await self.record()
 
     async def _is_over(self) -> bool:
@@ -78,6 +79,8 @@ class Run:
         self._raise_if_lost()
         live = self._live
         if live is not None:
+            if live.broken_off is not None and live.is_idle:
+                return True
             return live.ended.is_set() and not live.is_abandoned
         if not self._has_ended:
             self._has_ended = (await self.record()).status.is_terminal
@@ -162,7 +165,7 @@ class Run:
                     index += len(batch)
                     await self._delivered(index)
                 if is_over:
-                    self._raise_if_lost()
+                    self._raise_if_broken_off()
                     return
                 if index >= await self._known(index):
                     await self._change(ended)
@@ -205,7 +208,7 @@ class Run:
                     yield batch
                     continue
                 if is_over:
-                    self._raise_if_lost()
+                    self._raise_if_broken_off()
                     break
                 await self._change(ended)
         total = await self._known(0)
@@ -232,3 +235,9 @@ class Run:
         live = self._first
         if live is not None and live.lost is not None:
             raise live.lost
+
+    def _raise_if_broken_off(self) -> None:
+        self._raise_if_lost()
+        live = self._first
+        if live is not None and live.broken_off is not None:
+            raise live.broken_off

@@ -183,6 +183,7 @@ class Intake:
             plain=self._plain,
             checker=checker,
             is_strict=is_strict,
+            may_go_on=live.record.key is not None and self._backend.is_durable,
             admitted=admitted,
         )
         self._tasks.start_soon(feeder.feed, source)
@@ -219,6 +220,7 @@ class Intake:
             live.gate = None if options.get("keep_results", True) else STREAM_WINDOW
             if is_open and not live.is_fed:
                 live.is_fed = True
+                live.broken_off = None
                 self._feed(live, source, checker, is_strict=started.validation == "strict", admitted=admitted)
             self._executor.kick(live.tree)
         return self._run(record, live)

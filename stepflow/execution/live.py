@@ -116,6 +116,7 @@ class LiveRun:
         self.changed: anyio.Event | None = None
         self.scopes: dict[anyio.CancelScope, None] = {}  # around tasks that only serve this run
         self.lost: BaseException | None = None  # why it can't be driven any further
+        self.broken_off: Exception | None = None  # what ended its inputs; submitted again, it goes on with them
         self.is_abandoned = False  # another engine owns it now
         self.supersedes: RunId | None = None  # the run that had its key before
         self.key_taken: RunId | None = None  # the run that got its key first: this one was never stored
@@ -134,6 +135,11 @@ class LiveRun:
     def has_news(self) -> bool:
         """Something may follow from events that are not durable yet."""
         return self.is_dirty or self.is_committing or bool(self._pending)
+
+    @property
+    def is_idle(self) -> bool:
+        """All that came in has ended, durably."""
+        return self.state.succeeded + self.state.failed == self.state.admitted and not self.has_news
 
     @property
     def has_pending(self) -> bool:

@@ -25,6 +25,7 @@ class Source:
 
     def __init__(self, inputs: Iterable[Json] | AsyncIterable[Json], clock: Clock) -> None:
         self._clock = clock
+        self._failure: Exception | None = None
         self._asynchronous = aiter(inputs) if isinstance(inputs, AsyncIterable) else None
         self._plain = iter(()) if isinstance(inputs, AsyncIterable) else iter(inputs)
 
@@ -35,7 +36,22 @@ class Source:
                 return [input]
             return []
         await anyio.lowlevel.checkpoint()
-        return list(self._at_once(most))
+        return self._some(most)
+
+    def _some(self, most: int) -> list[Json]:
+        """Some of the next inputs. What the iterable raises comes out once all that it gave before is taken."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        chunk: list[Json] = []
+        try:
+            for input in self._at_once(most):
+                chunk.append(input)  # noqa: PERF402  # what came before an error is not lost
+        except Exception as error:
+            if not chunk:
+                raise
+            self._failure = error
+        return chunk
 
     def _at_once(self, most: int) -> Iterator[Json]:
         begun = self._clock.now()

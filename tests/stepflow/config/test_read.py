@@ -95,7 +95,7 @@ def test_the_long_example_of_every_section_is_read() -> None:
         }
     )
 
-    assert config.storage.url == "postgres://u:p@db/stepflow"
+    assert config.storage.url == "postgres://u:p@db/stepflow?pool_size=20&auto_migrate=1"
     assert config.storage.metadata.max_connections == 20
     assert config.storage.blobs == StoreSettings(type="filesystem", directory="/var/lib/stepflow/blobs")
     assert config.recovery.lease_ttl_s == 9

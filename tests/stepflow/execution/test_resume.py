@@ -227,3 +227,43 @@ async def test_a_checkpoint_hides_no_event_that_is_still_stored(
         started = [event.item async for event in run.events() if isinstance(event, StepStarted)]
 
     assert sorted(started) == list(range(100))
+
+
+async def collect(results: Any, outputs: list[Any]) -> None:
+    async for result in results:
+        outputs.append(result.output)  # noqa: PERF401  # what came before an error counts
+
+
+def breaking_off(count: int) -> Any:
+    yield from range(count)
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_inputs_that_broke_off_are_no_end_and_the_rest_may_follow(
+    make_engine: MakeEngine, work: Work, tmp_path: Path, is_restarted: bool
+) -> None:
+    store = tmp_path / "runs.db"
+    outputs: list[Any] = []
+    async with make_engine(work.app, store=store) as engine:
+        run = await engine.submit(FLOW, breaking_off(5), key="night")
+        with pytest.raises(OSError, match="the disk is gone"):
+            await collect(run.results(), outputs)
+        with pytest.raises(OSError, match="the disk is gone"):
+            await run.wait()
+        waiting = await engine.get(run.id)
+        explained = str(await engine.explain(run.id))
+        if not is_restarted:
+            again = await engine.submit(FLOW, iter(range(8)), key="night")
+            done = await again.wait()
+    if is_restarted:
+        async with make_engine(work.app, store=store) as engine:
+            again = await engine.submit(FLOW, iter(range(8)), key="night")
+            done = await again.wait()
+
+    assert outputs == list(range(5))
+    assert waiting.status is RunStatus.RUNNING
+    assert "inputs" in explained
+    assert again.id == run.id
+    assert (done.status, done.succeeded) == (RunStatus.COMPLETED, 8)
+    assert sorted(work.calls) == list(range(8))
