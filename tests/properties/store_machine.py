@@ -34,6 +34,9 @@ from stepflow.testing.suites.writes import child, enter, record, write
 
 NAMES = ("a", "b", "c")
 QUEUE = "gpu"
+KEYS = ("k", "l")
+START = 4e9
+LOOKS = 10
 STATUS_OF = {"cancel": RunStatus.CANCELLED, "pause": RunStatus.PAUSED, "resume": RunStatus.RUNNING}
 
 picks = st.integers(0, 30)
@@ -81,6 +84,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.views: dict[tuple[str, RunId], View] = {}
         self.stored: list[Write] = []
         self.tasks: list[str] = []
+        self.seen: dict[RunId, object] = {}
+        self.looks = 0
         self.serial = 0
         for name in NAMES if stage.is_shared else NAMES[:1]:
             self.enter(name)
@@ -103,6 +108,10 @@ class StoreMachine(RuleBasedStateMachine):
     def next(self) -> int:
         self.serial += 1
         return self.serial
+
+    def now(self) -> float:
+        """A later time than ever before, and no run has ended long ago: stores may sweep up behind those."""
+        return START + self.next()
 
     # Engines come and go
 
@@ -192,7 +201,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(
         place=picks,
-        key=st.sampled_from([None, None, "k", "l"]),
+        key=st.sampled_from([None, None, *KEYS]),
         supersedes=st.sampled_from(["the holder", "nothing", "an older one"]),
         total=st.integers(1, 3),
     )
@@ -263,7 +272,7 @@ class StoreMachine(RuleBasedStateMachine):
         change = RunChange(
             succeeded=count,
             status=RunStatus.COMPLETED if is_last else None,
-            ended_at=float(self.next()) if is_last else None,
+            ended_at=self.now() if is_last else None,
         )
         results = [ItemResult(item, Succeeded({"output": output, "nul": "\0"}))]
         return self.advance(view, "completed", item, results=results, change=change)
@@ -287,6 +296,14 @@ class StoreMachine(RuleBasedStateMachine):
         one = self.stored[-1 - place % len(self.stored)]
         if one.run_id not in self.model.deleted:
             self.commit(one)
+
+    @precondition(lambda self: self.model.runs)
+    @rule(place=picks, which=picks, later=st.integers(0, 1))
+    def write_with_a_lease_that_nobody_gave(self, place: int, which: int, later: int) -> None:
+        run = self.pick([*self.model.runs.values()], place)
+        lease = Lease(self.pick([*self.model.engines], which), run.lease.epoch + later)
+        if lease != run.lease:
+            self.commit(write(run.id, run.last + 1, [{"kind": "stolen"}], lease=lease))
 
     # Engines take over
 
@@ -422,7 +439,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def control(self, view: View, kind: str) -> None:
         status = STATUS_OF[kind]
-        ended_at = float(self.next()) if status.is_terminal else None
+        ended_at = self.now() if status.is_terminal else None
         self.advance(view, kind, change=RunChange(status=status, ended_at=ended_at))
 
     # Engines hand tasks to each other
@@ -533,7 +550,7 @@ class StoreMachine(RuleBasedStateMachine):
         limit=st.integers(1, 3),
     )
     def prune(self, through: str, age: int | None, keep: int | None, limit: int) -> None:
-        before = None if age is None else float(self.serial - age)
+        before = None if age is None else START + self.serial - age
 
         count = self.stage.run(self.backend(through).retention.prune(ended_before=before, keep=keep, limit=limit))
 
@@ -548,34 +565,49 @@ class StoreMachine(RuleBasedStateMachine):
         self.stage.run(self.look())
 
     async def look(self) -> None:
+        """Look at every row, and into the runs that something was done to; into all of them every so often."""
         store = self.backend()
         listed = await store.runs.list(limit=1_000)
         assert [run.id for run in listed][::-1] == sorted(self.model.runs)
         alive = {engine.owner for engine in await store.owners.engines()}
         assert alive == set(self.alive())
+        self.looks += 1
         for run in listed:
-            await self.look_at(store, run, self.model.runs[run.id])
-        for key in ("k", "l"):
+            model = self.model.runs[run.id]
+            look_at_row(run, model)
+            state = (len(model.writes), model.lease, self.model.engines[model.lease.owner])
+            if self.seen.get(run.id) != state or self.looks % LOOKS == 0:
+                await look_into(store, model)
+                await self.look_at_owner(store, model)
+                self.seen[run.id] = state
+        for key in KEYS:
             found = await store.runs.find_key(key)
             assert (found and found.id) == self.model.keys.get(key, [None])[-1]
 
-    async def look_at(self, store: Backend, run: RunRecord, model: ModelRun) -> None:
-        assert (run.root_id, run.key, run.total) == (model.root_id, model.key, model.total)
-        assert (run.status, run.ended_at, run.succeeded) == (model.status, model.ended_at, len(model.done))
-        if not run.status.is_terminal:
-            assert run.claims == model.claims
-            owned = await store.owners.ownership(run.id)
-            assert owned is not None
+    async def look_at_owner(self, store: Backend, model: ModelRun) -> None:
+        owned = await store.owners.ownership(model.id)
+        assert owned is not None
+        if not model.status.is_terminal:
             assert Lease(owned.owner, owned.epoch) == model.lease
             assert (owned.engine is not None) == (self.model.engines[owned.owner] is Life.ALIVE)
-        rows = list(await read(store, run.id))
-        all_rows = [Entries(one.first, one.count, one.payload) for one in model.writes]
-        assert [row for row in all_rows if row in rows] == rows
-        assert all(Entries(one.first, one.count, one.payload) in rows for one in model.needed())
-        results = {one.index: one for part in model.writes for one in part.results}
-        assert list(await store.runs.results(run.id)) == [results[item] for item in sorted(model.done)]
-        by_end = [(place, results[item]) for place, item in enumerate(model.done, 1)]
-        assert list(await store.runs.completed(run.id)) == by_end
+
+
+def look_at_row(run: RunRecord, model: ModelRun) -> None:
+    assert (run.root_id, run.key, run.total) == (model.root_id, model.key, model.total)
+    assert (run.status, run.ended_at, run.succeeded) == (model.status, model.ended_at, len(model.done))
+    assert run.claims == model.claims or run.status.is_terminal
+
+
+async def look_into(store: Backend, model: ModelRun) -> None:
+    """Nothing that is needed is lost, and nothing is there that was not committed."""
+    rows = list(await read(store, model.id))
+    all_rows = [Entries(one.first, one.count, one.payload) for one in model.writes]
+    assert [row for row in all_rows if row in rows] == rows
+    assert all(Entries(one.first, one.count, one.payload) in rows for one in model.needed())
+    results = {one.index: one for part in model.writes for one in part.results}
+    assert list(await store.runs.results(model.id)) == [results[item] for item in sorted(model.done)]
+    by_end = [(place, results[item]) for place, item in enumerate(model.done, 1)]
+    assert list(await store.runs.completed(model.id)) == by_end
 
 
 async def read(store: Backend, run_id: RunId) -> Sequence[Entries]:
