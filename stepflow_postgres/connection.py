@@ -5,7 +5,6 @@ a pooler may hand each transaction to another session.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -28,10 +27,11 @@ Statement: TypeAlias = tuple[str, Parameters]
 WAIT_S = 10.0
 """How long to wait for a free connection, or for a new one."""
 
+OLDEST = 140_000
+"""The first version of PostgreSQL whose words all statements are made of."""
+
 IDLE_S = 300.0
 """How long a connection beyond the first two is kept unused."""
-
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # whoever asked is told of a lost connection
 
 
 class Database:
@@ -200,7 +200,22 @@ async def connect(conninfo: str, shown: str) -> AsyncIterator[Connection]:
     with in_our_words(shown):
         connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
         async with connection:
+            _refuse_unfit(connection, shown)
             yield connection
+
+
+def _refuse_unfit(connection: Connection, shown: str) -> None:
+    """What the server said of itself when it was connected to; nothing has to be asked."""
+    info = connection.info
+    if info.server_version < OLDEST:
+        raise StoreError(f"{shown}: this is PostgreSQL {info.server_version // 10_000}; take version 14 or a later one")
+    encoding = info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise StoreError(
+            f"{shown}: the database's encoding is {encoding}; make one with ENCODING 'UTF8' TEMPLATE template0"
+        )
+    if info.parameter_status("in_hot_standby") == "on":
+        raise StoreError(f"{shown}: this server is a standby; name the primary, or add target_session_attrs=read-write")
 
 
 def require_asyncio() -> None:

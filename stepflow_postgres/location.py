@@ -22,6 +22,8 @@ _DEFAULTS = {
 }
 """A peer that is gone without a word is noticed within about 10 s. What the URL says of these stands."""
 _SCHEMA = re.compile(r"[^\W\d]\w*")
+_PORTS = re.compile(r"[0-9,]*")
+_SHOWN = ("host", "dbname")
 _ON, _OFF = ("1", "true", "on", "yes"), ("0", "false", "off", "no")
 
 
@@ -89,8 +91,8 @@ def _conninfo(url: str) -> dict[str, str | int | None]:
         found = conninfo_to_dict(url)
     except ProgrammingError:
         raise _unreadable() from None
-    if "@" in str(found.get("host", "")):
-        raise _unreadable()  # the password holds an @, so that the rest of it would be taken for the host, and shown
+    if not _PORTS.fullmatch(str(found.get("port", ""))) or any("@" in str(found.get(part, "")) for part in _SHOWN):
+        raise _unreadable()  # a password with such a character: what follows it is taken for what would be shown
     return dict(found)
 
 
