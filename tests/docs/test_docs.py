@@ -33,6 +33,23 @@ def test_the_links_of_a_page_lead_somewhere(name):
     assert broken == []
 
 
+def test_every_crash_names_a_test_that_is_there():
+    page = (ROOT / "docs/explanation/durability.md").read_text(encoding="utf-8")
+    rows = [line for line in page.partition("## Crashes")[2].splitlines() if line.startswith("| ")][1:]
+    named = [re.findall(r"`([\w/]+\.py)::(\w+)`", row) for row in rows]
+
+    missing = [
+        f"{file}::{test}"
+        for tests in named
+        for file, test in tests
+        if f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+
+    assert len(rows) > 15
+    assert [row for row, tests in zip(rows, named, strict=True) if not tests] == []
+    assert missing == []
+
+
 def test_there_are_pages():
     assert "docs/tutorial.md" in PAGES
 
