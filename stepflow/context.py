@@ -13,7 +13,7 @@ from stepflow.errors import BlobNotFoundError, ComponentError
 from stepflow.flow.identity import flow_to_json
 from stepflow.flow.model import Flow
 from stepflow.protocols import Host, SubRun
-from stepflow.records import BlobId, BlobType, ErrorCode, ItemResult, Json, RunId, Succeeded, Task
+from stepflow.records import BlobId, BlobType, ErrorCode, ItemResult, Json, RunId, Succeeded, Task, TaskId
 
 SubFlow: TypeAlias = BlobId | Mapping[str, Any] | Flow
 """A flow that a component runs: the id of a stored one, a document, or one that was read before."""
@@ -91,6 +91,11 @@ class Context:
     def attempt(self) -> int:
         """1 at first, then one more each time the step is tried again."""
         return self._task.attempt
+
+    @property
+    def task_id(self) -> TaskId:
+        """The same on every attempt of this step for this item, and no other: a key for requests to be made once."""
+        return self._task.id
 
     @property
     def deadline(self) -> float | None:

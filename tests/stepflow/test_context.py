@@ -6,7 +6,7 @@ import pytest
 
 from stepflow.components import Batch, Components, Context
 from stepflow.engine import Engine
-from stepflow.errors import RunFailedError
+from stepflow.errors import ResourceUnavailableError, RunFailedError
 from stepflow.flow.read import flow_from_json
 from stepflow.records import ErrorCode, Task
 
@@ -49,6 +49,23 @@ async def test_it_knows_the_run_the_step_and_the_attempt():
 
     async with Engine(registry(call)) as engine:
         assert await engine.run(FLOW, 1) == [True, 64, "only", 0, 1, None, None]
+
+
+async def test_the_task_id_is_the_same_on_every_attempt_and_no_other():
+    seen: list[str] = []
+
+    async def call(input, ctx: Context):
+        seen.append(ctx.task_id)
+        if ctx.attempt < 3:
+            raise ResourceUnavailableError("not yet")
+
+    retried = {"action": "retry", "backoff": {"type": "constant", "delayMs": 0}}
+    flow = {**FLOW, "steps": [{**FLOW["steps"][0], "onError": retried}]}
+    async with Engine(registry(call)) as engine:
+        await (await engine.submit(flow, [1, 2])).wait()
+
+    assert len(seen) == 6
+    assert sorted(seen.count(id) for id in set(seen)) == [3, 3]
 
 
 async def test_it_knows_the_deadline_of_the_run():
