@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from stepflow.components import Components
 from stepflow.engine import Engine
@@ -255,3 +256,68 @@ async def test_the_reference_tells_of_every_column(store: SqliteBackend) -> None
 
     assert told.keys() == views.keys()
     assert {name: sorted(columns - told[name]) for name, columns in views.items()} == dict.fromkeys(views, [])
+
+
+@pytest.mark.parametrize(
+    ("following", "statuses"),
+    [
+        ([], ["running"]),
+        ([["wait", 0, 0, "a worker of gpu", 20], ["pause", 30], ["resume", 40]], ["running"]),
+        ([["release", 20]], ["lost"]),
+        ([["claim", "next", "press", 20]], ["lost"]),
+        ([["release", 20], ["claim", "next", "press", 30], ["go", 0, 0, 2, 40]], ["lost", "running"]),
+        ([["claim", "next", "press", 20], ["go", 0, 0, 2, 40], ["ok", 0, 0, 1, 50]], ["lost", "succeeded"]),
+        ([["claim", "next", "press", 20], ["ok", 0, 0, 1, 50]], ["succeeded"]),
+        ([["ok", 0, 0, 1, 20], ["claim", "next", "press", 30]], ["succeeded"]),
+    ],
+)
+async def test_an_attempt_is_lost_where_its_engine_went_before_it_ended(
+    store: SqliteBackend, following: list[Json], statuses: list[str]
+) -> None:
+    run = Ids().draw()
+    await store.journal.commit([write(run, 1, [["go", 0, 0, 1, 10]], items=(0, 0), new=record(run))])
+
+    for position, event in enumerate(following, 2):
+        items = (0, 0) if event[0] in ("go", "ok", "wait") else (-1, -1)  # type: ignore[index]
+        await store.journal.commit([write(run, position, [event], items=items)])
+
+    attempts = _rows(store, "attempts", run, "attempt")
+    [step] = _rows(store, "steps", run)
+    assert [row["status"] for row in attempts] == statuses
+    assert (step["status"], step["attempts"]) == (statuses[-1], len(statuses))
+    assert [row["running_ms"] is None for row in attempts] == [status in ("lost", "running") for status in statuses]
+
+
+async def test_recording_counts_from_the_outcome_to_the_commit(tmp_path: Path) -> None:
+    class Clock:
+        def now(self) -> float:
+            return 1_767_225_600.0 + 0.5  # half a second after the run began
+
+    async with SqliteBackend(tmp_path / "runs.db", clock=Clock()) as store:  # type: ignore[arg-type]
+        run = Ids().draw()
+        entries: list[Json] = [["go", 0, 0, 1, 10], ["ok", 0, 0, 1, 420], ["go", 0, 1, 1, 430], ["ok", 0, 1, 1, 600]]
+        await store.journal.commit([write(run, 1, entries, items=(0, 0), new=record(run))])
+
+        shown = [(row["queued_ms"], row["running_ms"], row["recording_ms"]) for row in _rows(store, "attempts", run)]
+        store.database.execute("UPDATE _entries SET written_at = NULL")
+        older = [row["recording_ms"] for row in _rows(store, "steps", run)]
+
+    assert shown == [(0, 410, 80), (0, 170, 0)]
+    assert older == [None, None]
+
+
+async def test_a_run_shows_who_has_it_and_where_it_is_from(store: SqliteBackend) -> None:
+    ids = Ids()
+    first, again = ids.draw(), ids.draw()
+    await store.journal.commit([write(first, 1, ["begun"], new=record(first))])
+    await store.journal.commit(
+        [write(again, 1, ["begun"], new=structs.replace(record(again), retry_of=first, group="night"))]
+    )
+    await store.owners.claim("second", root_id=first)
+
+    shown = {
+        row["run_id"]: tuple(row[name] for name in ("owner", "claims", "retry_of", "group_name"))
+        for row in store.database.query("SELECT * FROM runs")
+    }
+
+    assert shown == {first: ("second", 1, None, "default"), again: ("engine-1", 0, first, "night")}
