@@ -49,6 +49,8 @@ async def submit(engine: Engine, tally: Tally, was_cut: bool, *, job: Job) -> Su
         known = await _waited_for(engine.backend, known, tally)
     if known.error is not None:
         say(f"run {_short(known)} is {known.status.value}: {' '.join(known.error.message.split())}")
+    if known.status is RunStatus.PAUSED:
+        say(f"run {_short(known)} is paused: it goes on after `stepflow runs resume {known.id}`")
     total = job.count()
     run = await _submit(engine, job, options)
     return _submitted(job, run, key, before=await _tell(run, known, total, tally))

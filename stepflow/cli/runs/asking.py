@@ -152,7 +152,7 @@ async def _told(deed: _Deed, backend: Backend, run_id: RunId, short: str, place:
     record, ownership = await _known(backend, run_id)
     if deed.kind is not MessageKind.CANCEL and record.status.is_terminal:
         say(f"run {short} has ended meanwhile ({record.status.value})")
-        return COULD_NOT_RUN
+        return COULD_NOT_RUN if deed.kind is MessageKind.PAUSE else 0
     if deed.kind is MessageKind.CANCEL and record.status is not RunStatus.CANCELLED:
         say(f"run {short} has ended before it could be cancelled ({record.status.value})")
         return 0

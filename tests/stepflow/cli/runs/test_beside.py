@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from .conftest import ENDED_FIRST, ITEMS, LINE, records, started, until
 
 
@@ -105,6 +107,26 @@ def test_a_killed_line_goes_on_when_it_is_typed_again(cli, live: subprocess.Pope
     assert f"resuming {record['run_id'][:8]}: {ENDED_FIRST} of {ITEMS} done, " in outcome.err
     assert [json.loads(line).get("result") for line in lines] == [0, None, 20, 30, 40, 50]
     assert calls() == {**{f"first {n}": 1 for n in range(ITEMS)}, **{f"second {n}": 1 + (n >= 3) for n in range(ITEMS)}}
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_paused_line_stays_paused_and_says_how_it_goes_on(cli, live: subprocess.Popen[str]) -> None:
+    live.kill()
+    live.communicate(timeout=30)
+    cli("runs", "pause", "last")
+    Path("open").touch()
+
+    with started(*LINE) as again:
+        assert again.stderr is not None
+        said = again.stderr.readline()
+        until(lambda: records(cli)[0]["owner"] is not None, again)
+        resumed = cli("runs", "resume", "last")
+        again.communicate(timeout=30)
+
+    run_id = records(cli)[0]["run_id"]
+    assert said == f"run {run_id[:8]} is paused: it goes on after `stepflow runs resume {run_id}`\n"
+    assert (resumed.code, again.returncode) == (0, 3)
+    assert records(cli)[0]["succeeded"] == ITEMS - 1
 
 
 def calls() -> dict[str, int]:
