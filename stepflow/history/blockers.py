@@ -275,17 +275,16 @@ def _inputs(facts: Facts) -> list[Blocker]:
         return []  # there is enough to begin with
     came = f"its inputs are still open: {plural(standing.admitted, 'item')} came in, {standing.ended:,} have ended"
     owner = facts.ownership.owner if facts.ownership is not None else ""
-    if not standing.fed_by or standing.fed_by == owner:
-        return [
-            facts.blocker(kind=BlockerKind.INPUTS, message=came, remedy="whoever sends them goes on or closes them")
-        ]
-    key = facts.record.key
-    again = "submit it again with the same inputs" + (f" and the key {key}" if key is not None else "")
+    is_gone = bool(standing.fed_by) and standing.fed_by != owner
+    key, next_input = facts.record.key, standing.admitted
+    again = (
+        f"submit the same inputs again with the key {key}: it goes on at input {next_input:,}" if key else "cancel it"
+    )
     return [
         facts.blocker(
             kind=BlockerKind.INPUTS,
-            message=f"{came}; who sent them is gone with engine {standing.fed_by}",
-            remedy=f"{again}: it goes on at input {standing.admitted:,}" if key is not None else "cancel it",
+            message=f"{came}; who sent them is gone with engine {standing.fed_by}" if is_gone else came,
+            remedy=again if is_gone else f"whoever sends them goes on or closes them; if nobody does, {again}",
         )
     ]
 

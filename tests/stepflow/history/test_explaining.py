@@ -233,6 +233,10 @@ async def test_open_inputs_are_told_once_all_that_came_in_has_ended(hand: Hand, 
     assert busy.blockers == ()
     assert waiting.kind is BlockerKind.INPUTS
     assert waiting.message == "its inputs are still open: 2 items came in, 2 have ended"
+    assert waiting.remedy == (
+        "whoever sends them goes on or closes them; "
+        "if nobody does, submit the same inputs again with the key night: it goes on at input 2"
+    )
 
 
 async def test_inputs_whose_sender_died_are_told_to_be_sent_again(make_hand: Hand) -> None:
@@ -250,7 +254,7 @@ async def test_inputs_whose_sender_died_are_told_to_be_sent_again(make_hand: Han
 
     assert blocker.kind is BlockerKind.INPUTS
     assert blocker.message.endswith("2 have ended; who sent them is gone with engine engine-1")
-    assert blocker.remedy == "submit it again with the same inputs and the key night: it goes on at input 2"
+    assert blocker.remedy == "submit the same inputs again with the key night: it goes on at input 2"
 
 
 @in_every_store
