@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from stepflow.errors import Problem
-from stepflow.execution.options import RecoverySettings
+from stepflow.execution.options import RecoverySettings, RetentionSettings
 from stepflow.execution.verdict import RetrySettings
 from stepflow.records import Json
 
@@ -73,6 +73,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     routes: Mapping[str, Json]
     storage: StorageSettings = StorageSettings()
     recovery: RecoverySettings = RecoverySettings()
+    retention: RetentionSettings | None = None
     blobs: BlobSettings = BlobSettings()
     retry: RetrySettings = RetrySettings()
     warnings: tuple[Problem, ...] = ()

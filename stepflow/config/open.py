@@ -46,6 +46,7 @@ def open_engine(
         "store": config.storage.url,
         "retry": config.retry,
         "recovery": config.recovery,
+        "retention": config.retention,
         **options,
     }
     plugins = {**plugin_factories(config, environ), **settings.pop("plugins", {})}

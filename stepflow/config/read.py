@@ -11,7 +11,14 @@ import msgspec
 from stepflow.config.model import Config
 from stepflow.config.plugin_types import read_plugins
 from stepflow.config.section import Problems, Section
-from stepflow.config.settings import read_blobs, read_lease_manager, read_recovery, read_retry, read_storage
+from stepflow.config.settings import (
+    read_blobs,
+    read_lease_manager,
+    read_recovery,
+    read_retention,
+    read_retry,
+    read_storage,
+)
 from stepflow.config.substitute import Substituted, substitute_all
 from stepflow.errors import ConfigError, Problem
 from stepflow.flow.document import Document, load_document, located
@@ -86,6 +93,7 @@ def _read(root: Section, base: FilePath, source: str | None) -> Config:
         routes=routes.without(),
         storage=read_storage(root.section("storageConfig")),
         recovery=read_recovery(root.section("recovery")),
+        retention=read_retention(root.section("retention")),
         blobs=read_blobs(root.section("blobApi")),
         retry=read_retry(root.section("retry")),
     )

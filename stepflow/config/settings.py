@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from stepflow.config.model import BlobSettings, StorageSettings, StoreSettings
 from stepflow.config.section import Section
-from stepflow.execution.options import RecoverySettings
+from stepflow.execution.options import RecoverySettings, RetentionSettings
 from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 _STORE_TYPES = ("inMemory", "sqlite", "postgres", "filesystem")
@@ -114,6 +114,24 @@ def read_recovery(section: Section | None) -> RecoverySettings:
         max_claims_per_check=section.integer("maxClaimsPerCheck", 10, least=1),
         checkpoint_interval=section.integer("checkpointInterval", 10_000),
     )
+    section.warn_unknown()
+    return settings
+
+
+def read_retention(section: Section | None) -> RetentionSettings | None:
+    """How long runs that have ended are kept; None: for ever."""
+    if section is None:
+        return None
+    keep = section.integer("keep", -1)
+    age_s = section.number("ageSecs", -1.0)
+    settings = RetentionSettings(
+        age_s=None if age_s < 0 else age_s,
+        keep=None if keep < 0 else keep,
+        longest_deadline_s=section.number("longestDeadlineSecs", 86_400.0),
+        every_s=section.number("everySecs", 60.0, above=0),
+    )
+    if settings.age_s is None and settings.keep is None and not section.is_empty:
+        section.problems.warn(section.path, "nothing is deleted", "write ageSecs, keep or both")
     section.warn_unknown()
     return settings
 

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from stepflow.config.model import Config, StoreSettings
+from stepflow.config.open import open_engine
 from stepflow.config.read import load_config
 from stepflow.errors import ConfigError, Problem
+from stepflow.execution.options import RetentionSettings
 from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 BARE: dict[str, Any] = {"plugins": {"builtin": {"type": "builtin"}}, "routes": {}}
@@ -381,3 +383,18 @@ def test_a_value_of_the_environment_shows_in_no_log(caplog: pytest.LogCaptureFix
     assert SECRET not in caplog.text
     assert "S" in caplog.text
     assert SECRET not in repr(config)
+
+
+def test_retention_says_how_long_runs_are_kept() -> None:
+    config = _load(_with(retention={"ageSecs": 3600, "keep": 100}))
+    engine = open_engine(config)
+
+    assert config.retention == RetentionSettings(age_s=3600, keep=100)
+    assert engine._retention == config.retention
+    assert _load(_with()).retention is None
+
+
+def test_a_retention_that_keeps_everything_is_warned_of() -> None:
+    config = _load(_with(retention={"everySecs": 5}))
+
+    assert "nothing is deleted" in str(config.warnings[0])
