@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
+import anyio
 from psycopg import AsyncConnection, Error
 from psycopg_pool import AsyncConnectionPool
 
@@ -145,7 +146,8 @@ class Database:
             return await _send_all(connection, statements)
         except BaseException as error:
             self._kept = None
-            await pool.putconn(connection)  # which looks at what state it is in
+            with anyio.CancelScope(shield=True):
+                await pool.putconn(connection)  # which looks at what state it is in
             if is_lost(error):
                 await self._renew()
             raise
