@@ -20,6 +20,8 @@ from stepflow.errors import InputInvalidError
 from stepflow.records import ErrorCode, Failed, ItemResult, RunId
 
 _SHOWN_FAILURES = 5
+_BROKEN_OFF = (InputInvalidError, OSError)
+"""What reading inputs may raise after the run has begun."""
 
 
 Begin: TypeAlias = Callable[[Engine, Tally, bool], Awaitable[Submitted]]
@@ -100,6 +102,10 @@ class Execution:
             async with aclosing(submitted.run.results()) as items:
                 async for item in items:
                     self._take(item)
+        except _BROKEN_OFF:
+            if not submitted.is_named:
+                await submitted.run.cancel()
+            raise
         finally:
             if self._place is None:
                 submitted.run.cancel_now()
@@ -132,9 +138,16 @@ class Execution:
 
     def _say_broken_off(self, error: Exception) -> None:
         submitted = self._submitted
-        if self._place is not None and submitted is not None and isinstance(error, InputInvalidError):
-            ended = f"{self._tally.ended:,} {_items(self._tally.ended)} had ended"
-            say(f"stored in {self._place.name}: the run failed, {ended}; mend the inputs, and add --new")
+        if self._place is None or submitted is None or not isinstance(error, _BROKEN_OFF):
+            return
+        done = f"{self._written:,} {_items(self._written)} had ended"
+        ended = f"stored in {self._place.name}: the inputs broke off when {done}"
+        if submitted.is_named:
+            say(f"{ended}; mend them, and type the same line again to go on")
+        else:
+            say(
+                f"{ended}, and the run was cancelled, since with other inputs the line means another one (give a --key)"
+            )
 
     def _doing(self) -> str:
         if self._is_cancelled_by_interrupt:

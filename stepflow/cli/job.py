@@ -30,5 +30,6 @@ class Submitted(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     steps: Sequence[str]  # their ids
     again: str | None  # how to go on after an interrupt; None: nothing could
+    is_named: bool = False  # its key does not depend on its inputs
     before: int = 0  # items that had ended when this command began
     is_left: bool = False  # to another engine, which has it, without waiting for its results

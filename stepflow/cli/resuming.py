@@ -69,6 +69,7 @@ def _submitted(job: Job, run: Run, key: str | None, *, before: int = 0, is_left:
         run=run,
         steps=[step.id for step in job.flow.steps],
         again=None if key is None else again,
+        is_named=job.key is not None,
         before=before,
         is_left=is_left,
     )

@@ -378,19 +378,36 @@ def test_a_failed_item_is_kept_as_it_is(cli, batch: Path) -> None:
     assert first.out == second.out
 
 
-def test_a_run_whose_inputs_broke_off_is_not_taken_for_a_whole_one(cli, batch: Path) -> None:
-    Path("in.jsonl").write_text("1\n{\n")
+def test_a_named_run_whose_inputs_broke_off_goes_on_with_mended_ones(cli, batch: Path) -> None:
+    Path("in.jsonl").write_text("0\n{\n")
     torn = cli(*STORED, "--key", "k")
-    write_inputs(range(2))
+    write_inputs(range(3))
 
     mended = cli(*STORED, "--key", "k")
-    over = cli(*STORED, "--key", "k", "--new")
 
-    assert (torn.code, mended.code, over.code) == (1, 1, 0)
-    assert "stored in runs.db: the run failed, 0 items had ended; mend the inputs, and add --new" in torn.err
-    assert f"run {run_ids()[0][:8]} is failed: the inputs broke off with InputInvalidError: in.jsonl:2" in mended.err
-    assert mended.last.endswith("; take another key, or start over with --new")
-    assert Path("out.jsonl").read_text() == doubled(range(2))
+    assert (torn.code, mended.code) == (1, 0)
+    broken_off = (
+        "stored in runs.db: the inputs broke off when 1 item had ended; mend them, and type the same line again"
+    )
+    assert broken_off in torn.err
+    assert mended.err.startswith(f"resuming {run_ids()[0][:8]}: 1 of 3 done, ")
+    assert Path("out.jsonl").read_text() == doubled(range(3))
+    assert (len(run_ids()), calls()[0]) == (1, 1)
+
+
+def test_a_line_whose_inputs_broke_off_leaves_no_unfinished_run(cli, batch: Path) -> None:
+    Path("in.jsonl").write_text("0\n{\n")
+    torn = cli(*STORED)
+    write_inputs(range(3))
+
+    mended = cli(*STORED)
+
+    with closing(sqlite3.connect("runs.db")) as file:
+        states = [status for (status,) in file.execute("SELECT status FROM runs ORDER BY run_id")]
+    assert (torn.code, mended.code) == (1, 0)
+    assert "had ended, and the run was cancelled, since with other inputs the line means another one" in torn.err
+    assert states == ["cancelled", "completed"]
+    assert Path("out.jsonl").read_text() == doubled(range(3))
 
 
 def test_a_store_without_a_name_is_refused_rather_than_memory_taken(cli, batch: Path) -> None:
