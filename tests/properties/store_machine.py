@@ -197,7 +197,7 @@ class StoreMachine(RuleBasedStateMachine):
         return True
 
     def going(self) -> list[View]:
-        return [view for view in self.views.values() if not view.status.is_terminal]
+        return [view for _, view in sorted(self.views.items()) if not view.status.is_terminal]
 
     @rule(
         place=picks,
@@ -354,6 +354,7 @@ class StoreMachine(RuleBasedStateMachine):
         for owner, claimed, taken in zip((one, two), claims, ids, strict=True):
             assert taken <= may[owner]
             self.take(owner, claimed)
+        self.settle_race(one, two)
 
     @precondition(lambda self: self.alive() and self.late())
     @rule(place=picks, which=picks)
@@ -374,8 +375,21 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.engines[view.lease.owner] = Life.GONE
         else:
             self.settle([one], [verdict])
-        self.believe(view, one, verdict)
         assert {run.id for run, _ in claimed} <= may
+        self.take(owner, claimed)
+        self.settle_race(owner, view.lease.owner)
+
+    def settle_race(self, winner: str, loser: str) -> None:
+        """Whoever was faster, all ends the same: a play has to be the same when it is played again."""
+        self.stage.run(self.backend(loser).owners.leave(loser))
+        self.model.engines[loser] = Life.GONE
+        self.views = {at: view for at, view in self.views.items() if at[0] != loser}
+        self.claim_all(winner)
+
+    def claim_all(self, owner: str) -> None:
+        claimed = self.stage.run(self.backend(owner).owners.claim(owner))
+
+        assert sorted(run.id for run, _ in claimed) == sorted(self.model.claimable(owner))
         self.take(owner, claimed)
 
     def late(self) -> list[View]:
