@@ -99,7 +99,8 @@ class Membership:
 
     async def renewed(self, owner: str) -> None:
         """Wait until this engine has another owner's name than this one, which was fenced."""
-        self._fenced.set()
+        if self.owner == owner:
+            self._fenced.set()
         while self.owner == owner:
             await self._clock.sleep(self._settings.check_interval_s / 4)
 
