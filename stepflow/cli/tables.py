@@ -23,16 +23,19 @@ STYLES = {
 """Colours of the states of runs."""
 
 
-def tell_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[str] = ()) -> None:
+def tell_table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[str] = (), texts: Iterable[str] = ()
+) -> None:
     """Rows of texts below their heads, on stdout.
 
     Args:
-        numbers: the heads of columns whose cells end in one line.
+        numbers: the heads of columns whose cells end below each other.
+        texts: of those that go on in the next line where the terminal is narrow; others are cut.
     """
-    right = set(numbers)
+    right, long = set(numbers), set(texts)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for head in heads:
-        table.add_column(head, justify="right" if head in right else "left", no_wrap=True)
+        table.add_column(head, justify="right" if head in right else "left", no_wrap=head not in long)
     for row in rows:
         table.add_row(*(Text(_printable(cell), style=STYLES.get(cell, "")) for cell in row))
     is_terminal = sys.stdout.isatty()

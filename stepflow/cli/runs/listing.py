@@ -65,7 +65,7 @@ class _Listing:
             asked = self._status is not None or self._flow is not None
             say(f"no runs{' that match' if asked else ''} in {self._place.name}")
             return
-        tell_table(HEADS, rows, numbers=("ITEMS", "FAILED", "AGE", "TOOK"))
+        tell_table(HEADS, rows, numbers=("ITEMS", "FAILED", "AGE", "TOOK"), texts=("OWNER",))
         say(f"next: {self._place.line(f'stepflow runs show {rows[0][0]}')}")
 
     async def _records(self, backend: Backend) -> AsyncIterator[RunRecord]:

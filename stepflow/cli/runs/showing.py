@@ -65,11 +65,12 @@ def tell_history(table: ShownTable) -> None:
             (step.step, step.component, *(f"{count:,}" for count in counts), step.p50, step.p99, step.waiting_on)
             for step, counts in zip(table.steps, counted, strict=True)
         ]
-        tell_table(heads, rows, numbers=heads[2:9])
+        tell_table(heads, rows, numbers=heads[2:9], texts=heads[9:])
     if table.failures:
         tell("")
         failures = [(each.code, each.step, f"{each.count:,}", each.items, each.message) for each in table.failures]
-        tell_table(("FAILURE", "STEP", "COUNT", "ITEMS", "MESSAGE"), failures, numbers=("COUNT",))
+        heads = ("FAILURE", "STEP", "COUNT", "ITEMS", "MESSAGE")
+        tell_table(heads, failures, numbers=("COUNT",), texts=("ITEMS", "MESSAGE"))
     for note in table.notes:
         say(f"note: {note}")
 
