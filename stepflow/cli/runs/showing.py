@@ -16,6 +16,9 @@ from stepflow.history.records import History, StepHistory
 from stepflow.history.table import ShownTable, show_table
 from stepflow.records import EngineRecord, Json, RunRecord, RunStatus
 
+_STEP_HEADS = ("STEP", "COMPONENT", "OK", "FAILED", "DEFAULTED", "RETRIED", "LOST", "P50", "P99", "WAITING ON")
+_FAILURE_HEADS = ("FAILURE", "STEP", "COUNT", "ITEMS", "MESSAGE")
+
 
 @click.command("show", epilog=examples("stepflow runs show last --store runs.db"))
 @run_argument
@@ -59,18 +62,16 @@ def tell_history(table: ShownTable) -> None:
         tell(f"{name:<{width}}  {' '.join(value.split())}")
     if table.steps:
         tell("")
-        heads = ("STEP", "COMPONENT", "OK", "FAILED", "DEFAULTED", "RETRIED", "LOST", "P50", "P99", "WAITING ON")
         counted = [(step.ok, step.failed, step.defaulted, step.retried, step.lost) for step in table.steps]
         rows = [
             (step.step, step.component, *(f"{count:,}" for count in counts), step.p50, step.p99, step.waiting_on)
             for step, counts in zip(table.steps, counted, strict=True)
         ]
-        tell_table(heads, rows, numbers=heads[2:9], texts=heads[9:])
+        tell_table(_STEP_HEADS, rows, numbers=_STEP_HEADS[2:9], texts=_STEP_HEADS[9:])
     if table.failures:
         tell("")
         failures = [(each.code, each.step, f"{each.count:,}", each.items, each.message) for each in table.failures]
-        heads = ("FAILURE", "STEP", "COUNT", "ITEMS", "MESSAGE")
-        tell_table(heads, failures, numbers=("COUNT",), texts=("ITEMS", "MESSAGE"))
+        tell_table(_FAILURE_HEADS, failures, numbers=("COUNT",), texts=("ITEMS", "MESSAGE"))
     for note in table.notes:
         say(f"note: {note}")
 
