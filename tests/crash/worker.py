@@ -21,9 +21,6 @@ import stepflow
 from stepflow.errors import StoreUnavailableError
 from stepflow.execution.verdict import RetrySettings
 
-AT_ONCE = 4
-"""Jobs of one worker that are open at the same time."""
-
 
 class Slot:
     """The jobs of one worker and its former lives: every `slots`-th number."""
@@ -76,7 +73,7 @@ async def main(given: argparse.Namespace) -> None:
     async with opened(ledger, given) as engine:
         print("open", flush=True)
         async with asyncio.TaskGroup() as tasks:
-            working = [tasks.create_task(work(engine, slot, ledger)) for _ in range(AT_ONCE)]
+            working = [tasks.create_task(work(engine, slot, ledger)) for _ in range(given.at_once)]
             await stdin.readline()
             slot.is_draining.set()
             await asyncio.wait(working)
@@ -106,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--engine", required=True, help="what the ledger calls this life of the worker")
     parser.add_argument("--slot", type=int, default=0)
     parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=4, help="jobs that are open at the same time")
     return parser.parse_args()
 
 
