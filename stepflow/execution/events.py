@@ -138,7 +138,10 @@ class RunResumed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="re
 
 
 class StepWaiting(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="wait"):
-    """An attempt has waited for a while for something outside the engine, such as a worker of a queue."""
+    """An attempt has waited for a while for something outside the engine, such as a worker of a queue.
+
+    No reason: such a wait, of which was told, is over.
+    """
 
     item: int
     step: int

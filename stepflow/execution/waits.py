@@ -14,6 +14,9 @@ SUB_RUN = "sub-run"
 """The reason of a wait that the journal tells of in any case."""
 
 
+_NOTED = object()
+
+
 class _Wait:
     __slots__ = ("item", "reason", "run", "since", "step")
 
@@ -32,7 +35,7 @@ class Waits:
         self._clock = clock
         self._tasks = tasks
         self._note = note
-        self._waits: dict[_Wait, None] = {}
+        self._waits: dict[_Wait, object] = {}
         self._is_watched = False
 
     @contextmanager
@@ -48,7 +51,8 @@ class Waits:
         try:
             yield
         finally:
-            self._waits.pop(wait, None)
+            if self._waits.pop(wait, _NOTED) is _NOTED:
+                self._note(run, item, step, "")
 
     async def _watch(self) -> None:
         while self._waits:
