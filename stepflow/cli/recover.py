@@ -21,7 +21,7 @@ from stepflow.errors import RunNotFoundError
 from stepflow.execution.events import StepWaiting
 from stepflow.history.words import plural
 from stepflow.protocols import Backend
-from stepflow.records import DEFAULT_GROUP, RunId, RunRecord, RunStatus
+from stepflow.records import DEFAULT_GROUP, JOURNAL_FORMAT, RunId, RunRecord, RunStatus
 
 _PAGE = 1_000
 
@@ -118,6 +118,10 @@ class _Recovering:
     async def _why_not(self, backend: Backend, record: RunRecord) -> str | None:
         if record.status.is_terminal:
             return f"has ended ({record.status.value})"
+        if record.parent is not None:
+            return f"is part of run {record.root_id}, and goes on with it"
+        if record.journal_format > JOURNAL_FORMAT:
+            return "was begun by a newer version: pip install --upgrade stepflow-engine"
         driver = await driver_of(backend, record)
         if driver is not None:
             return f"goes on at {driver}"

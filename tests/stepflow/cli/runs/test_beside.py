@@ -137,10 +137,11 @@ def calls() -> dict[str, int]:
 def test_the_same_line_waits_for_a_run_that_another_engine_has(cli, live: subprocess.Popen[str], store: str) -> None:
     before = calls()
     if store == "runs.db":
-        refused = cli(*LINE)
-        assert refused.code == 1
-        assert f"runs.db is used by process {live.pid}" in refused.err
-        assert refused.last.startswith("`stepflow runs` looks at its runs")
+        for line in (LINE, ("recover",), ("runs", "retry", "last")):
+            refused = cli(*line)
+            assert refused.code == 1
+            assert f"runs.db is used by process {live.pid}" in refused.err
+            assert refused.last.startswith("`stepflow runs` looks at its runs")
         return
     Path("elsewhere").mkdir()
     other = (*LINE[:-1], "elsewhere/out.jsonl")
