@@ -23,7 +23,7 @@ WITH advanced AS (
         status, ended_at, total, succeeded, failed, error, at
     )
     WHERE
-        runs.id = given.id AND runs.epoch = given.epoch
+        runs.id = given.id AND runs.id = ANY(%(runs)s) AND runs.epoch = given.epoch
         AND runs.owner = (SELECT owner FROM stepflow._engines WHERE owner = %(owner)s FOR KEY SHARE)
         AND runs.last < given.first
     RETURNING given.at, runs.no, runs.places - given.places AS places

@@ -17,7 +17,8 @@ fresh AS MATERIALIZED (
     )
     WHERE
         EXISTS (SELECT FROM engine)
-        AND NOT EXISTS (SELECT FROM stepflow._runs AS old WHERE old.id = fresh.id)
+        -- No join, which would look at all runs where there were few when it was planned.
+        AND (SELECT old.no FROM stepflow._runs AS old WHERE old.id = fresh.id) IS NULL
 ),
 keyed AS (
     INSERT INTO stepflow._keys AS keys (digest, run_id)
@@ -75,7 +76,10 @@ kept AS (
 SELECT at, NULL AS holder
 FROM named
 UNION ALL
-SELECT fresh.at, held.run_id AS holder
-FROM fresh
-INNER JOIN stepflow._keys AS held ON held.digest = decode(fresh.digest, 'hex')
-WHERE fresh.id NOT IN (SELECT run_id FROM keyed);
+SELECT held.at, held.run_id AS holder
+FROM (
+    SELECT at, (SELECT run_id FROM stepflow._keys AS keys WHERE keys.digest = decode(fresh.digest, 'hex')) AS run_id
+    FROM fresh
+    WHERE digest IS NOT NULL AND id NOT IN (SELECT run_id FROM keyed)
+) AS held
+WHERE held.run_id IS NOT NULL;

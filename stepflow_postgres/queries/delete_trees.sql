@@ -1,32 +1,17 @@
 -- Root runs that have ended, all of whose sub-runs have, go with all that belongs to them. One that another deletes is
--- left to it. A key goes back to the newest run that is left of those that had it.
+-- left to it. A key goes back to the newest run that is left of those that had it. Arrays, not joins: a join might read
+-- whole tables.
 WITH roots AS MATERIALIZED (
     SELECT root.no, root.id, root.key
     FROM stepflow._runs AS root
     WHERE
-        root.parent_run IS NULL AND root.status NOT IN ('running', 'paused')
-        AND (%(root_id)s::text IS NULL OR root.id = %(root_id)s)
-        AND (
-            %(root_id)s::text IS NOT NULL
-            OR root.ended_at < %(ended_before)s::float8
-            OR (root.ended_at, root.id) <= (
-                SELECT newer.ended_at, newer.id
-                FROM stepflow._runs AS newer
-                WHERE newer.parent_run IS NULL AND newer.ended_at IS NOT NULL
-                ORDER BY newer.ended_at DESC, newer.id DESC
-                OFFSET %(keep)s::bigint
-                LIMIT 1
-            )
-        )
+        root.no = ANY(%(nos)s)
+        AND root.status NOT IN ('running', 'paused')
         AND NOT EXISTS (
             SELECT
             FROM stepflow._runs AS member
-            WHERE
-                member.root_id = root.id AND member.parent_run IS NOT NULL
-                AND member.status IN ('running', 'paused')
+            WHERE member.root_id = root.id AND member.parent_run IS NOT NULL AND member.status IN ('running', 'paused')
         )
-    ORDER BY root.ended_at, root.id
-    LIMIT %(limit)s::bigint
     FOR UPDATE SKIP LOCKED
 ),
 members AS MATERIALIZED (
@@ -40,19 +25,19 @@ members AS MATERIALIZED (
 ),
 entries AS (
     DELETE FROM stepflow._entries
-    WHERE run_no IN (SELECT no FROM members)
+    WHERE run_no = ANY(ARRAY(SELECT no FROM members))
 ),
 results AS (
     DELETE FROM stepflow._results
-    WHERE run_no IN (SELECT no FROM members)
+    WHERE run_no = ANY(ARRAY(SELECT no FROM members))
 ),
 messages AS (
     DELETE FROM stepflow._inbox
-    WHERE run_id IN (SELECT id FROM members)
+    WHERE run_id = ANY(ARRAY(SELECT id FROM members))
 ),
 offers AS (
     DELETE FROM stepflow._offers
-    WHERE run_id IN (SELECT id FROM members)
+    WHERE run_id = ANY(ARRAY(SELECT id FROM members))
 ),
 left_keys AS MATERIALIZED (
     SELECT
@@ -79,7 +64,7 @@ unused AS (
 ),
 runs AS (
     DELETE FROM stepflow._runs
-    WHERE no IN (SELECT no FROM members)
+    WHERE no = ANY(ARRAY(SELECT no FROM members))
 )
 SELECT count(*)
 FROM roots;

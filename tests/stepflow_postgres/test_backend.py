@@ -14,11 +14,12 @@ from stepflow.engine import Engine
 from stepflow.errors import StoreError, StoreUnavailableError
 from stepflow.records import BlobType, ParentLink, RunChange, RunStatus
 from stepflow.stores.open import open_reader, open_store
-from stepflow.testing.suites.writes import Ids, begin, enter, record, write
+from stepflow.testing.suites.writes import Ids, begin, enter, record, result, write
 from stepflow_postgres.arrays import blobs, bools, floats, ints, texts
 from stepflow_postgres.backend import PostgresBackend
 from stepflow_postgres.escape import escaped, plain
 from stepflow_postgres.faults import store_error
+from stepflow_postgres.statements import statement
 
 pytestmark = pytest.mark.anyio
 
@@ -236,3 +237,21 @@ async def test_no_message_or_log_line_shows_the_password(tmp_path, caplog: pytes
             pass
 
     assert "hidden" not in str(refused.value) + str(refused.value.__cause__) + caplog.text
+
+
+async def test_deleting_a_run_reads_no_whole_table(store: PostgresBackend, ids: Ids):
+    runs = [record(ids.draw()) for _ in range(400)]
+    opening = [write(run.id, 1, ["x"], new=run, results=[result(0)], change=ENDED) for run in runs]
+    await store.journal.commit(opening)
+    await store.database.write_sql(store.database.sql("ANALYZE stepflow._runs, stepflow._entries, stepflow._results"))
+    [(no,)] = await store.database.ask("find_ended", {"root_id": runs[7].id})
+
+    for name, asked in (
+        ("find_old", {"ended_before": 1.0, "keep": 5, "limit": 10}),
+        ("delete_trees", {"nos": ints([no])}),
+    ):
+        plan = await store.database.ask_sql(b"EXPLAIN " + statement(name, store.database.schema), asked)
+
+        told = "\n".join(line for (line,) in plan)
+        assert "Index" in told
+        assert "Seq Scan on _" not in told.replace("Seq Scan on _keys", "").replace("Seq Scan on _inbox", "")
