@@ -462,18 +462,32 @@ class StoreMachine(RuleBasedStateMachine):
         return [view for view in self.going() if self.model.engines[view.lease.owner] is Life.ALIVE]
 
     @precondition(lambda self: self.serving())
-    @rule(place=picks, which=picks, attempt=st.integers(1, 3))
-    def offer(self, place: int, which: int, attempt: int) -> None:
+    @rule(place=picks, which=picks)
+    def offer(self, place: int, which: int) -> None:
         view = self.pick(self.serving(), place)
-        task_id = f"{view.run_id}/{self.pick(view.open, which)}"
+        self.offer_task(view.lease.owner, f"{view.run_id}/{self.pick(view.open, which)}", 2)
+
+    @precondition(lambda self: self.offered())
+    @rule(place=picks, later=st.integers(-1, 1))
+    def offer_again(self, place: int, later: int) -> None:
+        """A later attempt replaces what was there; the same or an earlier one changes nothing."""
+        task_id = self.pick(self.offered(), place)
+        owner = self.model.runs[task_id.split("/")[0]].lease.owner
+        self.offer_task(owner, task_id, self.model.offers[task_id].attempt + later)
+
+    def offered(self) -> list[str]:
+        """Tasks of runs whose owner is there."""
+        alive = {view.run_id for view in self.serving()}
+        return [task_id for task_id, one in self.model.offers.items() if one.run_id in alive]
+
+    def offer_task(self, owner: str, task_id: str, attempt: int) -> None:
         offered = self.offer_of(task_id, attempt)
 
-        self.stage.run(self.backend(view.lease.owner).dispatch.offer(view.lease.owner, [offered]))
+        self.stage.run(self.backend(owner).dispatch.offer(owner, [offered]))
 
         before = self.model.offers.get(task_id)
         if before is None or before.attempt < attempt:
-            at = self.next()
-            self.model.offers[task_id] = ModelOffer(attempt, view.run_id, view.lease.owner, at)
+            self.model.offers[task_id] = ModelOffer(attempt, offered.run_id, owner, self.next())
             self.tasks.append(task_id)
 
     def offer_of(self, task_id: str, attempt: int) -> Offer:
@@ -483,7 +497,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.stage.is_shared and self.alive() and self.model.offers)
     @rule(place=picks, limit=st.integers(1, 2), keeps=st.booleans())
     def claim_offers(self, place: int, limit: int, keeps: bool) -> None:
-        owner = self.pick(self.alive(), place)
+        owner = self.pick([one for one in self.alive() if self.model.free_offers(one)] or self.alive(), place)
         dispatch = self.backend(owner).dispatch
 
         claimed = self.stage.run(dispatch.claim(owner, QUEUE, limit=limit))
@@ -501,16 +515,17 @@ class StoreMachine(RuleBasedStateMachine):
                 self.model.offers[one.task_id].claimed_by = None
 
     @precondition(lambda self: self.tasks)
-    @rule(place=picks, attempt=st.integers(1, 3), through=st.sampled_from(NAMES))
-    def answer(self, place: int, attempt: int, through: str) -> None:
+    @rule(place=picks, earlier=st.integers(0, 1), through=st.sampled_from(NAMES))
+    def answer(self, place: int, earlier: int, through: str) -> None:
         """From whoever performed it, at whatever time."""
-        task_id = self.pick(self.tasks, place)
+        task_id = self.pick([*self.model.offers, *self.tasks], place)
+        offered = self.model.offers.get(task_id)
+        attempt = 2 if offered is None else offered.attempt - earlier
         body = b"\0 %d" % self.next()
         given = Answer(task_id=task_id, attempt=attempt, run_id=task_id.split("/")[0], body=body)
 
         kept = self.stage.run(self.backend(through).dispatch.answer(given))
 
-        offered = self.model.offers.get(task_id)
         assert kept == (offered is not None and offered.answer is None and offered.attempt == attempt)
         if kept and offered is not None:
             offered.answer, offered.answered = body, self.next()
@@ -546,7 +561,8 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.runs)
     @rule(place=picks, through=st.sampled_from(NAMES))
     def delete(self, place: int, through: str) -> None:
-        root_id = self.pick([*self.model.runs], place)
+        ended = [run.id for run in self.model.runs.values() if run.ended_at is not None and run.root_id == run.id]
+        root_id = self.pick([*ended, *self.model.runs], place)
 
         deleted = self.stage.run(self.backend(through).retention.delete(root_id))
 
