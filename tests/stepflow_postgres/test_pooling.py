@@ -6,13 +6,14 @@ from urllib.parse import quote
 import anyio
 import psycopg
 import pytest
+from engine_work import work
 from pooling_proxy import PoolingProxy, pooled
 
 from stepflow.errors import StoreError
 from stepflow.protocols import Backend
-from stepflow.records import Answer, Committed, Lease, Message, MessageKind, Offer, RunChange, RunStatus
+from stepflow.records import Committed, Lease
 from stepflow.testing.suites import SharedStoreSuite
-from stepflow.testing.suites.writes import Ids, begin, enter, entries, record, result, take_over, write
+from stepflow.testing.suites.writes import Ids, begin, enter, entries, record, write
 from stepflow_postgres.backend import PostgresBackend
 
 pytestmark = pytest.mark.anyio
@@ -34,33 +35,6 @@ SELECT
 def pooler(empty_postgres_url: str) -> Iterator[tuple[str, PoolingProxy]]:
     with pooled(empty_postgres_url, sessions=SESSIONS) as (url, proxy):
         yield f"{url}&prepare=0", proxy
-
-
-async def work(store: Backend, other: Backend) -> None:
-    """A bit of all that engines do."""
-    ids = Ids()
-    await enter(store, "engine-1")
-    await enter(other, "engine-9")
-    runs = [await begin(store, record(ids.draw(), key=f"key {number}")) for number in range(4)]
-    await store.journal.commit([write(run, 2, ["x"], results=[result(0)]) for run in runs])
-    new = record(ids.draw())
-    await store.journal.commit([write(runs[0], 3, ["y"]), write(new.id, 1, ["begun"], new=new)])
-    await store.inbox.send(Message(id="a", run_id=runs[0], kind=MessageKind.CANCEL))
-    await store.inbox.done(await store.inbox.receive("engine-1"))
-    await store.dispatch.offer("engine-1", [Offer(task_id="t", attempt=1, run_id=runs[0], queue="gpu", body=b"")])
-    await other.dispatch.claim("engine-9", "gpu")
-    await other.dispatch.answer(Answer(task_id="t", attempt=1, run_id=runs[0], body=b""))
-    await store.dispatch.withdraw([one.task_id for one in await store.dispatch.answers("engine-1")])
-    async with store.owners.keep_alive("engine-1"):
-        assert await store.owners.beat("engine-1")
-    await store.blobs.put(b"content")
-    leases = await take_over(other, *runs)
-    assert set(leases) == set(runs)
-    ends = RunChange(status=RunStatus.COMPLETED, ended_at=9.0)
-    await other.journal.commit([write(runs[3], 3, ["ended"], lease=leases[runs[3]], change=ends)])
-    assert len(await entries(other, runs[0])) == 3
-    await other.retention.prune(keep=0)
-    await other.owners.leave("engine-2")
 
 
 async def test_what_engines_do_leaves_nothing_on_a_session(pooler):
