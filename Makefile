@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: help fmt lint types layers check test test-all test-lowest docs bench
+.PHONY: help fmt lint types layers check test test-all test-lowest docs proto bench
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-lowest:  ## the fast tier under the lowest versions that pyproject.toml all
 docs:  ## build the documentation; a warning is an error
 	@$(PYTHON) -c 'import sphinx, furo, myst_parser' || { echo "the documentation needs: pip install -e '.[dev]'" >&2; exit 1; }
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+proto:  ## compile the protos into their descriptor set
+	$(PYTHON) stepflow_grpc/proto/regenerate.py
 
 bench:  ## the benchmarks, one after the other
 	$(PYTHON) benchmarks/bench_import.py
