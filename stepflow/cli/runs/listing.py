@@ -50,6 +50,11 @@ class _Listing:
         self._flow = flow
         self._limit = limit
 
+    @property
+    def _is_short(self) -> bool:
+        """Whether there are so few that looking for the shortest beginning of each id is quick."""
+        return self._limit is not None and self._limit <= _PAGE
+
     async def tell_json(self) -> None:
         async with opened(self._place) as backend:
             async for record in self._records(backend):
@@ -59,7 +64,7 @@ class _Listing:
         now, rows = now_s(), []
         async with opened(self._place) as backend:
             async for record in self._records(backend):
-                short = await short_id(backend, record.id)
+                short = await short_id(backend, record.id) if self._is_short else record.id
                 rows.append(row_of(record, short, await owner_of(backend, record), now))
         if not rows:
             asked = self._status is not None or self._flow is not None
