@@ -143,8 +143,9 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(place=picks)
     def leave(self, place: int) -> None:
-        owner = self.pick(self.alive() or [*self.model.engines], place)
+        self.go(self.pick(self.alive() or [*self.model.engines], place))
 
+    def go(self, owner: str) -> None:
         self.stage.run(self.backend(owner).owners.leave(owner))
 
         self.model.engines[owner] = Life.GONE
@@ -308,8 +309,8 @@ class StoreMachine(RuleBasedStateMachine):
     # Engines take over
 
     @precondition(lambda self: self.alive())
-    @rule(place=picks, limit=st.integers(1, 3), root=st.none() | picks)
-    def recover(self, place: int, limit: int, root: int | None) -> None:
+    @rule(place=picks, limit=st.integers(1, 3), root=st.none() | picks, dies=st.sampled_from([False, False, True]))
+    def recover(self, place: int, limit: int, root: int | None, dies: bool) -> None:
         owner = self.pick([one for one in self.alive() if self.model.claimable(one)] or self.alive(), place)
         roots = sorted({run.root_id for run in self.model.runs.values()})
         root_id = self.pick(roots, root) if roots and root is not None else None
@@ -381,8 +382,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def settle_race(self, winner: str, loser: str) -> None:
         """Whoever was faster, all ends the same: a play has to be the same when it is played again."""
-        self.stage.run(self.backend(loser).owners.leave(loser))
-        self.model.engines[loser] = Life.GONE
+        self.go(loser)
         self.views = {at: view for at, view in self.views.items() if at[0] != loser}
         self.claim_all(winner)
 
@@ -495,12 +495,26 @@ class StoreMachine(RuleBasedStateMachine):
         return Offer(task_id=task_id, attempt=attempt, run_id=task_id.split("/")[0], queue=QUEUE, body=body)
 
     @precondition(lambda self: self.stage.is_shared and self.alive() and self.model.offers)
-    @rule(place=picks, limit=st.integers(1, 2), keeps=st.booleans())
-    def claim_offers(self, place: int, limit: int, keeps: bool) -> None:
+    @rule(place=picks, limit=st.integers(1, 2), fate=st.sampled_from(["kept", "kept", "given back", "lost"]))
+    def claim_offers(self, place: int, limit: int, fate: str) -> None:
         owner = self.pick([one for one in self.alive() if self.model.free_offers(one)] or self.alive(), place)
-        dispatch = self.backend(owner).dispatch
 
-        claimed = self.stage.run(dispatch.claim(owner, QUEUE, limit=limit))
+        claimed = self.claim_some(owner, limit)
+
+        if fate == "given back":
+            self.stage.run(self.backend(owner).dispatch.give_back(owner, claimed))
+            for one in claimed:
+                self.model.offers[one.task_id].claimed_by = None
+        elif fate == "lost":
+            self.go(owner)
+        for one in claimed:
+            offered_by = self.model.offers[one.task_id].offered_by
+            self.stage.run(self.backend(offered_by).dispatch.offer(offered_by, [one]))  # again: changes nothing
+        for other in self.alive()[:1]:
+            self.claim_some(other, limit)
+
+    def claim_some(self, owner: str, limit: int) -> Sequence[Offer]:
+        claimed = self.stage.run(self.backend(owner).dispatch.claim(owner, QUEUE, limit=limit))
 
         free = self.model.free_offers(owner)
         assert len(claimed) == min(limit, len(free))
@@ -509,23 +523,23 @@ class StoreMachine(RuleBasedStateMachine):
             offered = self.model.offers[one.task_id]
             assert one == self.offer_of(one.task_id, offered.attempt)
             offered.claimed_by = owner
-        if not keeps:
-            self.stage.run(dispatch.give_back(owner, claimed))
-            for one in claimed:
-                self.model.offers[one.task_id].claimed_by = None
+        return claimed
 
     @precondition(lambda self: self.tasks)
     @rule(place=picks, earlier=st.integers(0, 1), through=st.sampled_from(NAMES))
     def answer(self, place: int, earlier: int, through: str) -> None:
-        """From whoever performed it, at whatever time."""
+        """From whoever performed it, at whatever time, and once more."""
         task_id = self.pick([*self.model.offers, *self.tasks], place)
         offered = self.model.offers.get(task_id)
         attempt = 2 if offered is None else offered.attempt - earlier
         body = b"\0 %d" % self.next()
         given = Answer(task_id=task_id, attempt=attempt, run_id=task_id.split("/")[0], body=body)
 
-        kept = self.stage.run(self.backend(through).dispatch.answer(given))
+        dispatch = self.backend(through).dispatch
 
+        kept, again = self.stage.run(dispatch.answer(given)), self.stage.run(dispatch.answer(given))
+
+        assert not again
         assert kept == (offered is not None and offered.answer is None and offered.attempt == attempt)
         if kept and offered is not None:
             offered.answer, offered.answered = body, self.next()
