@@ -1,10 +1,13 @@
 """Looking at a run that an engine in another process has, and asking for something: on SQLite and PostgreSQL."""
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from stepflow.cli.runs import asking
 
 from .conftest import ENDED_FIRST, ITEMS, LINE, records, started, until
 
@@ -91,6 +94,22 @@ def test_what_nobody_drives_is_asked_for_here(cli, live: subprocess.Popen[str]) 
     assert [paused.code, resumed.code, cancelled.code] == [0, 0, 0]
     assert finally_["succeeded"] + finally_["failed"] == ENDED_FIRST
     assert "Traceback" not in paused.err + resumed.err + cancelled.err
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_an_engine_that_does_not_answer_does_it_when_it_goes_on(
+    cli, live: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "PATIENCE_S", 0.3)
+    live.send_signal(signal.SIGSTOP)
+
+    asked = cli("runs", "cancel", "last")
+    live.send_signal(signal.SIGCONT)
+    live.communicate(timeout=30)
+
+    assert asked.code == 1
+    assert f"process {live.pid} was asked and has not answered for 0 s; it will do it when it goes on" in asked.err
+    assert records(cli)[0]["status"] == "cancelled"
 
 
 def test_a_killed_line_goes_on_when_it_is_typed_again(cli, live: subprocess.Popen[str]) -> None:
