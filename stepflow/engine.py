@@ -22,6 +22,7 @@ from stepflow.errors import (
     StoreError,
 )
 from stepflow.execution.dispatch import Dispatcher, PluginSource
+from stepflow.execution.envelope import Envelope
 from stepflow.execution.events import Event, StepFailed
 from stepflow.execution.exchange import EngineExchange
 from stepflow.execution.executor import Executor
@@ -221,7 +222,13 @@ class Engine:
             settings=self._recovery_settings,
             retention=self._retention,
         )
-        self._executor.exchange = EngineExchange(self.backend, self._clock, tasks, lambda: self._membership.owner)
+        self._executor.exchange = EngineExchange(
+            self.backend,
+            self._clock,
+            tasks,
+            lambda: self._membership.owner,
+            Envelope(self._vault, self._has_secrets),
+        )
         self._membership.recovery = Recovery(
             backend=self.backend,
             executor=self._executor,
@@ -261,6 +268,10 @@ class Engine:
             await stack.__aexit__(kind, error, traceback)
         except BaseExceptionGroup as group:
             raise _innermost(group) from None
+
+    def _has_secrets(self, run_id: RunId) -> bool:
+        live = self._executor.live(run_id)
+        return live is not None and live.sealer is not None
 
     @property
     def exchange(self) -> Exchange:

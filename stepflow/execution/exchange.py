@@ -11,7 +11,8 @@ from contextlib import suppress
 import anyio
 from anyio.abc import TaskGroup
 
-from stepflow.errors import StoreError
+from stepflow.errors import SecretKeyError, StoreError
+from stepflow.execution.envelope import Envelope
 from stepflow.execution.patience import patiently
 from stepflow.protocols import Backend, Clock, Credit, Work, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
@@ -28,7 +29,10 @@ LOOK_S = 1.0
 class EngineExchange:
     """The exchange as one engine takes part in it."""
 
-    def __init__(self, backend: Backend, clock: Clock, tasks: TaskGroup, owner: Callable[[], str]) -> None:
+    def __init__(
+        self, backend: Backend, clock: Clock, tasks: TaskGroup, owner: Callable[[], str], envelope: Envelope
+    ) -> None:
+        self._envelope = envelope
         self._backend = backend
         self._dispatch = backend.dispatch
         self._clock = clock
@@ -44,22 +48,31 @@ class EngineExchange:
             await self._collect()
         early = self._early.pop(offer.task_id, None)
         if early is not None:
-            return early.body
+            with suppress(SecretKeyError):  # sealed with a key that is used no more: the task is done again
+                return self._envelope.opened(early.body)
         has_credit = False
         with self._clock.timeout(OFFERED_AFTER_S if self._backend.is_shared else _FOREVER_S):
             await credit.acquire()
             has_credit = True
         if has_credit:
             return await self._work(offer.body, credit, work)
-        return await self._offered(offer, credit, work)
+        closed = self._envelope.closed(offer)
+        if closed is None:
+            await credit.acquire()
+            return await self._work(offer.body, credit, work)
+        return await self._offered(offer, closed, credit, work)
 
     async def serve(self, queue: str, credit: Credit, work: Work) -> None:
         async with anyio.create_task_group() as tasks:
-            while True:
-                with self._backend.signals.listen(offers_topic(queue)) as listener:
-                    while await self._take(queue, credit, work, tasks):
-                        pass
-                    await listener.wait(LOOK_S)
+            for name in self._envelope.queues(queue):
+                tasks.start_soon(self._serve_queue, name, credit, work, tasks)
+
+    async def _serve_queue(self, queue: str, credit: Credit, work: Work, tasks: TaskGroup) -> None:
+        while True:
+            with self._backend.signals.listen(offers_topic(queue)) as listener:
+                while await self._take(queue, credit, work, tasks):
+                    pass
+                await listener.wait(LOOK_S)
 
     def recorded(self, task_id: TaskId) -> None:
         """What came of a task is durable: its offer and answer are not needed any more."""
@@ -77,12 +90,12 @@ class EngineExchange:
         finally:
             credit.release()
 
-    async def _offered(self, offer: Offer, credit: Credit, work: Work) -> bytes:
+    async def _offered(self, offer: Offer, closed: Offer, credit: Credit, work: Work) -> bytes:
         """Offer a task, and take what comes first: an answer, or a worker of one's own while nobody has it."""
         self._listen()
         wait = self._waiting[offer.task_id] = _Wait()
         try:
-            await patiently(self._clock, lambda: self._dispatch.offer(self._owner(), [offer]))
+            await patiently(self._clock, lambda: self._dispatch.offer(self._owner(), [closed]))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._take_back, offer, credit, wait)
                 await wait.over.wait()
@@ -95,7 +108,7 @@ class EngineExchange:
             if wait.is_back:
                 credit.release()
             self._answered[offer.task_id] = None
-            return wait.answer.body
+            return self._envelope.opened(wait.answer.body)
         return await self._work(offer.body, credit, work)
 
     async def _take_back(self, offer: Offer, credit: Credit, wait: "_Wait") -> None:
@@ -134,8 +147,19 @@ class EngineExchange:
         return bool(taken)
 
     async def _serve(self, offer: Offer, credit: Credit, work: Work) -> None:
-        body = await self._work(offer.body, credit, work)
-        answer = Answer(task_id=offer.task_id, attempt=offer.attempt, run_id=offer.run_id, body=body)
+        try:
+            task = self._envelope.opened(offer.body)
+        except SecretKeyError as error:
+            credit.release()
+            logger.error("task %s is not done here: %s", offer.task_id, error)
+            return
+        body = await self._work(task, credit, work)
+        answer = Answer(
+            task_id=offer.task_id,
+            attempt=offer.attempt,
+            run_id=offer.run_id,
+            body=self._envelope.answered(body, offer.body),
+        )
         await patiently(self._clock, lambda: self._dispatch.answer(answer))
 
     def _listen(self) -> None:

@@ -4,6 +4,7 @@ import binascii
 from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from functools import cached_property
+from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,11 @@ class SecretKeys:
                 raise SecretKeyError(f"{which} is not {_KEY_BYTES} bytes as URL-safe base64; {_REMEDY}")
         if find_spec("cryptography") is None:
             raise SecretKeyError(f"{VARIABLE} is set, and sealing needs: pip install 'stepflow-engine[secrets]'")
+
+    @property
+    def names(self) -> list[str]:
+        """What each key may be called in public, the one that seals first."""
+        return [sha256(key.encode()).hexdigest()[:16] for key in self._keys]
 
     def seal(self, content: bytes) -> str:
         return self._fernet.encrypt(content).decode()

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from stepflow.errors import InputInvalidError, Problem
+from stepflow.errors import InputInvalidError, Problem, SecretKeyError
 from stepflow.execution.events import Checkpointed, Event, ItemEnded, ItemsAdmitted, RunStarted, StepWaiting
 from stepflow.execution.keys import VARIABLE, SecretKeys, keys_of
 from stepflow.execution.known import Known, Scalar, is_searched, scalar_of
@@ -51,6 +51,22 @@ class Vault:
         value: Json = msgspec.json.decode(body.removeprefix(_SEALED))
         opening = self.opening()
         return opening.complete(opening.value(value)) if body.startswith(_SEALED) else value
+
+    @property
+    def key_names(self) -> list[str]:
+        """What the keys may be called in public, the one that seals first; empty: there are none."""
+        return [] if self._keys is None else self._keys.names
+
+    def seal_bytes(self, content: bytes) -> bytes:
+        assert self._keys is not None, "whoever seals looks first whether there is a key"
+        return self._keys.seal(content).encode()
+
+    def open_bytes(self, sealed: bytes) -> bytes:
+        """Raises: SecretKeyError."""
+        content = None if self._keys is None else self._keys.open(sealed.decode())
+        if content is None:
+            raise SecretKeyError(f"what was sealed can't be opened with what {VARIABLE} holds")
+        return content
 
     def sealer(
         self, prepared: Prepared, parent: "Sealer | None" = None, item: int = -1, *, is_sealed: bool | None = None
