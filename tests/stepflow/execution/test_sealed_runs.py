@@ -1,10 +1,11 @@
 """Nothing that a store keeps of a run shows its secrets, whatever becomes of the run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from cryptography.fernet import Fernet
 
@@ -15,7 +16,8 @@ from stepflow.execution.events import RunStarted, StepWaiting
 from stepflow.execution.options import RecoverySettings
 from stepflow.execution.references import shown
 from stepflow.history.explaining import explain
-from stepflow.records import ErrorCode, RunStatus, Succeeded
+from stepflow.records import ErrorCode, RunStatus, Succeeded, Verdict, Write
+from stepflow.stores.memory import MemoryBackend
 
 pytestmark = pytest.mark.anyio
 
@@ -187,6 +189,79 @@ async def test_a_run_that_was_cut_off_goes_on_with_its_secrets_and_keeps_them(
     assert shop.seen[-1][:2] == [CALLERS, OUTSIDE]
 
 
+class Grepped(MemoryBackend):
+    """A durable store, as far as the engine knows, that keeps all that is written, and dies before one commit."""
+
+    def __init__(self, *, at: int | None = None) -> None:
+        super().__init__(keep_events=True)
+        self.left = at
+        self.died = anyio.Event()
+        self.written: list[Write] = []
+
+    @property
+    def is_durable(self) -> bool:
+        return True
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
+        if self.left == 0:
+            self.died.set()
+            await anyio.sleep_forever()
+        if self.left is not None:
+            self.left -= 1
+        self.written += writes
+        return await super().commit(writes)
+
+
+async def test_a_sealed_run_ends_the_same_wherever_it_was_cut(make_engine: MakeEngine, shop: Shop) -> None:
+    @shop.app.component("/flaky")
+    async def flaky(values: Any, ctx: Context) -> Any:
+        if ctx.attempt < 3:
+            raise ValueError(f"not yet {values[0]}")
+        return {"told": f"{values}"}
+
+    inner = {
+        "steps": [step("/echo", {"$input": "$"}), step("/echo", [{"$step": "s"}], id="e")],
+        "output": {"$step": "e"},
+    }
+    flow = flow_of(
+        step("/flaky", id="f", onError={"action": "retry", "maxRetries": 5}),
+        step("/builtin/map", {"workflow": {"$literal": inner}, "items": [ALL, ALL]}, id="m"),
+        step("/echo", [{"$step": "f"}, {"$step": "m", "path": "results"}], id="z"),
+        output=[{"$step": "z"}, ALL],
+    )
+    options: dict[str, Any] = {"recovery": RecoverySettings(checkpoint_interval=4)}
+
+    async def go(store: Grepped) -> list[Any]:
+        async with make_engine(shop.app, store=store, **options) as engine, anyio.create_task_group() as tasks:
+            tasks.start_soon(bury, store, tasks.cancel_scope)
+            inputs = [{"pin": f"{PIN}-{number}"} for number in range(2)]
+            run = await engine.submit(flow, inputs, variables=VARIABLES, key="k", max_concurrency=2)
+            outputs = [result.outcome async for result in run.results()]
+            tasks.cancel_scope.cancel()
+            return outputs
+        return []
+
+    async def bury(store: Grepped, scope: anyio.CancelScope) -> None:
+        await store.died.wait()
+        scope.cancel()
+
+    expected = await go(Grepped())
+    cuts = 0
+    while True:
+        store = Grepped(at=cuts)
+        first = await go(store)
+        store.left, store.died = None, anyio.Event()
+        assert (first or await go(store)) == expected, f"cut at commit {cuts}"
+        text = msgspec.json.encode([[write.payload.decode(), write.results, write.new] for write in store.written])
+        assert not any(secret.encode() in text for secret in (CALLERS, OUTSIDE, PIN)), f"cut at commit {cuts}"
+        if first:
+            break
+        cuts += 1
+
+    assert any(write.is_checkpoint for write in store.written)
+    assert cuts > 10
+
+
 async def test_a_sub_run_that_was_cut_off_goes_on_and_keeps_the_secrets_of_its_parent(
     make_engine: MakeEngine, shop: Shop, path: Path
 ) -> None:
@@ -331,11 +406,13 @@ async def test_a_run_that_waits_for_its_secrets_does_not_begin_by_being_resumed(
     assert len(shop.seen) == calls
 
 
-async def test_a_sub_run_whose_secrets_are_missing_waits_with_its_parent(
-    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("item", [ALL, [1]], ids=["secret", "open"])
+async def test_a_sub_run_waits_with_its_parent_whose_secrets_are_missing(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch, item: list[Any]
 ) -> None:
-    inner = {"steps": [step("/hang", {"$input": "$"})], "output": {"$step": "s"}}
-    flow = flow_of(step("/builtin/map", {"workflow": {"$literal": inner}, "items": [ALL]}), output={"$step": "s"})
+    closed = {"properties": {"variables": {"additionalProperties": item is ALL}}}
+    inner = {"schemas": closed, "steps": [step("/hang", {"$input": "$"})], "output": {"$step": "s"}}
+    flow = flow_of(step("/builtin/map", {"workflow": {"$literal": inner}, "items": [item]}), output={"$step": "s"})
     shop.hangs = True
     async with make_engine(shop.app, store=path) as engine:
         run = await engine.submit(flow, [{"pin": PIN}], variables=VARIABLES)
@@ -447,8 +524,11 @@ async def test_streamed_inputs_are_sealed_and_a_failure_of_theirs_is_told_withou
 
     async with make_engine(shop.app, store=path) as engine:
         run = await engine.submit(FLOWS["echoed"], iter(inputs()), variables=VARIABLES)
+        live = run._live
         with pytest.raises(ValueError, match="was refused"):
             await run.wait()
+        assert live is not None
+        await live.ended.wait()
         record = await run.record()
 
     assert record.error is not None
