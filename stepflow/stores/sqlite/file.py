@@ -13,7 +13,7 @@ from stepflow.errors import StoreError, StoreInUseError
 from stepflow.protocols import Clock
 from stepflow.stores.sqlite.faults import gone, is_busy, store_error, unavailable
 from stepflow.stores.sqlite.lock import FileLock
-from stepflow.stores.sqlite.schema import check_schema, prepare_schema
+from stepflow.stores.sqlite.schema import CHECKPOINT_PAGES, check_schema, prepare_schema
 
 Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
@@ -203,6 +203,7 @@ class SqliteFile:
         conn.execute("PRAGMA fullfsync = 1")  # of macOS, whose plain fsync leaves data in the drive's cache
         conn.execute("PRAGMA checkpoint_fullfsync = 1")
         conn.execute("PRAGMA journal_size_limit = 67108864")
+        conn.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 
 
 def _try_to_write(conn: sqlite3.Connection) -> None:

@@ -163,12 +163,15 @@ class _Commit:
 
 
 def _save(conn: sqlite3.Connection, head: _Head) -> None:
+    if head.new is not None and not head.changes:
+        _insert_run(conn, head.new, head)
+        return
     new: dict[str, Any] = dict.fromkeys(RunChange.__struct_fields__)
     for change in head.changes:
         new.update({name: value for name in new if (value := getattr(change, name)) is not None})
     if head.new is not None:
         changed = {name: value for name, value in new.items() if value is not None}
-        _insert_run(conn, replace(head.new, **changed) if changed else head.new, head)
+        _insert_run(conn, replace(head.new, **changed), head)
         return
     row: tuple[Any, ...] = (head.last, head.places, *head.checkpoint, new["total"], new["succeeded"], new["failed"])
     if new["status"] is None and new["ended_at"] is None and new["error"] is None:
