@@ -7,7 +7,7 @@ that became ready, results that somebody waits for) is held until that commit is
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
@@ -103,6 +103,8 @@ class Executor:
         self.vault = vault
         self.host: Host  # set by whoever builds the host, which needs the executor
         self.exchange: EngineExchange  # set with it
+        self.lease_until: float | None = None  # where engines share a store: how long this one is sure of its runs
+        self.confirmed: Callable[[], Awaitable[None]]  # set with it: wait until it is sure again
         self.trees: dict[str, Tree[LiveRun]] = {}
         self._recorder = Recorder(
             store=store,
@@ -405,6 +407,8 @@ class Executor:
             tree = run.tree
             tree.performing += 1
             try:
+                if self.lease_until is not None and self._clock.now() > self.lease_until:
+                    await self.confirmed()  # the process may have been stopped, and the step be somebody else's by now
                 await self._perform(runner, run, item, step)
             finally:
                 tree.performing -= 1

@@ -69,6 +69,7 @@ class Membership:
         self._retention = retention
         self._engine = EngineRecord(owner="", name="")
         self._fenced = anyio.Event()
+        self._is_heard = anyio.Event()
 
     @property
     def owner(self) -> str:
@@ -94,8 +95,23 @@ class Membership:
             place=f"{socket.gethostname()}:{os.getpid()}" if self._backend.is_shared else f"process {os.getpid()}",
             started_at=self._clock.now(),
         )
+        asked_at = self._clock.now()
         self._engine = await self._backend.owners.enter(engine, ttl_s=self._settings.lease_ttl_s)
         self._fenced = anyio.Event()
+        self._heard(asked_at)
+
+    def _heard(self, asked_at: float) -> None:
+        """The store has said that this engine is alive: nobody takes its runs over before its time to live is over."""
+        if self._backend.is_shared:
+            self._executor.lease_until = asked_at + self._settings.lease_ttl_s
+            self._executor.confirmed = self._confirmed
+            heard, self._is_heard = self._is_heard, anyio.Event()
+            heard.set()
+
+    async def _confirmed(self) -> None:
+        """Wait for the store's word on a beat that was sent in time. Runs that others have are gone then."""
+        while self._executor.lease_until is not None and self._clock.now() > self._executor.lease_until:
+            await self._is_heard.wait()
 
     async def renewed(self, owner: str) -> None:
         """Wait until this engine has another owner's name than this one, which was fenced."""
@@ -145,10 +161,12 @@ class Membership:
 
     async def _beat(self, owner: str) -> None:
         while True:
+            asked_at = self._clock.now()
             try:
                 if not await self._backend.owners.beat(owner):
                     self._fenced.set()
                     return
+                self._heard(asked_at)
             except StoreError as error:
                 logger.warning("the store did not hear that this engine is alive: %s", error)
             await self._clock.sleep(self._settings.lease_ttl_s / 3)
