@@ -510,7 +510,7 @@ class StoreMachine(RuleBasedStateMachine):
         for one in claimed:
             offered_by = self.model.offers[one.task_id].offered_by
             self.stage.run(self.backend(offered_by).dispatch.offer(offered_by, [one]))  # again: changes nothing
-        for other in self.alive()[:1]:
+        for other in self.alive():
             self.claim_some(other, limit)
 
     def claim_some(self, owner: str, limit: int) -> Sequence[Offer]:

@@ -12,7 +12,7 @@ from store_machine import StoreMachine
 from store_stage import MemoryStage, PostgresStage, SqliteStage, Stage
 
 QUICK = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 THOROUGH = settings(QUICK, max_examples=150, stateful_step_count=80)
 
