@@ -233,7 +233,7 @@ class Run:
 
     def _raise_if_lost(self) -> None:
         live = self._first
-        if live is not None and live.lost is not None:
+        if live is not None and live.lost is not None and live.ended.is_set():
             raise live.lost
 
     def _raise_if_broken_off(self) -> None:
