@@ -173,13 +173,6 @@ class Executor:
         run.apply(StepWaiting(WHOLE_RUN, WHOLE_RUN, reason, run.elapsed_ms(self._clock.now())))
         self.mark_dirty(run)
         self._heed_deadline(run)
-        self._tasks.start_soon(self._keep, run)
-
-    async def _keep(self, run: LiveRun) -> None:
-        run.tree.sleeping += 1
-        with run.until_ended():
-            await anyio.sleep_forever()
-        run.tree.sleeping -= 1
 
     def begin_again(self, run: LiveRun) -> None:
         """A run's inputs were closed, which may have been all that its end waited for."""
