@@ -1,7 +1,6 @@
 """Wakes those who wait for what was written to a SQLite file, by this process or by another."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 import anyio
 
@@ -16,23 +15,38 @@ POLL_S = 0.2
 class SqliteListener:
     """Woken by what this process sends, and by anything that another one commits."""
 
-    def __init__(self, signals: "SqliteSignals", version: int) -> None:
+    def __init__(self, signals: "SqliteSignals", topic: str) -> None:
         self._signals = signals
-        self._version = version
-        self._sent = anyio.Event()
+        self._topic = topic
+        self._version = signals.seen()
+        self._is_sent = False
+        self._woken: anyio.Event | None = None  # only there while it waits: most wait for nothing
+
+    def __enter__(self) -> Self:
+        self._signals.add(self._topic, self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._signals.remove(self._topic, self)
 
     def hear(self) -> None:
-        self._sent.set()
+        self._is_sent = True
+        if self._woken is not None:
+            self._woken.set()
 
     async def wait(self, timeout_s: float) -> None:
         while True:
+            self._woken = woken = anyio.Event()
+            if self._is_sent:
+                woken.set()
             with self._signals.clock.timeout(min(POLL_S, timeout_s)):
-                await self._sent.wait()
+                await woken.wait()
+            self._woken = None
             before, self._version = self._version, self._signals.version()
             timeout_s -= POLL_S
-            if self._sent.is_set() or self._version != before or timeout_s <= 0:
+            if self._is_sent or self._version != before or timeout_s <= 0:
                 break
-        self._sent = anyio.Event()
+        self._is_sent = False
 
 
 class SqliteSignals:
@@ -42,19 +56,19 @@ class SqliteSignals:
         self._file = file
         self.clock = file.clock
         self._listeners: dict[str, dict[SqliteListener, None]] = {}
-        self._seen = 0  # the newest version that anybody looked at: what came since wakes a new listener once in vain
+        self._seen = 0
 
-    @contextmanager
-    def listen(self, topic: str) -> Iterator[SqliteListener]:
-        listener = SqliteListener(self, self._seen or self.version())
-        listeners = self._listeners.setdefault(topic, {})
-        listeners[listener] = None
-        try:
-            yield listener
-        finally:
-            del listeners[listener]
-            if not listeners:
-                self._listeners.pop(topic, None)
+    def listen(self, topic: str) -> SqliteListener:
+        return SqliteListener(self, topic)
+
+    def add(self, topic: str, listener: SqliteListener) -> None:
+        self._listeners.setdefault(topic, {})[listener] = None
+
+    def remove(self, topic: str, listener: SqliteListener) -> None:
+        listeners = self._listeners[topic]
+        del listeners[listener]
+        if not listeners:
+            del self._listeners[topic]
 
     def send(self, topic: str) -> None:
         for listener in self._listeners.get(topic, ()):
@@ -68,3 +82,7 @@ class SqliteSignals:
         """A number that changes whenever another process commits."""
         self._seen = self._file.version()
         return self._seen
+
+    def seen(self) -> int:
+        """The version as somebody saw it last: what was committed since then may wake a new listener once in vain."""
+        return self._seen or self.version()
