@@ -17,7 +17,8 @@ from stepflow.cli.progress import Tally, bar
 from stepflow.cli.results import Results
 from stepflow.engine import Engine
 from stepflow.errors import InputInvalidError
-from stepflow.records import ErrorCode, Failed, ItemResult, RunId
+from stepflow.protocols import Backend
+from stepflow.records import ErrorCode, Failed, ItemResult, RunId, RunStatus
 
 _SHOWN_FAILURES = 5
 _BROKEN_OFF = (InputInvalidError, OSError)
@@ -109,8 +110,14 @@ class Execution:
         finally:
             if self._place is None:
                 submitted.run.cancel_now()
-        if not await is_newest(engine.backend, submitted.run.id):
-            self._show = f"stepflow runs show {await short_id(engine.backend, submitted.run.id)}"
+        await self._look_back(engine.backend, submitted.run.id)
+
+    async def _look_back(self, backend: Backend, run_id: RunId) -> None:
+        record = await backend.runs.get(run_id)
+        if record is not None and record.status is RunStatus.CANCELLED and not self._is_interrupted:
+            say(f"the run was cancelled when {record.succeeded + record.failed:,} of its items had ended")
+        if not await is_newest(backend, run_id):
+            self._show = f"stepflow runs show {await short_id(backend, run_id)}"
 
     def _take(self, item: ItemResult) -> None:
         error = item.error
