@@ -525,6 +525,23 @@ class StoreMachine(RuleBasedStateMachine):
             offered.claimed_by = owner
         return claimed
 
+    @precondition(lambda self: self.alive() and self.model.offers)
+    @rule(place=picks)
+    def take_back(self, place: int) -> None:
+        """An engine that can do its tasks itself gets back those that nobody is at work on."""
+        owner = self.pick(self.alive(), place)
+        mine = [id for id, one in self.model.offers.items() if one.offered_by == owner]
+
+        back = self.stage.run(self.backend(owner).dispatch.take_back(owner, mine))
+
+        assert list(back) == [id for id in mine if self.is_nobodys(self.model.offers[id])]
+        for task_id in back:
+            del self.model.offers[task_id]
+
+    def is_nobodys(self, offered: ModelOffer) -> bool:
+        taken = offered.claimed_by is not None and self.model.engines[offered.claimed_by] is Life.ALIVE
+        return not taken and offered.answer is None
+
     @precondition(lambda self: self.tasks)
     @rule(place=picks, earlier=st.integers(0, 1), through=st.sampled_from(NAMES))
     def answer(self, place: int, earlier: int, through: str) -> None:

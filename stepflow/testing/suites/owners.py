@@ -28,6 +28,10 @@ def claimed_ids(claimed: Sequence[tuple[RunRecord, Lease]]) -> list[RunId]:
     return sorted(run.id for run, _ in claimed)
 
 
+async def claim_into(claimed: list[tuple[RunRecord, Lease]], store: Backend, owner: str) -> None:
+    claimed.extend(await store.owners.claim(owner))
+
+
 async def write_until_refused(store: Backend, run_id: RunId, committed: list[int]) -> None:
     """Write entries from the second on under the first engine's lease, and note the positions that were taken."""
     verdicts: Sequence[Verdict] = [Committed()]
@@ -196,6 +200,23 @@ class OwnersSuite:
 
         assert counts == [0, 1, 1, 2, 2]
         assert (await store.runs.get(run) or record(run, group="?")) == record(run)
+
+    async def test_runs_that_a_cut_off_claim_took_are_given_by_the_next(self, store: Backend, ids: Ids) -> None:
+        runs = [await begin(store, record(ids.draw())) for _ in range(3)]
+
+        for turns in range(10):
+            owner = f"engine-{turns + 2}"
+            await enter(store, owner, name=FIRST.owner)
+            claimed: list[tuple[RunRecord, Lease]] = []
+            async with anyio.create_task_group() as claimers:
+                claimers.start_soon(claim_into, claimed, store, owner)
+                for _ in range(turns):
+                    await anyio.lowlevel.checkpoint()
+                claimers.cancel_scope.cancel()
+            await claim_into(claimed, store, owner)
+
+            assert claimed_ids(claimed) == runs
+            assert {lease.owner for _, lease in claimed} == {owner}
 
     async def test_what_is_written_while_a_run_is_taken_is_seen_by_who_takes_it(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
