@@ -1,0 +1,1 @@
+"""One file a gRPC service: a call becomes an operation of the engine."""

@@ -1,0 +1,32 @@
+"""What can be called."""
+
+from typing import Any
+
+from stepflow.engine import Engine
+from stepflow_grpc.messages import new
+from stepflow_grpc.wire import fill_struct
+
+
+class ComponentsService:
+    """The components that the engine's plugins list now."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def ListRegisteredComponents(self, request: Any) -> Any:
+        response: Any = new("ListRegisteredComponentsResponse", complete=True)
+        listed = sorted(await self._engine.list_components(), key=lambda each: (each.info.id, each.plugin))
+        for each in listed:
+            entry = response.components.add(component_id=each.info.id, plugin=each.plugin)
+            entry.path = each.routes[0] if each.routes else each.info.path or f"/{each.info.id}"
+            if each.info.description:
+                entry.description = each.info.description
+            if not request.exclude_schemas:
+                _fill(entry, each.info.input_schema, "input_schema")
+                _fill(entry, each.info.output_schema, "output_schema")
+        return response
+
+
+def _fill(entry: Any, schema: Any, name: str) -> None:
+    if isinstance(schema, dict):
+        fill_struct(schema, getattr(entry, name))

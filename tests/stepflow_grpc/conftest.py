@@ -1,0 +1,81 @@
+"""What the tests of the server share: an open server, and calls to it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from stepflow.components import Components
+from stepflow.engine import Engine
+from stepflow_grpc.messages import methods, new
+from stepflow_grpc.server import Server
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Calls:
+    """Every method of the protocol on one channel: `await calls("RunsService", "GetRun", run_id=…)`."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def _stub(self, service: str, name: str) -> tuple[Any, Any]:
+        method = methods(service)[name]
+        make = self._channel.unary_stream if method.streams else self._channel.unary_unary
+        serialize = method.request.SerializeToString
+        return make(method.path, serialize, method.response.FromString), method.request.DESCRIPTOR.name
+
+    async def __call__(self, service: str, name: str, request: Any = None, **fields: Any) -> Any:
+        stub, kind = self._stub(service, name)
+        return await stub(new(kind, **fields) if request is None else request, timeout=30)
+
+    async def all(self, service: str, name: str, **fields: Any) -> list[Any]:
+        stub, kind = self._stub(service, name)
+        return [message async for message in stub(new(kind, **fields), timeout=30)]
+
+    async def refused(self, service: str, name: str, request: Any = None, **fields: Any) -> tuple[str, str]:
+        """The status and the words of a call that is not answered."""
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await self(service, name, request, **fields)
+        return raised.value.code().name, raised.value.details() or ""
+
+
+@asynccontextmanager
+async def calling(port: int) -> AsyncIterator[Calls]:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Calls(channel)
+
+
+@pytest.fixture
+def call() -> Any:
+    """Calls to any port."""
+    return calling
+
+
+@pytest.fixture
+def app() -> Components:
+    return Components()
+
+
+@pytest.fixture
+async def engine(app: Components) -> AsyncIterator[Engine]:
+    async with Engine(app) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def server(engine: Engine) -> AsyncIterator[Server]:
+    async with Server(engine, port=0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def calls(server: Server) -> AsyncIterator[Calls]:
+    async with calling(server.port) as made:
+        yield made
