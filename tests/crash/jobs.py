@@ -70,6 +70,10 @@ FLOWS: list[tuple[dict[str, Any], Callable[[int], int]]] = [
 """Each with the output that is right for an input."""
 
 
+IN_THREADS = {step["id"] for flow, _ in FLOWS for step in flow["steps"] if step["component"] == "/thread"}
+"""Steps whose component is a plain function: it begins when a thread gets to it, not when it is handed out."""
+
+
 def flow_of(job: int) -> dict[str, Any]:
     return FLOWS[job % len(FLOWS)][0]
 

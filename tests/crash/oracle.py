@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import jobs
@@ -53,10 +53,13 @@ def judge(
     stored: Mapping[int, Stored],
     journals: Journals,
     outages: Sequence[tuple[float, float]] = (),
+    under_way: Collection[Began] = (),
 ) -> Found:
+    """What is wrong. Calls that were `under_way` when their process was stopped are nobody's fault."""
+    kept = [line for line in lines if line not in under_way] if under_way else lines
     return Found(
         lost=lost(lines, stored),
-        duplicated=duplicated(lines, lives, journals, outages),
+        duplicated=duplicated(kept, lives, journals, outages),
         recover_s=recovered(lines, lives, journals, outages),
     )
 

@@ -53,6 +53,14 @@ def test_a_step_may_not_be_called_after_its_success_was_recorded_whoever_died() 
     assert found == "run run, item 0, step a: called by 0.1 (attempt 2) after its success was recorded"
 
 
+def test_a_call_that_was_under_way_when_its_process_was_stopped_is_no_second_one() -> None:
+    recorded, late = Journals(succeeded={(RUN, 0, "a"): 104.0}), began(109.0)
+
+    found = judge([began(103.0, "0.1"), late], [FIRST, SECOND], {}, recorded, under_way={late})
+
+    assert found.duplicated == []
+
+
 def test_a_journal_may_not_have_a_start_behind_a_success() -> None:
     (found,) = duplicated([], Journals(begun_after_success=[(RUN, 0, "a")]))
 

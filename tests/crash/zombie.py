@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any
 
+import jobs
 import msgspec
 from ledger import Began, read_ledger
 from oracle import Found, judge
@@ -133,21 +134,34 @@ async def torment(workers: list[Worker], place: Place, given: argparse.Namespace
     return stops
 
 
+def told_apart(stops: list[Stop], calls: list[Began]) -> tuple[set[Began], list[Began]]:
+    """Calls by zombies of what is others' by then: those that were on their way when it was stopped, and the others.
+
+    On its way is what a thread was handed, and the one call that the loop was about to make.
+    """
+    under_way: set[Began] = set()
+    begun: list[Began] = []
+    for stop in stops:
+        late = [
+            call for call in calls if call.engine == stop.engine and call.run in stop.runs and call.at >= stop.woken
+        ]
+        threads = [call for call in late if call.step in jobs.IN_THREADS]
+        rest = sorted((call for call in late if call not in threads), key=lambda call: call.at)
+        under_way.update(threads, rest[:1])
+        begun += rest[1:]
+    return under_way, begun
+
+
 async def run(given: argparse.Namespace, place: Place) -> tuple[list[Stop], int, Found]:
     workers = [Worker(slot, given.victims + 1, place, at_once=2) for slot in range(given.victims + 1)]
     stops: list[Stop] = []
     async with crew(workers) as faults:
         stops = await torment(workers, place, given)
     lines = read_ledger(place.ledger)
-    begun = [
-        line
-        for stop in stops
-        for line in lines
-        if isinstance(line, Began) and line.engine == stop.engine and line.run in stop.runs and line.at >= stop.woken
-    ]
+    under_way, begun = told_apart(stops, [line for line in lines if isinstance(line, Began)])
     stored, journals = await read_store(place.store)
     pauses = [(stop.stopped, stop.woken) for stop in stops]
-    found = judge(lines, [life for worker in workers for life in worker.lives], stored, journals, pauses)
+    found = judge(lines, [life for worker in workers for life in worker.lives], stored, journals, pauses, under_way)
     found.lost += faults
     return stops, len(begun), found
 
