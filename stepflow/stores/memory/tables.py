@@ -99,9 +99,10 @@ class Tables:
 
     def end(self, record: RunRecord) -> None:
         """A run has ended: nobody can claim it any more, and who waits for it is woken."""
-        unfinished = self.unfinished.get(record.root_id)
-        if unfinished is not None and unfinished.pop(record.id, 0) is None and not unfinished:
-            del self.unfinished[record.root_id]
+        unfinished = self.unfinished.get(record.root_id, {})
+        unfinished.pop(record.id, None)
+        if not unfinished:
+            self.unfinished.pop(record.root_id, None)
         if record.parent is None:
             self.ended[record.id] = record.ended_at or 0.0
         self.signals.send_ended(record.id)
