@@ -1,5 +1,6 @@
 """Nothing that a store keeps of a run shows its secrets, whatever becomes of the run."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,7 @@ FLOWS = {
 async def test_a_store_shows_no_secret_and_the_results_do(
     make_engine: MakeEngine, shop: Shop, path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     flow = FLOWS[name]
     inputs = [{"pin": f"{PIN}-{number}"} for number in range(3)]
 
@@ -516,8 +518,10 @@ async def test_whoever_has_no_key_sees_that_something_is_sealed(
 
 
 async def test_streamed_inputs_are_sealed_and_a_failure_of_theirs_is_told_without_secrets(
-    make_engine: MakeEngine, shop: Shop, path: Path
+    make_engine: MakeEngine, shop: Shop, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
+
     def inputs() -> Any:
         yield {"pin": PIN}
         raise ValueError(f"{CALLERS} was refused")
@@ -533,6 +537,8 @@ async def test_streamed_inputs_are_sealed_and_a_failure_of_theirs_is_told_withou
 
     assert record.error is not None
     assert "[REDACTED] was refused" in record.error.message
+    assert "broke off" in caplog.text
+    assert CALLERS not in caplog.text
     assert_hidden(path)
 
 
