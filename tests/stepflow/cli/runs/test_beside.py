@@ -102,6 +102,7 @@ def test_an_engine_that_does_not_answer_does_it_when_it_goes_on(
     cli, live: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "PATIENCE_S", 0.3)
+    until(lambda: cli("runs", "events", "last").out.count("second  begins") == ITEMS)  # then it writes no more
     live.send_signal(signal.SIGSTOP)
 
     asked = cli("runs", "cancel", "last")
