@@ -105,6 +105,9 @@ class StoreMachine(RuleBasedStateMachine):
     def alive(self) -> list[str]:
         return [owner for owner, life in self.model.engines.items() if life is Life.ALIVE]
 
+    def unfinished(self) -> list[ModelRun]:
+        return [run for run in self.model.runs.values() if not run.status.is_terminal]
+
     def next(self) -> int:
         self.serial += 1
         return self.serial
@@ -174,12 +177,21 @@ class StoreMachine(RuleBasedStateMachine):
             if one.run_id in refused:
                 assert verdict != Committed()
                 continue
-            assert verdict in self.model.verdicts(one)
+            self.check(verdict, one)
             self.model.settle(one, verdict)
             if verdict == Committed():
                 self.stored.append(one)
             else:
                 refused.add(one.run_id)
+
+    def check(self, verdict: Verdict, one: Write) -> None:
+        """Whether the owner of a run that has ended changes with that of its tree is the store's choice."""
+        may = self.model.verdicts(one)
+        run = self.model.runs.get(one.run_id)
+        if run is not None and run.status.is_terminal and isinstance(verdict, LeaseLost):
+            assert any(isinstance(other, LeaseLost) and verdict.current >= other.current for other in may)
+        else:
+            assert verdict in may
 
     def advance(self, view: View, kind: str, item: int = -1, **more: Any) -> bool:
         """Write one entry of a run, and believe it once it is stored; a run that was lost is let go."""
@@ -298,10 +310,10 @@ class StoreMachine(RuleBasedStateMachine):
         if one.run_id not in self.model.deleted:
             self.commit(one)
 
-    @precondition(lambda self: self.model.runs)
+    @precondition(lambda self: self.unfinished())
     @rule(place=picks, which=picks, later=st.integers(0, 1))
     def write_with_a_lease_that_nobody_gave(self, place: int, which: int, later: int) -> None:
-        run = self.pick([*self.model.runs.values()], place)
+        run = self.pick(self.unfinished(), place)
         lease = Lease(self.pick([*self.model.engines], which), run.lease.epoch + later)
         if lease != run.lease:
             self.commit(write(run.id, run.last + 1, [{"kind": "stolen"}], lease=lease))
@@ -401,7 +413,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.runs or self.model.deleted)
     @rule(place=picks, kind=st.sampled_from(MessageKind), through=st.sampled_from(NAMES))
     def send(self, place: int, kind: MessageKind, through: str) -> None:
-        going = [run.id for run in self.model.runs.values() if not run.status.is_terminal]
+        going = [run.id for run in self.unfinished()]
         run_id = self.pick([*going * 2, *self.model.runs, *sorted(self.model.deleted)], place)
         message = Message(id=f"{self.stage.plays}.{self.next()}", run_id=run_id, kind=kind, payload=b"\0")
 
@@ -573,7 +585,7 @@ class StoreMachine(RuleBasedStateMachine):
         due = [(one.answered, id) for id, one in self.model.offers.items() if one.answer is not None]
         mine = [id for _, id in sorted(due) if self.model.runs[id.split("/")[0]].lease.owner == owner]
         expected = [(id, self.model.offers[id].answer) for id in mine]
-        going = [run.id for run in self.model.runs.values() if not run.status.is_terminal]
+        going = [run.id for run in self.unfinished()]
         assert [(one.task_id, one.body) for one in self.current(answers)] == [
             (id, body) for id, body in expected if id.split("/")[0] in going
         ]
