@@ -15,6 +15,7 @@ from stepflow.records import (
     Committed,
     Entries,
     Failed,
+    ItemResult,
     KeyTaken,
     Lease,
     LeaseLost,
@@ -149,17 +150,30 @@ class _Commit:
         header = (base + write.first, write.count, *items, write.has_inputs, write.is_checkpoint)
         crc = entry_crc(header, write.payload)
         self._conn.execute(statement("insert_entry"), (*header, write.payload, self._now, crc))
-        insert = statement("insert_result")
-        for result in write.results:
-            at, place_at, outcome = base + result.index, base + head.places + 1, _encoder.encode(result.outcome)
-            row = (at, place_at, outcome.decode(), result_crc(at, place_at, outcome))
-            head.places += self._conn.execute(insert, row).rowcount
+        if write.results:
+            self._add_results(head, write.results)
         head.last = write.first + write.count - 1
         head.is_changed = True
         if write.is_checkpoint:
             head.checkpoint = (write.first, write.min_item)
         if write.change is not None:
             head.changes.append(write.change)
+
+    def _add_results(self, head: _Head, results: Sequence[ItemResult]) -> None:
+        """Give each item its result and the next place, unless it has one."""
+        base, insert = head.no << 32, statement("insert_result")
+        rows = [_result_row(base, place, result) for place, result in enumerate(results, head.places + 1)]
+        if self._conn.executemany(insert, rows).rowcount == len(rows):
+            head.places += len(rows)
+            return
+        self._conn.executemany(statement("remove_result"), [(at, place_at) for at, place_at, *_ in rows])
+        for result in results:
+            head.places += self._conn.execute(insert, _result_row(base, head.places + 1, result)).rowcount
+
+
+def _result_row(base: int, place: int, result: ItemResult) -> tuple[int, int, str, int]:
+    at, place_at, outcome = base + result.index, base + place, _encoder.encode(result.outcome)
+    return at, place_at, outcome.decode(), result_crc(at, place_at, outcome)
 
 
 def _save(conn: sqlite3.Connection, head: _Head) -> None:

@@ -99,9 +99,24 @@ async def test_the_first_result_of_an_item_stays_and_leaves_no_gap(store: Sqlite
     run = await begin(store, record(ids.draw()))
     await store.journal.commit([write(run, 2, ["a"], results=[result(4, "first")])])
 
-    await store.journal.commit([write(run, 3, ["b"], results=[result(4, "second"), result(1, "x")])])
+    again = [result(4, "second"), result(1, "x"), result(1, "x again"), result(0, "y"), result(3, "z")]
+    await store.journal.commit([write(run, 3, ["b"], results=again)])
 
-    assert list(await store.runs.completed(run)) == [(1, result(4, "first")), (2, result(1, "x"))]
+    expected = [(1, result(4, "first")), (2, result(1, "x")), (3, result(0, "y")), (4, result(3, "z"))]
+    assert list(await store.runs.completed(run)) == expected
+
+
+async def test_results_are_found_by_their_places_whatever_order_they_came_in(store: SqliteBackend, ids: Ids) -> None:
+    run = await begin(store, record(ids.draw()))
+    order = [0, 1, 5, 3, 4, 2, 6, 9, 8, 7]
+    for position, item in enumerate(order, 2):
+        await store.journal.commit([write(run, position, ["a"], results=[result(item)])])
+
+    whole = [(place, one.index) for place, one in await store.runs.completed(run)]
+    paged = [one.index for after in range(0, 12, 3) for _, one in await store.runs.completed(run, after=after, limit=3)]
+
+    assert whole == list(enumerate(order, 1))
+    assert paged == order
 
 
 async def test_a_write_that_cannot_be_stored_leaves_nothing_of_its_commit(store: SqliteBackend, ids: Ids) -> None:

@@ -1,0 +1,2 @@
+DELETE FROM _results
+WHERE at = ? AND place_at = ?;
