@@ -21,9 +21,6 @@ from stepflow.flow.schema import SecretMarks, schema_document
 from stepflow.plan.variables import declared, environment_name, variables_from_environment
 from stepflow.records import Failed, ItemResult, Json, Outcome, Succeeded
 
-_SEALED = b"$"
-"""Begins bytes that are to be opened. No JSON text begins so."""
-
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,16 +39,6 @@ class Vault:
     def opening(self) -> Opening:
         return Opening(self._environ, self._keys)
 
-    def open_json(self, body: bytes) -> Json:
-        """What `seal_json` wrote, here or in another engine; of a run that has no sealer, its JSON text.
-
-        Raises:
-            SecretKeyError: a secret of it can't be had here; the text says why.
-        """
-        value: Json = msgspec.json.decode(body.removeprefix(_SEALED))
-        opening = self.opening()
-        return opening.complete(opening.value(value)) if body.startswith(_SEALED) else value
-
     @property
     def key_names(self) -> list[str]:
         """What the keys may be called in public, the one that seals first; empty: there are none."""
@@ -63,7 +50,7 @@ class Vault:
 
     def open_bytes(self, sealed: bytes) -> bytes:
         """Raises: SecretKeyError."""
-        content = None if self._keys is None else self._keys.open(sealed.decode())
+        content = None if self._keys is None else self._keys.open(sealed.decode("ascii", "replace"))
         if content is None:
             raise SecretKeyError(f"what was sealed can't be opened with what {VARIABLE} holds")
         return content
@@ -180,11 +167,6 @@ class Sealer:
             elif isinstance(event, Checkpointed):
                 done = {*event.ended_above, *(index for index in self._items if index < event.low_water)}
                 self._items = {index: known for index, known in self._items.items() if index not in done}
-
-    def seal_json(self, value: Json, item: int) -> bytes:
-        """A value of an item, such as the input of one of its steps, as bytes for `Vault.open_json`."""
-        text, known = _encode(value), self.known(item)
-        return _SEALED + _encode(self._value(value, known)) if known.occurs_in(text) else text
 
     def _sources(self, given: Mapping[str, Json]) -> dict[Scalar, Reference | None]:
         """The secrets of the variables that can be told in one way or the other."""

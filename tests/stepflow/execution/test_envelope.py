@@ -43,8 +43,9 @@ def test_a_body_of_a_run_with_secrets_is_sealed_on_its_way_and_back() -> None:
     assert there.opened(closed.body) == OFFER.body
     answer = there.answered(b"hunter2 was here", closed.body)
     assert b"hunter2" not in answer
-    with pytest.raises(SecretKeyError):
-        here.opened(answer)
+    for changed in (answer, b"!" + closed.body[5:], b"!\xff", b"neither"):
+        with pytest.raises(SecretKeyError):
+            here.opened(changed)
     assert envelope(KEY, OTHER).opened(answer) == b"hunter2 was here"
 
 

@@ -347,23 +347,6 @@ def test_a_sub_run_is_refused_only_for_secrets_that_are_new_to_its_parent() -> N
         vault.refuse_sub_run(child, {}, [{"pin": "new"}], None, 0)
 
 
-def test_a_task_is_handed_to_another_engine_without_its_secrets() -> None:
-    vault = Vault({"STEPFLOW_SECRET_KEY": KEY, "SHOP_KEY": "from-outside"})
-    given = {"key": "hunter2", "env": "from-outside"}
-    sealer = sealer_of(vault, prepared({"key": SECRET, "env": {**SECRET, "env_var": "SHOP_KEY"}}, **given))
-    input = {"auth": "Bearer hunter2", "shop": "from-outside", "n": 1}
-
-    body = sealer.seal_json(input, 0)
-
-    assert b"hunter2" not in body
-    assert b"from-outside" not in body
-    assert vault.open_json(body) == input
-    assert vault.open_json(sealer.seal_json({"$sealed": {"env": "HOME"}}, 0)) == {"$sealed": {"env": "HOME"}}
-    assert vault.open_json(b'{"$sealed":{"env":"HOME"}}') == {"$sealed": {"env": "HOME"}}, "of a run without secrets"
-    with pytest.raises(SecretKeyError, match="STEPFLOW_SECRET_KEY is not set"):
-        Vault({"SHOP_KEY": "from-outside"}).open_json(body)
-
-
 def test_values_are_sealed_as_deep_as_they_can_be_written() -> None:
     vault = Vault({"STEPFLOW_SECRET_KEY": KEY})
     sealer = sealer_of(vault, prepared({"key": SECRET}, key="hunter2"))
