@@ -1,4 +1,4 @@
-WITH free AS (
+WITH free AS MATERIALIZED (
     SELECT offer.no
     FROM stepflow._offers AS offer
     WHERE left(offer.queue, 100) = left(%(queue)s, 100)

@@ -7,7 +7,7 @@ tests need: no TLS, no cancelling, a server that trusts whoever comes through it
 import asyncio
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -51,6 +51,7 @@ class PoolingProxy:
         self._sessions: dict[int, Session] = {}
         self._free: asyncio.Queue[int] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: list[asyncio.StreamWriter] = []
         self._listening: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -62,13 +63,20 @@ class PoolingProxy:
     async def close(self) -> None:
         assert self._listening is not None
         self._listening.close()
+        for _ in range(5):  # so that whoever has just come in has a task
+            await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._note(asyncio.current_task())
+        self._writers.append(writer)
         client = Client(writer)
         try:
             startup = await _startup(reader, writer)
@@ -116,6 +124,7 @@ class PoolingProxy:
 
     async def _begin(self, number: int, startup: bytes) -> Session:
         reader, writer = await self._connect()
+        self._writers.append(writer)
         session = Session(reader, writer, number)
         writer.write(startup)
         while True:
