@@ -287,6 +287,6 @@ async def test_components_are_listed_with_and_without_their_schemas(calls: Any) 
     }
     bare = (await calls("ComponentsService", "ListRegisteredComponents", exclude_schemas=True)).components
 
-    assert any(entry.description == "Twice the number." for entry in listed)
+    assert any(entry.description == "Twice the number." for entry in listed.values())
     assert not any(entry.HasField("input_schema") for entry in bare)
     assert [entry.component_id for entry in bare] == sorted(entry.component_id for entry in bare)
