@@ -29,7 +29,7 @@ COMMANDS = {
     "validate": "Check flows and the configuration.",
     "visualize": "Draw a flow as SVG, PNG, DOT or Mermaid.",
 }
-EXTRAS = {"migrate": "postgres", "serve": "grpc", "submit": "grpc", "worker": "grpc"}
+EXTRAS = {"migrate": "postgres", "serve": "grpc"}
 """Commands that another of our packages brings, and the extra that installs what it needs."""
 
 _GROUP = "stepflow.commands"

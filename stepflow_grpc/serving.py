@@ -1,0 +1,137 @@
+"""`stepflow serve`: an engine behind a port, until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import anyio
+import click
+import msgspec
+
+from stepflow.cli.apps import load_apps
+from stepflow.cli.options import engine_options, examples
+from stepflow.config import open_engine
+from stepflow.config.model import Config
+from stepflow.config.read import load_config
+from stepflow.config.search import find_config
+from stepflow.engine import Engine
+from stepflow.errors import ConfigError, Problem
+from stepflow.records import Json
+from stepflow_grpc.server import PORT, Server
+
+logger = logging.getLogger("stepflow.server")
+
+
+@click.command(
+    "serve",
+    epilog=examples(
+        "stepflow serve --config config.yml", "stepflow serve --app components:app --store runs.db --port 0"
+    ),
+)
+@engine_options
+@click.option("--config-stdin", is_flag=True, help="Read the configuration as JSON from stdin, to its end.")
+@click.option("--store", envvar="STEPFLOW_STORE", metavar="PATH|URL", help="Where runs are kept. Not given: memory.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, envvar="STEPFLOW_HOST", help="The address to listen on."
+)
+@click.option(
+    "--port",
+    "-p",
+    type=click.IntRange(0, 65_535),
+    default=PORT,
+    show_default=True,
+    envvar="STEPFLOW_PORT",
+    help="The port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--orchestrator-id",
+    envvar="STEPFLOW_ORCHESTRATOR_ID",
+    metavar="NAME",
+    help="The engine's name, equal on every start: your word that no other of this name lives. Not given: a new one "
+    "each time, but for containers, which are named by HOSTNAME.",
+)
+def command(
+    config: str | None,
+    apps: tuple[str, ...],
+    config_stdin: bool,
+    store: str | None,
+    host: str,
+    port: int,
+    orchestrator_id: str | None,
+) -> None:
+    """Serve flows and runs to clients, by gRPC and HTTP on one port.
+
+    Components are those of --app and of the configuration that run in this process. Once calls are taken, stdout gets
+    one line, {"port": N}. SIGTERM and Ctrl-C stop it: calls under way have 5 s, and runs that are kept in a store go on
+    with the next engine that opens it.
+    """
+    if config is not None and config_stdin:
+        raise click.UsageError("--config and --config-stdin exclude each other", click.get_current_context())
+    settings = _settings(config, from_stdin=config_stdin)
+    engine = _engine(settings, apps, store, orchestrator_id or _container_name(os.environ))
+    anyio.run(_serve, engine, host, port, backend="asyncio")
+
+
+def _settings(config: str | None, *, from_stdin: bool) -> Config:
+    if not from_stdin:
+        return load_config(config if config is not None else find_config(None, Path.cwd()), environ=os.environ)
+    try:
+        document: Json = msgspec.json.decode(sys.stdin.buffer.read())
+    except msgspec.DecodeError as error:
+        raise ConfigError(
+            [Problem(message=f"the configuration on stdin is no JSON: {error}", source="stdin")]
+        ) from None
+    if not isinstance(document, dict):
+        raise ConfigError([Problem(message="the configuration on stdin is no JSON object", source="stdin")])
+    return load_config(document, environ=os.environ)
+
+
+def _engine(settings: Config, apps: Sequence[str], store: str | None, name: str | None) -> Engine:
+    location = store if store is not None else settings.storage.url
+    engine = open_engine(settings, components=load_apps(apps), store=location, name=name, secrets="plain")
+    if engine.backend.is_durable and not os.environ.get("STEPFLOW_SECRET_KEY"):
+        logger.warning("secrets that clients pass are kept in the store in clear: set STEPFLOW_SECRET_KEY to seal them")
+    return engine
+
+
+def _container_name(environ: Mapping[str, str]) -> str | None:
+    """Inside a container HOSTNAME names it, and its successor of the same name only comes when it is gone."""
+    is_container = "KUBERNETES_SERVICE_HOST" in environ or Path("/.dockerenv").exists()
+    return environ.get("HOSTNAME") if is_container else None
+
+
+async def _serve(engine: Engine, host: str, port: int) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    async with engine, Server(engine, host=host, port=port) as server:
+        sys.stdout.write(f'{{"port":{server.port}}}\n')
+        sys.stdout.flush()
+        click.echo(f"serving on {host}:{server.port}; Ctrl-C stops it", err=True)
+        await stopped.wait()
+        click.echo("stopping", err=True)
+
+
+_OF_LOGS = ("--log-level", "--other-log-level", "--log-format", "--log-destination", "--log-file", "--otlp-endpoint")
+_FLAGS = ("--trace-enabled", "--metrics-enabled")
+
+
+def server(arguments: Sequence[str] | None = None) -> None:
+    """`stepflow-server`: takes the flags of the reference server's binary, in any order."""
+    from stepflow.cli.main import main
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    before: list[str] = []
+    after: list[str] = []
+    while given:
+        flag = given.pop(0)
+        place = before if flag.partition("=")[0] in _OF_LOGS or flag in _FLAGS else after
+        place.append(flag)
+        if flag in _OF_LOGS and given:
+            place.append(given.pop(0))
+    main([*before, "serve", *after])
