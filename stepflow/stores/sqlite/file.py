@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
@@ -44,6 +44,8 @@ class SqliteFile:
         self.is_reader = is_reader
         self.clock = clock
         self.fenced: set[str] = set()  # owners that write nothing more; only this process has any that could
+        self.numbers: Iterator[int] | None = None  # for the rows of runs, of which nobody else makes any
+        self.seen = 0  # the version as somebody saw it last
         self._synchronous = synchronous
         self._lock = FileLock(self.path)
         self._database: Database | None = None
@@ -65,6 +67,7 @@ class SqliteFile:
         """
         if self._database is not None:
             raise StoreError(f"{self.path}: the store is open already")
+        self.fenced, self.numbers, self.seen = set(), None, 0
         if not self.is_reader:
             await self._take_lock()
         try:
@@ -116,10 +119,10 @@ class SqliteFile:
     def version(self) -> int:
         """A number that changes whenever another process, or another store in this one, has committed."""
         try:
-            found: int = self.database.conn.execute("PRAGMA data_version").fetchone()[0]
+            self.seen = self.database.conn.execute("PRAGMA data_version").fetchone()[0]
         except sqlite3.Error as error:
             raise store_error(error, self.path) from error
-        return found
+        return self.seen
 
     async def _take_lock(self) -> None:
         for delay_s in _LOCK_DELAYS_S:

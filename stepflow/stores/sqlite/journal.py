@@ -41,7 +41,6 @@ class SqliteJournal:
     def __init__(self, file: SqliteFile, signals: SqliteSignals) -> None:
         self._file = file
         self._signals = signals
-        self._numbers: Iterator[int] | None = None  # for the rows of runs; nobody else makes any
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
         if not writes:
@@ -53,9 +52,9 @@ class SqliteJournal:
         return verdicts
 
     def _commit(self, conn: sqlite3.Connection) -> "_Commit":
-        if self._numbers is None:
-            self._numbers = count(conn.execute(statement("find_last_number")).fetchone()[0] + 1)
-        return _Commit(conn, self._file, self._numbers)
+        if self._file.numbers is None:
+            self._file.numbers = count(conn.execute(statement("find_last_number")).fetchone()[0] + 1)
+        return _Commit(conn, self._file, self._file.numbers)
 
     async def read(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[Entries]:
         return await self._read("read_entries", {"run_id": run_id, "after": after, "limit": limit})

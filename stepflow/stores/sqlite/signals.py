@@ -56,7 +56,6 @@ class SqliteSignals:
         self._file = file
         self.clock = file.clock
         self._listeners: dict[str, dict[SqliteListener, None]] = {}
-        self._seen = 0
 
     def listen(self, topic: str) -> SqliteListener:
         return SqliteListener(self, topic)
@@ -80,9 +79,8 @@ class SqliteSignals:
 
     def version(self) -> int:
         """A number that changes whenever another process commits."""
-        self._seen = self._file.version()
-        return self._seen
+        return self._file.version()
 
     def seen(self) -> int:
         """The version as somebody saw it last: what was committed since then may wake a new listener once in vain."""
-        return self._seen or self.version()
+        return self._file.seen or self._file.version()

@@ -111,6 +111,19 @@ async def test_a_closed_store_leaves_one_file_and_can_be_opened_again(tmp_path: 
         await backend.runs.list()
 
 
+async def test_a_store_that_is_opened_again_goes_on_after_what_others_wrote(tmp_path: Path) -> None:
+    backend, ids = SqliteBackend(tmp_path / "runs.db"), Ids()
+    async with backend:
+        runs = [await begin(backend, record(ids.draw()))]
+    async with SqliteBackend(tmp_path / "runs.db") as other:
+        runs += [await begin(other, record(ids.draw())) for _ in range(3)]
+
+    async with backend:
+        runs.append(await begin(backend, record(ids.draw())))
+
+        assert [await entries(backend, run) for run in runs] == [[(1, "begun")]] * 5
+
+
 async def test_others_read_while_the_engine_writes(tmp_path: Path) -> None:
     ids = Ids()
     async with SqliteBackend(tmp_path / "runs.db") as engine, SqliteBackend.reader(tmp_path / "runs.db") as reader:
