@@ -25,7 +25,8 @@ class PostgresBackend:
     Args:
         url: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`. Of its parameters these are ours: `schema` (default
             stepflow), `prepare=0` (behind a pooler that can't have prepared statements), `pool_size` (default 10),
-            `auto_migrate=0`, `listen_host` and `listen_port` (where to listen past a pooler); the others are libpq's.
+            `auto_migrate=0`, `listen` (a URL, or 0), `listen_host` and `listen_port` (where to listen past a pooler);
+            the others are libpq's.
         auto_migrate: make the schema, or bring it up to date, when the store is opened. False: refuse an older one.
         listen_url: where to listen for news, if that is another place altogether.
         clock: says when a blob was last used.

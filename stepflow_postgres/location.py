@@ -80,6 +80,8 @@ def _listening(ours: dict[str, str], conninfo: dict[str, str | int | None], list
     """Where to listen: at a URL of its own, or at the store's with another host or port; None: nowhere."""
     if "://" in listen:
         return _with_defaults(_conninfo(_split(listen)[1]))
+    if listen.lower() not in (*_ON, *_OFF):
+        raise StoreError("?listen= is a URL, 1 or 0")  # not shown: it may be a URL that was cut off
     if not _flag("listen", listen):
         return None
     other = {"host": ours.get("listen_host"), "port": ours.get("listen_port")}

@@ -240,7 +240,7 @@ async def test_no_message_or_log_line_shows_the_password(tmp_path, caplog: pytes
 
 
 async def test_deleting_a_run_reads_no_whole_table(store: PostgresBackend, ids: Ids):
-    runs = [record(ids.draw()) for _ in range(400)]
+    runs = [record(ids.draw()) for _ in range(3_000)]
     opening = [write(run.id, 1, ["x"], new=run, results=[result(0)], change=ENDED) for run in runs]
     await store.journal.commit(opening)
     await store.database.write_sql(store.database.sql("ANALYZE stepflow._runs, stepflow._entries, stepflow._results"))
