@@ -149,8 +149,8 @@ async def test_a_killed_server_goes_on_with_its_runs(serve: Serve, call: Any, fo
     ("arguments", "stdin", "code", "words"),
     [
         (("--config", "a.yml", "--config-stdin"), "{}", 2, "exclude each other"),
-        (("--config-stdin",), "{", 1, "it is no JSON"),
-        (("--config-stdin",), "[]", 1, "it is no JSON object"),
+        (("--config-stdin",), "{", 1, "is no JSON"),
+        (("--config-stdin",), "[]", 1, "is no JSON object"),
         (("--config", "missing.yml"), "", 1, "missing.yml"),
         (("--port", "70000"), "", 2, "70000"),
     ],
