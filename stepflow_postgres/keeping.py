@@ -51,7 +51,7 @@ async def _keep(line: bytes, owner: str, clock: Clock) -> None:
 async def _run(line: bytes) -> int:
     """Start the process and wait for its end. Returns: its exit code."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        sys.executable or "python3",
         "-P",  # modules of the current directory are not for it
         "-m",
         "stepflow_postgres.heartbeat",
@@ -59,7 +59,7 @@ async def _run(line: bytes) -> int:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=None if _LOG.isEnabledFor(logging.DEBUG) else asyncio.subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env=_environment(),
     )
     assert process.stdin is not None
     try:
@@ -69,3 +69,8 @@ async def _run(line: bytes) -> int:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """What this process can import, that one can."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path)}

@@ -157,9 +157,10 @@ async def test_an_engine_that_is_stopped_is_dead_and_lives_again_when_it_goes_on
     assert late <= 2  # the one that held, and one on its way
 
 
-@pytest.mark.parametrize("options", [(), ("forked",)], ids=["alone", "with a process that was forked from it"])
-async def test_nothing_beats_for_an_engine_that_was_killed(postgres_url, start, options):
-    process = start(*options)
+async def test_nothing_beats_for_an_engine_that_was_killed_though_a_process_that_it_forked_holds_its_files(
+    postgres_url, start
+):
+    process = start("forked")
     heartbeat = process.heartbeat()
 
     async with PostgresBackend(postgres_url) as store:
