@@ -17,9 +17,11 @@ import os
 
 import stepflow
 from components import app
+from stepflow.execution.options import RecoverySettings
 
 if __name__ == "__main__":
-    with stepflow.SyncEngine(app, store=os.environ["STEPFLOW_STORE"]) as engine:
+    settings = RecoverySettings(lease_ttl_s=3)
+    with stepflow.SyncEngine(app, store=os.environ["STEPFLOW_STORE"], recovery=settings) as engine:
         engine.submit("flow.yaml", list(range(6))).wait()
 """
 

@@ -47,6 +47,11 @@ async def second(number: int) -> int:
         await asyncio.sleep(0.01)
     return number * 10
 """
+CONFIG = """\
+plugins: {builtin: {type: builtin}}
+routes: {/builtin: [{plugin: builtin}]}
+recovery: {leaseTtlSecs: 3}  # a killed engine is soon known to be gone
+"""
 ITEMS = 6
 ENDED_FIRST = 3  # the others wait until there is a file `open`
 LINE = ("run", "flow.yaml", "--app", "components:app", "--inputs", "in.jsonl", "--output", "out.jsonl")
@@ -62,6 +67,7 @@ def gated(project: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose second step waits at some items as long as there is no file `open`; one item fails."""
     (project / "flow.yaml").write_text(FLOW)
     (project / "components.py").write_text(COMPONENTS)
+    (project / "stepflow-config.yml").write_text(CONFIG)
     (project / "in.jsonl").write_text("".join(f"{number}\n" for number in range(ITEMS)))
     monkeypatch.setenv("STEPFLOW_STORE", store)
     return project
