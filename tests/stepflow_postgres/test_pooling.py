@@ -50,6 +50,20 @@ async def test_what_engines_do_leaves_nothing_on_a_session(pooler):
     assert left == [(0, 0, 0, 0, 0, 0)] * SESSIONS
 
 
+async def test_a_heartbeat_goes_through_a_pooler_too(pooler):
+    url, _ = pooler
+
+    async with PostgresBackend(f"{url}&listen=0") as store:
+        entered = await enter(store, "engine-1")
+        async with store.owners.keep_alive("engine-1"):
+            with anyio.fail_after(60):
+                while (await store.owners.engines()) == [entered]:
+                    await anyio.sleep(0.01)
+        [beaten] = await store.owners.engines()
+
+    assert (beaten.expires_at or 0) > (entered.expires_at or 0)
+
+
 async def test_engines_that_write_at_once_share_few_sessions(pooler):
     url, proxy = pooler
     ids = Ids()
