@@ -43,9 +43,7 @@ def test_a_misspelled_command_is_a_usage_error_with_a_suggestion(cli) -> None:
     assert "there is no command 'vallidate'; did you mean 'validate'?" in outcome.err
 
 
-@pytest.mark.parametrize(
-    ("name", "extra"), [("serve", "grpc"), ("worker", "grpc"), ("submit", "grpc"), ("migrate", "postgres")]
-)
+@pytest.mark.parametrize(("name", "extra"), [("serve", "grpc"), ("migrate", "postgres")])
 def test_a_command_of_an_absent_extra_says_how_to_add_it(
     cli, name: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
