@@ -9,12 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 import anyio
+import pytest
 
 from stepflow.records import Entries, RunId
 from stepflow.stores.sqlite.backend import SqliteBackend
 from stepflow.testing.suites.writes import Ids, begin, entries, record
 
-KILLS = 10
+KILLS = 7
 
 WRITER = """
 import anyio, sys
@@ -22,8 +23,8 @@ from stepflow.records import RunChange
 from stepflow.stores.sqlite.backend import SqliteBackend
 from stepflow.testing.suites.writes import result, write
 
-async def main(path):
-    async with SqliteBackend(path) as store:
+async def main(path, synchronous):
+    async with SqliteBackend(path, synchronous=synchronous) as store:
         claimed = await store.owners.claim("writer")
         at = sum(row.count for row in await store.journal.history(claimed[0][0].id, limit=1_000_000))
         while True:
@@ -40,7 +41,7 @@ async def main(path):
             at += 2
             print(at, flush=True)
 
-anyio.run(main, sys.argv[1])
+anyio.run(main, *sys.argv[1:])
 """
 
 
@@ -50,10 +51,11 @@ async def _begin(path: Path) -> list[RunId]:
         return [await begin(store, record(ids.draw())) for _ in range(3)]
 
 
-def _write_until_killed(path: Path, commits: int) -> int:
+def _write_until_killed(path: Path, commits: int, synchronous: str) -> int:
     """The last position that the writer was told is durable. It is killed while the next commits go on."""
     told = 0
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as writer:
+    command = [sys.executable, "-c", WRITER, str(path), synchronous]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         for _ in range(commits):
             told = int(writer.stdout.readline())
@@ -81,13 +83,14 @@ def _span(row: Entries) -> range:
     return range(row.first, row.first + row.count)
 
 
-def test_a_killed_writer_leaves_whole_commits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_a_killed_writer_leaves_whole_commits(tmp_path: Path, synchronous: str) -> None:
     path = tmp_path / "runs.db"
     runs = anyio.run(_begin, path)
     draw = random.Random(11)
 
     for _ in range(KILLS):
-        told = _write_until_killed(path, draw.randint(1, 60))
+        told = _write_until_killed(path, draw.randint(1, 60), synchronous)
         with closing(sqlite3.connect(path)) as conn:
             assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         stored = anyio.run(_stored, path, runs)
