@@ -144,6 +144,8 @@ class Membership:
                 tasks.start_soon(self._stay_alive)
                 if self.recovers:
                     tasks.start_soon(self._forever, self._take_over, self._settings.check_interval_s)
+            elif self.recovers:
+                tasks.start_soon(self._take_over_the_rest)
             if self._backend.is_durable or self._backend.is_shared:
                 tasks.start_soon(self._read_inbox)
             if self._retention is not None:
@@ -185,6 +187,17 @@ class Membership:
         found = await self.recover(limit=self._settings.max_claims_per_check)
         for root_id in found:
             logger.info("run %s was taken over", root_id)
+
+    async def _take_over_the_rest(self) -> None:
+        """The runs that were too many at the start, in a store where nobody else comes for them."""
+        is_more = True
+        while is_more:
+            await self._clock.sleep(0)
+            try:
+                is_more = bool(await self.recover(limit=self._settings.max_claims_per_check))
+            except StoreError as error:
+                logger.warning("the store failed; it is tried again: %s", error)
+                await self._clock.sleep(self._settings.check_interval_s)
 
     async def _prune(self) -> None:
         rules = self._retention
