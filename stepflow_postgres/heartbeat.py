@@ -30,7 +30,7 @@ class Order(TypedDict):
     """What the parent hands over."""
 
     conninfo: str
-    statement: str  # says that the owner $1 lives; gives its time to live in seconds, or no row where it was fenced
+    statement: str  # says that `owner` lives, and gives its time to live in seconds; no row: it was fenced
     owner: str
 
 
@@ -73,7 +73,7 @@ def _end_with_parent(parent: int) -> None:
 def beat(parent: int, order: Order) -> int:
     """Say that the engine lives every third of its time to live. Returns: the exit code, once it was fenced."""
     pause = threading.Event()  # never set: it waits
-    connection: psycopg.pq.abc.PGconn | None = None
+    connection: psycopg.Connection | None = None
     period_s, delay_s = _FIRST_PERIOD_S, _FIRST_DELAY_S
     while True:
         if is_stopped(parent):
@@ -93,26 +93,22 @@ def beat(parent: int, order: Order) -> int:
         pause.wait(period_s)
 
 
-def _connect(order: Order) -> psycopg.pq.abc.PGconn:
-    connection = psycopg.pq.PGconn.connect(order["conninfo"].encode())
-    if connection.status != psycopg.pq.ConnStatus.OK:
-        connection.finish()
-        raise SilentError
-    return connection
+def _connect(order: Order) -> psycopg.Connection:
+    """Not by libpq alone, which would hold the interpreter's lock while it waits."""
+    try:
+        return psycopg.Connection.connect(order["conninfo"], autocommit=True, prepare_threshold=None)
+    except psycopg.Error as error:
+        raise SilentError from error
 
 
-def _ask(connection: psycopg.pq.abc.PGconn, order: Order) -> float | None:
+def _ask(connection: psycopg.Connection, order: Order) -> float | None:
     """Returns: the engine's time to live in seconds; None: it was fenced."""
     try:
-        answer = connection.exec_params(order["statement"].encode(), [order["owner"].encode()])
+        row = connection.execute(order["statement"].encode(), {"owner": order["owner"]}).fetchone()
     except psycopg.Error as error:
-        connection.finish()
+        connection.close()
         raise SilentError from error
-    if answer.status != psycopg.pq.ExecStatus.TUPLES_OK:
-        connection.finish()
-        raise SilentError
-    value = answer.get_value(0, 0) if answer.ntuples else None
-    return None if value is None else float(value)
+    return None if row is None else float(row[0])
 
 
 def is_stopped(pid: int) -> bool:

@@ -60,7 +60,7 @@ class PostgresOwners:
         return bool(await self._database.write("beat", {"owner": escaped(owner)}))
 
     def keep_alive(self, owner: str) -> AbstractAsyncContextManager[None]:
-        text = statement("beat", self._database.schema).replace(b"%(owner)s", b"$1").decode()
+        text = statement("beat", self._database.schema).decode()
         return kept_alive(self._database.location.conninfo, text, escaped(owner))
 
     async def leave(self, owner: str) -> None:

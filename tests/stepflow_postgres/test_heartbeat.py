@@ -1,7 +1,9 @@
 """Engines of real processes, seen by the server's clock."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,12 +12,14 @@ from pathlib import Path
 
 import anyio
 import engine_process
+import psycopg
 import pytest
+from postgres_server import execute
 
 from stepflow.protocols import Backend
 from stepflow.records import EngineRecord
 from stepflow_postgres.backend import PostgresBackend
-from stepflow_postgres.heartbeat import is_stopped
+from stepflow_postgres.heartbeat import Order, is_stopped
 
 pytestmark = pytest.mark.anyio
 
@@ -250,6 +254,50 @@ async def test_a_password_is_not_among_the_arguments_or_variables_of_the_heartbe
     assert heartbeat is not None
     assert b"s3cret" not in Path(f"/proc/{heartbeat}/cmdline").read_bytes()
     assert b"s3cret" not in Path(f"/proc/{heartbeat}/environ").read_bytes()
+
+
+def told(order: Order) -> subprocess.Popen[bytes]:
+    """A heartbeat process of this one, with its order."""
+    command = [sys.executable, "-m", "stepflow_postgres.heartbeat", str(os.getpid())]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(order).encode() + b"\n")
+    process.stdin.flush()
+    return process
+
+
+def test_a_heartbeat_ends_with_its_pipe_though_it_waits_for_a_server_that_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        process = told(Order(conninfo=f"host={host} port={port}", statement="SELECT 1", owner="engine-1"))
+        connection, _ = silent.accept()
+        with connection, process:
+            assert process.stdin is not None
+            process.stdin.close()
+
+            assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_heartbeat_ends_with_its_pipe_though_it_waits_for_a_lock(postgres_server_url):
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"
+    with psycopg.connect(postgres_server_url) as holder:
+        holder.execute("SELECT pg_advisory_xact_lock(7)")
+        order = Order(conninfo=postgres_server_url, statement="SELECT pg_advisory_xact_lock(7)", owner="engine-1")
+        with told(order) as process:
+            assert process.stdin is not None
+            while execute(postgres_server_url, waiting) == [(0,)]:
+                pass
+            process.stdin.close()
+
+            assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_heartbeat_that_is_told_nothing_ends():
+    command = [sys.executable, "-m", "stepflow_postgres.heartbeat", str(os.getpid())]
+
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=PATIENCE_S, check=False)
+
+    assert ended.returncode == 0
 
 
 def test_a_process_is_stopped_until_it_goes_on():
