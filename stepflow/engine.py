@@ -76,6 +76,8 @@ AUTO_CONCURRENCY = 100
 DEFAULT_RETRY = RetrySettings()
 DEFAULT_RECOVERY = RecoverySettings()
 
+_CLOSED = "the engine was closed before the run ended"
+
 CLOSING_S = 5.0
 """How long closing waits for the store to learn of it."""
 
@@ -262,7 +264,6 @@ class Engine:
         stack, self._stack = self._stack, None
         assert stack is not None
         await self._let_go()
-        self._executor.close(EngineClosedError("the engine was closed before the run ended"))
         self._tasks.cancel_scope.cancel()
         try:
             await stack.__aexit__(kind, error, traceback)
@@ -285,9 +286,11 @@ class Engine:
             try:
                 if self.backend.is_durable or self.backend.is_shared:
                     await self._executor.release()
+                self._executor.close(EngineClosedError(_CLOSED))
                 await self._membership.leave()
             except StoreError as error:
                 logger.warning("the store was not told that this engine closes: %s", error)
+        self._executor.close(EngineClosedError(_CLOSED))
 
     async def submit(
         self,

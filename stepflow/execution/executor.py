@@ -217,9 +217,8 @@ class Executor:
             run.tree.is_held = True
         for run in runs:
             run.apply(RunReleased(run.elapsed_ms(self._clock.now())))
-        async with anyio.create_task_group() as writers:
-            for run in runs:
-                writers.start_soon(self.durable, run)
+            self.mark_dirty(run)
+        await self._recorder.close()
 
     def abandon_all(self) -> None:
         """Another engine has taken over what this one had: write nothing more of it."""
@@ -515,8 +514,11 @@ class Executor:
     async def _wait_for_service(self, run: LiveRun, item: int, step: int, failed: Failed) -> None:
         """A run that was taken over may need components that only its former engine had: that is no failure."""
         component = run.plan.steps[step].component
-        logger.warning("run %s waits: no live engine serves %s (%s)", run.id, component, failed.message)
-        async with self.waiting(run, item, step, f"no live engine serves {component}"):
+        reason = f"no live engine serves {component}"
+        if reason not in run.told:
+            run.told[reason] = None
+            logger.warning("run %s waits: %s (%s)", run.id, reason, failed.message)
+        async with self.waiting(run, item, step, reason):
             await anyio.sleep_forever()
 
     async def _find_way(self, run: LiveRun, index: int, step: int, attempt: int, input: Json) -> Way | None:

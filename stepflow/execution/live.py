@@ -114,6 +114,7 @@ class LiveRun:
         self.is_output_strict = False
         self.durable_low_water = 0  # the results of all items below it are stored
         self.changed: anyio.Event | None = None
+        self.told: dict[str, None] = {}  # reasons of waits that were logged
         self.scopes: dict[anyio.CancelScope, None] = {}  # around tasks that only serve this run
         self.lost: BaseException | None = None  # why it can't be driven any further
         self.broken_off: Exception | None = None  # what ended its inputs; submitted again, it goes on with them

@@ -54,17 +54,37 @@ class Recorder:
         self._dirty: list[LiveRun] = []
         self._unflushed: list[LiveRun] = []
         self._news = anyio.Event()
+        self._is_closing = False
+        self._served = anyio.Event()  # nobody commits any more
 
     async def serve(self) -> None:
         """Commit for as long as the engine is open."""
-        while True:
-            await self._news.wait()
-            self._news = anyio.Event()
-            while self._dirty or (self._unflushed and not self._is_durable):
-                if self._dirty:
-                    await self._commit_dirty()
-                else:
-                    await self._flush_when_idle()
+        try:
+            while not self._is_closing:
+                await self._news.wait()
+                self._news = anyio.Event()
+                await self._commit_all()
+        finally:
+            self._served.set()
+
+    async def _commit_all(self) -> None:
+        while (self._dirty or (self._unflushed and not self._is_durable)) and not self._is_closing:
+            if self._dirty:
+                await self._commit_dirty()
+            else:
+                await self._flush_when_idle()
+
+    async def close(self) -> None:
+        """Commit what is left, once nobody else does.
+
+        What a commit that was cut off had stays as it is: how that ended is not known, so nothing may follow it.
+        """
+        self._is_closing = True
+        self._news.set()
+        await self._served.wait()
+        self._dirty = [run for run in self._dirty if not run.is_committing]
+        if self._dirty:
+            await self._commit_dirty()
 
     def add(self, run: LiveRun) -> None:
         """A run has events for the next commit, and is not among those that it takes yet."""

@@ -10,6 +10,7 @@ from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
 from stepflow.cli.runs.place import find_run, named_place, opened
 from stepflow.cli.runs.rows import json_line, now_s
+from stepflow.engine import AUTO_CONCURRENCY
 from stepflow.history.explaining import explain
 
 
@@ -28,7 +29,7 @@ def command(run: str, as_json: bool, store: str | None, config: str | None) -> N
 async def _explain(text: str, place: Place, is_json: bool) -> None:
     async with opened(place) as backend:
         run_id = await find_run(backend, text, place)
-        found = await explain(backend, run_id, now=now_s())
+        found = await explain(backend, run_id, now=now_s(), default_concurrency=AUTO_CONCURRENCY)
         short = await short_id(backend, run_id)
     if is_json:
         tell(json_line(msgspec.to_builtins(found)))

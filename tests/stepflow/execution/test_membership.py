@@ -438,3 +438,22 @@ async def test_old_runs_are_deleted_in_time(make_engine: MakeEngine, store: Memo
         left = len(await engine.list_runs())
 
     assert (kept, left) == (1, 1)
+
+
+async def test_an_engine_whose_scope_is_cancelled_sets_its_runs_free_without_delay(
+    make_engine: MakeEngine, store: MemoryBackend, gate: Gate
+) -> None:
+    clock = TurnedClock()
+    with anyio.CancelScope() as scope:
+        async with make_engine(gate.app, store=store) as engine:
+            run = await engine.submit(chain("/gate"), [1])
+            await gate.reached.wait()
+            scope.cancel()
+    took_s = clock.elapsed_s
+    gate.opened.set()
+    async with make_engine(gate.app, store=store) as engine:
+        await (await engine.get_run(run.id)).wait()
+        events = await kinds(store, engine, run.id)
+
+    assert took_s < 1
+    assert events.count(RunReleased) == 1
