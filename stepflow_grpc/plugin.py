@@ -1,0 +1,106 @@
+"""The plugin whose components are those of workers: its tasks wait in a named queue."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from stepflow.protocols import Clock, Exchange, Host
+from stepflow.records import ComponentInfo, Json, Outcome, Task
+from stepflow_grpc.queues.catalogue import Catalogue
+from stepflow_grpc.queues.credit import Settings, Sharing, SpareCredit
+from stepflow_grpc.queues.task_queues import TaskQueues
+
+
+class Hub(msgspec.Struct, frozen=True):
+    """What a server gives the queue plugins of its engine."""
+
+    queues: TaskQueues
+    catalogue: Catalogue
+    sharing: Sharing | None = None  # None: no other engine shares the store
+    exchange: Exchange | None = None
+
+
+def make_hub(clock: Clock, exchange: Exchange | None = None) -> Hub:
+    """Queues for one engine. `exchange`: of an engine whose store others share."""
+    queues = TaskQueues(clock)
+    sharing = None if exchange is None else Sharing(queues, exchange, clock)
+    return Hub(queues, Catalogue(), sharing, exchange)
+
+
+class QueuePlugin:
+    """Tasks go to the queue that their route names in `queueName`, else to the plugin's own.
+
+    It does nothing by itself: a server attaches it to the queues that its workers pull from. Until then, and while a
+    queue has no worker, steps wait and say so.
+    """
+
+    def __init__(self, *, name: str, queue: str, settings: Settings | None = None) -> None:
+        self.name = name
+        self.queue = queue
+        self.settings = settings or Settings()
+        self._hub: Hub | None = None
+        self._attached = anyio.Event()
+
+    def attach(self, hub: Hub, queues: Sequence[str] = ()) -> None:
+        """Use these queues from now on.
+
+        Args:
+            queues: further ones that routes to this plugin name; they exist from now on too.
+        """
+        self._hub = hub
+        for queue in (self.queue, *queues):
+            hub.queues.configure(queue)
+        self._attached.set()
+
+    def queue_of(self, params: Mapping[str, Json]) -> str:
+        named = params.get("queueName")
+        return named if isinstance(named, str) and named else self.queue
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        yield
+
+    async def serve_others(self, queue: str) -> None:
+        """Let idle workers of a queue do tasks of other engines. Until it is cancelled; at once if there are none."""
+        hub = self._hub
+        if hub is None or hub.exchange is None:
+            return
+        credit = SpareCredit(hub.queues, hub.queues.configure(queue), self.settings)
+        await hub.exchange.serve(queue, credit, credit.work)
+
+    def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo] | None:
+        return None if self._hub is None else self._hub.catalogue.components(self.queue_of(params))
+
+    async def wait_components(self, params: Mapping[str, Json]) -> None:
+        await self._attached.wait()
+        assert self._hub is not None
+        await self._hub.catalogue.wait(self.queue_of(params))
+
+    async def perform(self, task: Task, host: Host) -> Outcome:
+        queue = self.queue_of(task.params)
+        waiting = partial(host.waiting, task)
+        if self._hub is None:
+            async with waiting(f"no server gives out the tasks of queue {queue!r}"):
+                await self._attached.wait()
+        assert self._hub is not None
+        queued = self.settings.queued(task, queue)
+        if self._hub.sharing is None:
+            return await self._hub.queues.offer(queued, waiting)
+        return await self._hub.sharing.offer(queued, waiting)
+
+
+def make_plugin(*, name: str, options: Mapping[str, Json], working_directory: Path) -> QueuePlugin:
+    """The plugin as a configuration describes it. A timeout that is not written is none."""
+    settings = Settings(
+        queue_timeout_s=_seconds(options.get("queueTimeoutSecs")),
+        execution_timeout_s=_seconds(options.get("executionTimeoutSecs")),
+    )
+    return QueuePlugin(name=name, queue=str(options["queueName"]), settings=settings)
+
+
+def _seconds(value: Json) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,242 @@
+"""A queue's workers as the exchange counts them: for the engine's own tasks, and for those of other engines."""
+
+from collections import deque
+
+import anyio
+import msgspec
+
+from stepflow.protocols import Clock, Exchange
+from stepflow.records import Failed, Offer, Outcome, Succeeded, Task
+from stepflow_grpc.queues.entry import Entry
+from stepflow_grpc.queues.queue import Queue, Ticket
+from stepflow_grpc.queues.records import QueuedTask, Waiting
+from stepflow_grpc.queues.stream import Stream
+from stepflow_grpc.queues.task_queues import TaskQueues
+
+UNTAKEN = b""
+"""Instead of an answer: no worker of any engine took the task."""
+
+HERE = b"here"
+"""Instead of an answer: it was done here, and the outcome is at hand."""
+
+ASKED_FIRST_S = 1.0
+"""How long an offer is out before it is looked whether another engine has taken it."""
+
+ASKED_AGAIN_S = 5.0
+
+TRUSTED_S = 12.0
+"""How long a queue counts as served after another engine was seen to take a task of it."""
+
+PATIENCE_S = 3.0
+"""How long the task of another engine waits here for a worker to come back."""
+
+_OUTCOME = msgspec.json.Decoder(Succeeded | Failed)
+_TASK = msgspec.json.Decoder(Task)
+
+
+class OwnCredit:
+    """One task's place in the line: it acquires a worker when its turn comes.
+
+    It also comes back without one, after a while, which makes the exchange say whether another engine has the task:
+    if so `release` is called, else `work`.
+    """
+
+    def __init__(self, queues: TaskQueues, entry: Entry, clock: Clock) -> None:
+        self._queues = queues
+        self._entry = entry
+        self._clock = clock
+        self._asked_in_s = ASKED_FIRST_S
+        self._asks_at: float | None = None
+        self._has_asked = False
+        self.outcome: Outcome | None = None
+
+    async def acquire(self) -> None:
+        entry = self._entry
+        self._has_asked = False
+        if self._asks_at is None:
+            self._asks_at = self._clock.now() + self._asked_in_s
+        entry.wants_only_credit = True
+        try:
+            while not self._has_worker():
+                if entry.queue.is_served and not entry.is_in_line:
+                    self._queues.line_up(entry)
+                if self._has_worker():
+                    break
+                left_s = self._asks_at - self._clock.now()
+                if left_s <= 0:
+                    self._asks_at, self._asked_in_s, self._has_asked = None, ASKED_AGAIN_S, True
+                    break
+                with self._clock.timeout(left_s):
+                    await entry.changed()
+        except BaseException:
+            self._queues.give_credit_back(entry)
+            raise
+        if self._has_asked:
+            self._queues.give_credit_back(entry)
+
+    def acquire_nowait(self) -> None:
+        raise anyio.WouldBlock
+
+    def release(self) -> None:
+        if self.outcome is not None:
+            return
+        if self._has_asked:
+            self._queues.note_served_elsewhere(self._entry.queue, TRUSTED_S)
+        else:
+            self._queues.give_credit_back(self._entry)
+
+    async def work(self, body: bytes) -> bytes:
+        entry = self._entry
+        entry.wants_only_credit = False
+        if self._has_asked and not (entry.is_claimed or entry.is_over):
+            self._has_asked = False
+            return UNTAKEN
+        while entry.outcome is None:
+            if not (entry.queue.is_served or entry.is_claimed):
+                return UNTAKEN
+            self._queues.line_up(entry)
+            await entry.changed()
+        self.outcome = entry.outcome
+        return HERE
+
+    def _has_worker(self) -> bool:
+        return self._entry.reserved is not None or self._entry.is_claimed or self._entry.is_over
+
+
+class SpareCredit:
+    """Workers of a queue that nothing of this engine needs now, for tasks of other engines."""
+
+    def __init__(self, queues: TaskQueues, queue: Queue, settings: "Settings") -> None:
+        self._queues = queues
+        self._queue = queue
+        self._settings = settings
+        self._held: deque[Stream] = deque()
+        self._done = 0  # works that have ended, and whose `release` follows
+
+    async def acquire(self) -> None:
+        ticket = Ticket()
+        self._queue.spare[ticket] = None
+        self._queues.pump(self._queue)
+        try:
+            await ticket.granted.wait()
+        except BaseException:
+            self._queue.spare.pop(ticket, None)
+            if ticket.stream is not None:
+                self._free(ticket.stream)
+            raise
+        assert ticket.stream is not None
+        self._held.append(ticket.stream)
+
+    def acquire_nowait(self) -> None:
+        stream = next(iter(self._queue.idle), None)
+        if stream is None or self._queue.spare or len(self._queue.line):
+            raise anyio.WouldBlock
+        stream.reserve()
+        self._queue.place(stream)
+        self._held.append(stream)
+
+    def release(self) -> None:
+        if self._done:
+            self._done -= 1
+        elif self._held:
+            self._free(self._held.popleft())
+
+    async def work(self, body: bytes) -> bytes:
+        """Do a task of another engine."""
+        stream = self._held.popleft() if self._held else None
+        try:
+            task = _TASK.decode(body)
+            entry = self._queues.enter(self._settings.queued(task, self._queue.name, is_own=False))
+            entry.reserved = stream
+            return msgspec.json.encode(await self._queues.perform(entry, patience_s=PATIENCE_S))
+        finally:
+            self._done += 1
+
+    def _free(self, stream: Stream) -> None:
+        if stream.is_open:
+            stream.unreserve()
+            self._queues.refresh(stream.worker)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of a plugin's tasks."""
+
+    queue_timeout_s: float | None = None
+    execution_timeout_s: float | None = None
+
+    def queued(self, task: Task, queue: str, *, is_own: bool = True) -> QueuedTask:
+        return QueuedTask(
+            id=task.id,
+            task=task,
+            queue=queue,
+            queue_timeout_s=self.queue_timeout_s if is_own else None,
+            execution_timeout_s=self.execution_timeout_s,
+        )
+
+
+class Sharing:
+    """Tasks that any engine's workers may do."""
+
+    def __init__(self, queues: TaskQueues, exchange: Exchange, clock: Clock) -> None:
+        self._queues = queues
+        self._exchange = exchange
+        self._clock = clock
+
+    async def offer(self, queued: QueuedTask, waiting: Waiting) -> Outcome:
+        """Have a task done by a worker of this engine or of another.
+
+        Where no engine seems to have a worker, one task of the queue stays on offer and the others wait for its luck.
+        """
+        entry = self._queues.enter(queued)
+        queue = entry.queue
+        outcome: Outcome | None = None
+        try:
+            while outcome is None:
+                if entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue):
+                    outcome = await self._exchanged(entry)
+                else:
+                    async with waiting(f"no worker serves queue {queue.name!r}"):
+                        outcome = await self._probe_or_wait(entry)
+            return outcome
+        finally:
+            self._queues.leave(entry)
+
+    async def _exchanged(self, entry: Entry) -> Outcome | None:
+        """None: nobody took it."""
+        queued = entry.queued
+        offer = Offer(
+            task_id=queued.id,
+            attempt=queued.task.attempt,
+            run_id=queued.task.run_id,
+            queue=queued.queue,
+            body=msgspec.json.encode(queued.task),
+        )
+        credit = OwnCredit(self._queues, entry, self._clock)
+        body = await self._exchange.perform(offer, credit, credit.work)
+        if body == UNTAKEN:
+            return entry.outcome
+        if body == HERE:
+            return credit.outcome
+        self._queues.note_served_elsewhere(entry.queue, TRUSTED_S)
+        answer: Outcome = _OUTCOME.decode(body)
+        return answer
+
+    async def _probe_or_wait(self, entry: Entry) -> Outcome | None:
+        if entry.queue.prober is None:
+            return await self._probe(entry)
+        while not self._may_go_on(entry):
+            await entry.changed()
+        return None
+
+    def _may_go_on(self, entry: Entry) -> bool:
+        queue = entry.queue
+        return entry.is_over or entry.is_claimed or queue.prober is None or self._queues.is_served_somewhere(queue)
+
+    async def _probe(self, entry: Entry) -> Outcome | None:
+        queue = entry.queue
+        queue.prober = entry
+        try:
+            return await self._exchanged(entry)
+        finally:
+            queue.prober = None
+            queue.ring()

@@ -1,0 +1,119 @@
+"""One attempt of a task, from its dispatch to its outcome."""
+
+from math import inf
+from typing import TYPE_CHECKING
+
+import anyio
+
+from stepflow.records import Outcome, TaskId
+from stepflow_grpc.queues.records import QueuedTask, WorkerKind
+from stepflow_grpc.queues.stream import Stream, Worker
+
+if TYPE_CHECKING:
+    from stepflow_grpc.queues.queue import Queue
+
+SILENT_S = 3.0
+"""Silence after which a worker is dead: one of ours, or an upstream one whose streams are gone."""
+
+SILENT_CONNECTED_S = 10.0
+"""The same for an upstream worker with an open connection: its components may hold its one thread."""
+
+RECONNECT_S = 1.0
+"""A worker that was silent already has so long, once its stream is gone, to come back."""
+
+OVERDUE_S = 0.25
+"""What was sent and is unclaimed for so long may be sent to another worker too."""
+
+
+class Entry:
+    """It is queued (in line, or waiting for a worker to come), delivered, claimed, and ends with its outcome."""
+
+    __slots__ = (
+        "_bell",
+        "claimant",
+        "claimed_at",
+        "claimed_attempt",
+        "due_at",
+        "entered_at",
+        "followers",
+        "heard_at",
+        "id",
+        "is_in_line",
+        "lost_by",
+        "names",
+        "out",
+        "outcome",
+        "place",
+        "queue",
+        "queued",
+        "reserved",
+        "wants_only_credit",
+    )
+
+    def __init__(self, queued: QueuedTask, queue: "Queue", place: int, now: float) -> None:
+        self.id: TaskId = queued.id
+        self.queued = queued
+        self.queue = queue
+        self.place = place
+        self.entered_at = now
+        self.out: dict[Stream, float] = {}  # where it is sent and unclaimed, and since when
+        self.names: dict[str, None] = {}  # of the workers that this attempt was sent to
+        self.is_in_line = False
+        self.claimant: Worker | None = None
+        self.claimed_at = 0.0
+        self.claimed_attempt: int | None = None  # an earlier one where its worker went on; None: it does not say
+        self.lost_by: str | None = None  # the worker that an earlier attempt was taken from
+        self.heard_at = 0.0
+        self.reserved: Stream | None = None  # a worker is kept free for it
+        self.wants_only_credit = False  # whoever offered it says when it is sent
+        self.outcome: Outcome | None = None
+        self.followers: list[Entry] = []  # earlier attempts that end with it
+        self.due_at = inf
+        self._bell: anyio.Event | None = None
+
+    @property
+    def run(self) -> str:
+        return self.queued.task.root_run_id
+
+    @property
+    def attempt(self) -> int:
+        return self.queued.task.attempt
+
+    @property
+    def is_claimed(self) -> bool:
+        return self.claimant is not None
+
+    @property
+    def is_over(self) -> bool:
+        return self.outcome is not None
+
+    def ring(self) -> None:
+        """Something changed that whoever waits for it has to look at."""
+        if self._bell is not None:
+            self._bell.set()
+
+    async def changed(self) -> None:
+        self._bell = anyio.Event()
+        try:
+            await self._bell.wait()
+        finally:
+            self._bell = None
+
+    def deadline(self) -> float:
+        """When to look at it next, in the time of the deadlines."""
+        if self.claimant is not None:
+            limit_s = self.queued.execution_timeout_s
+            return min(self.silence_ends(), inf if limit_s is None else self.claimed_at + limit_s)
+        limit_s = self.queued.queue_timeout_s
+        return inf if limit_s is None else self.entered_at + limit_s
+
+    def silence_ends(self) -> float:
+        """When its worker is dead unless it is heard of."""
+        worker = self.claimant
+        assert worker is not None
+        if worker.kind is WorkerKind.OURS:
+            return max(worker.heard_at, self.heard_at) + SILENT_S
+        longest = self.heard_at + SILENT_CONNECTED_S
+        if worker.streams:
+            return longest
+        return min(longest, max(self.heard_at + SILENT_S, worker.gone_at + RECONNECT_S))

@@ -1,0 +1,78 @@
+"""One named queue: who waits in it, and whose workers could take it."""
+
+from collections import deque
+from math import inf
+
+import anyio
+
+from stepflow_grpc.queues.entry import Entry
+from stepflow_grpc.queues.line import FairLine
+from stepflow_grpc.queues.records import QueueFull, QueueLimits
+from stepflow_grpc.queues.stream import Stream
+
+RATE_OVER = 100
+"""How many of the last answers say how fast a queue drains."""
+
+_SHORTEST_S, _LONGEST_S = 1.0, 60.0
+
+
+class Ticket:
+    """Somebody waits for a worker that nothing of this engine needs."""
+
+    __slots__ = ("granted", "stream")
+
+    def __init__(self) -> None:
+        self.granted = anyio.Event()
+        self.stream: Stream | None = None
+
+
+class Queue:
+    """State alone; `TaskQueues` says what happens."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.limits = QueueLimits()
+        self.line: FairLine[Entry] = FairLine()
+        self.unclaimed: dict[Entry, None] = {}
+        self.claimed = 0
+        self.overdue: dict[Entry, None] = {}
+        self.spare: dict[Ticket, None] = {}
+        self.streams: dict[Stream, None] = {}
+        self.idle: dict[Stream, None] = {}  # the next one first
+        self.free: dict[Stream, None] = {}  # not idle, and may be sent something ahead
+        self.ended: deque[float] = deque(maxlen=RATE_OVER)
+        self.finished = 0
+        self.timed_out = 0
+        self.unserved_since: float | None = None
+        self.due_at = inf
+        self.served_elsewhere_until = 0.0  # another engine took a task of it lately
+        self.prober: Entry | None = None  # looks whether another engine does
+
+    @property
+    def is_served(self) -> bool:
+        return bool(self.streams)
+
+    def place(self, stream: Stream) -> None:
+        """Put a stream among those that can be sent something, behind the others like it."""
+        self.idle.pop(stream, None)
+        self.free.pop(stream, None)
+        if stream.is_free:
+            (self.idle if stream.is_idle else self.free)[stream] = None
+
+    def next_stream(self) -> Stream | None:
+        return next(iter(self.idle), None) or next(iter(self.free), None)
+
+    def full(self, now: float) -> QueueFull | None:
+        length = len(self.unclaimed)
+        if length < self.limits.max_length:
+            return None
+        retry_s = _LONGEST_S
+        if len(self.ended) > 1 and now > self.ended[0]:
+            too_many = length - self.limits.max_length + 1
+            retry_s = too_many * (now - self.ended[0]) / len(self.ended)
+        return QueueFull(self.name, length, self.limits.max_length, min(max(retry_s, _SHORTEST_S), _LONGEST_S))
+
+    def ring(self) -> None:
+        """Let everybody look who waits in it outside the line."""
+        for entry in tuple(self.unclaimed):
+            entry.ring()

@@ -1,0 +1,623 @@
+"""The queues of one engine: tasks go in, workers pull them, claim them and answer."""
+
+import logging
+from collections.abc import Sequence
+
+import msgspec
+
+from stepflow.protocols import Clock
+from stepflow.records import ErrorCode, Failed, Outcome, Succeeded, TaskId
+from stepflow_grpc.queues.deadlines import Deadlines
+from stepflow_grpc.queues.entry import OVERDUE_S, SILENT_S, Entry
+from stepflow_grpc.queues.queue import Queue
+from stepflow_grpc.queues.records import (
+    Heard,
+    QueuedTask,
+    QueueFull,
+    QueueLimits,
+    QueueNotFoundError,
+    QueueStatistics,
+    Taken,
+    Waiting,
+    Withdrawn,
+    WorkerKind,
+    WorkerReport,
+    WorkerStatistics,
+)
+from stepflow_grpc.queues.stream import Stream, Worker
+
+logger = logging.getLogger("stepflow.queues")
+
+WARNED_AFTER_S = 30.0
+"""A queue with tasks and without a worker is warned of after so long."""
+
+LOOK_AGAIN_S = 1.0
+"""How often to look after a task that is sent and stays unclaimed."""
+
+KEPT_S = 120.0
+"""How long an attempt that was given up is remembered: its answer may come before the next attempt begins."""
+
+MOST_KEPT = 10_000
+
+
+class _GivenUp(msgspec.Struct):
+    """Between two attempts: who had the first, and the success that came after all."""
+
+    holder: str | None
+    until: float
+    outcome: Outcome | None = None
+
+
+class TaskQueues:
+    """Named queues over one clock. Everything but waiting is plain calls on one event loop.
+
+    `run` looks after deadlines and has to run as long as the queues are used.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._queues: dict[str, Queue] = {}
+        self._workers: dict[str, Worker] = {}
+        self._entries: dict[TaskId, Entry] = {}
+        self._given_up: dict[TaskId, _GivenUp] = {}
+        self._deadlines: Deadlines[Entry | Stream | Queue] = Deadlines(clock)
+        self._place = 0
+
+    async def run(self) -> None:
+        """Give up what took too long, and move on what nobody claims. Until it is cancelled."""
+        while True:
+            await self._deadlines.wait()
+            for watched in self._deadlines.due():
+                if isinstance(watched, Entry):
+                    self._look_at_entry(watched)
+                elif isinstance(watched, Stream):
+                    self._look_at_stream(watched)
+                else:
+                    self._warn(watched)
+
+    def configure(self, name: str, limits: QueueLimits | None = None) -> Queue:
+        """Let a queue exist, with these limits if any are given."""
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = Queue(name)
+        if limits is not None:
+            queue.limits = limits
+        return queue
+
+    def full(self, name: str) -> QueueFull | None:
+        """Why no new run may be submitted that needs this queue; None: there is room."""
+        queue = self._queues.get(name)
+        return None if queue is None else queue.full(self._deadlines.now())
+
+    # Workers
+
+    def connect(self, name: str, worker_id: str, kind: WorkerKind = WorkerKind.UPSTREAM, *, credit: int = 0) -> Stream:
+        """Open a stream for a worker; `credit`: how many tasks one of ours takes at first.
+
+        Raises:
+            QueueNotFoundError: there is no such queue.
+        """
+        queue = self._queues.get(name)
+        if queue is None:
+            raise QueueNotFoundError(name)
+        worker = self._worker(worker_id, kind)
+        worker.heard_at = self._deadlines.now()
+        stream = Stream(self, queue, worker, credit)
+        was_served = queue.is_served
+        worker.streams[stream] = None
+        queue.streams[stream] = None
+        queue.place(stream)
+        if not was_served:
+            queue.ring()
+        self.pump(queue)
+        return stream
+
+    def disconnect(self, stream: Stream) -> None:
+        """Close a stream: what its worker had not claimed stands in line again, where it stood."""
+        if not stream.is_open:
+            return
+        queue, worker = stream.queue, stream.worker
+        left = stream.close()
+        for streams in (queue.streams, queue.idle, queue.free, worker.streams):
+            streams.pop(stream, None)
+        if not worker.streams:
+            worker.gone_at = self._deadlines.now()
+            for entry in worker.claimed.values():
+                self._deadlines.set(entry, entry.deadline())
+        for entry in left:
+            self._send_back(entry, stream)
+        if not queue.is_served:
+            for entry in queue.unclaimed:
+                self._line_out(entry)
+            queue.ring()
+        self._forget_if_gone(worker)
+        self.pump(queue)
+
+    def beat(self, worker_id: str, report: WorkerReport | None = None) -> None:
+        """A worker as a whole lives, and says how it is."""
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return
+        worker.heard_at = self._deadlines.now()
+        if report is not None:
+            worker.report = report
+
+    def heartbeat(self, task_id: TaskId, worker_id: str, *, attempt: int | None = None) -> Heard:
+        """A worker begins with a task, or is at work on it."""
+        now = self._deadlines.now()
+        entry = self._entries.get(task_id)
+        worker = self._read(worker_id, task_id, attempt, now)
+        heard = self._heard(task_id, entry, worker_id, attempt, now)
+        if worker is not None:
+            self.refresh(worker)
+        return heard
+
+    def complete(
+        self, task_id: TaskId, outcome: Outcome, *, attempt: int | None = None, worker_id: str | None = None
+    ) -> Taken:
+        """A worker's answer: a success of any attempt ends the task, a failure that of its own attempt alone."""
+        now = self._deadlines.now()
+        entry = self._entries.get(task_id)
+        worker = self._read(worker_id, task_id, attempt, now) if worker_id is not None else None
+        if entry is None:
+            taken = self._keep(task_id, outcome)
+        elif isinstance(outcome, Failed) and _is_stale(entry, attempt, worker_id):
+            taken = Taken.ACCEPTED
+        else:
+            self._answered(entry, outcome, now)
+            taken = Taken.ACCEPTED
+        if worker is not None:
+            self.refresh(worker)
+        return taken
+
+    def cancel(self, task_id: TaskId) -> bool:
+        """End a task that nobody wants any more. False: there is none."""
+        entry = self._entries.get(task_id)
+        if entry is None:
+            return False
+        self._withdraw(entry)
+        return True
+
+    # Tasks
+
+    async def offer(self, queued: QueuedTask, waiting: Waiting) -> Outcome:
+        """Have a task done by a worker of this engine; what is cancelled meanwhile is withdrawn.
+
+        Args:
+            waiting: entered while the queue has no worker; the task stands in line only outside of it.
+        """
+        entry = self.enter(queued)
+        try:
+            while entry.outcome is None:
+                if _may_go_on(entry):
+                    self.line_up(entry)
+                    await entry.changed()
+                else:
+                    await self.wait_served(entry, waiting)
+            return entry.outcome
+        finally:
+            self.leave(entry)
+
+    async def perform(self, entry: Entry, *, patience_s: float) -> Outcome:
+        """What comes of an entered task, which may have a worker kept for it.
+
+        UNREACHABLE when the queue has had no worker for so long: somebody else may have one.
+        """
+        try:
+            while entry.outcome is None:
+                if _may_go_on(entry):
+                    self.line_up(entry)
+                    await entry.changed()
+                    continue
+                with self._clock.timeout(patience_s):
+                    await entry.changed()
+                if not _may_go_on(entry):
+                    return Failed(ErrorCode.UNREACHABLE, f"no worker serves queue {entry.queue.name!r} any more")
+            return entry.outcome
+        finally:
+            self.leave(entry)
+
+    def is_served_somewhere(self, queue: Queue) -> bool:
+        """Whether a worker of this engine serves a queue, or another engine took a task of it lately."""
+        return queue.is_served or queue.served_elsewhere_until > self._deadlines.now()
+
+    def note_served_elsewhere(self, queue: Queue, for_s: float) -> None:
+        """Another engine has taken a task."""
+        was_served = self.is_served_somewhere(queue)
+        queue.served_elsewhere_until = self._deadlines.now() + for_s
+        if not was_served:
+            queue.ring()
+
+    async def wait_served(self, entry: Entry, waiting: Waiting) -> None:
+        """Return when a worker came, or the task is claimed or over without."""
+        async with waiting(f"no worker serves queue {entry.queue.name!r}"):
+            while not _may_go_on(entry):
+                await entry.changed()
+
+    def enter(self, queued: QueuedTask) -> Entry:
+        """Make a task known, outside the line. `leave` has to follow."""
+        now = self._deadlines.now()
+        queue = self.configure(queued.queue)
+        self._place += 1
+        entry = Entry(queued, queue, self._place, now)
+        given_up = self._given_up.pop(entry.id, None)
+        if given_up is not None:
+            entry.outcome, entry.lost_by = given_up.outcome, given_up.holder
+        if entry.is_over:
+            return entry
+        former = self._entries.get(entry.id)
+        self._entries[entry.id] = entry
+        queue.unclaimed[entry] = None
+        if former is not None:
+            self._replace(former, entry, now)
+        self._deadlines.set(entry, entry.deadline())
+        if not queue.is_served:
+            self._deadlines.set(queue, now + WARNED_AFTER_S)
+        return entry
+
+    def leave(self, entry: Entry) -> None:
+        """Nobody waits for this task any more."""
+        if not entry.is_over:
+            self._withdraw(entry)
+
+    def line_up(self, entry: Entry) -> None:
+        """Stand in line, unless it is with a worker or over."""
+        if entry.is_in_line or entry.out or entry.is_claimed or self._entries.get(entry.id) is not entry:
+            return
+        stream, entry.reserved = entry.reserved, None
+        if stream is not None and stream.is_open:
+            stream.unreserve()
+            self._send(entry, stream)
+        elif entry.queue.is_served:
+            self._line_in(entry, is_back=stream is not None)
+            self.pump(entry.queue)
+
+    def give_credit_back(self, entry: Entry) -> None:
+        """Leave the line, and free the worker that was kept for it."""
+        self._line_out(entry)
+        stream, entry.reserved = entry.reserved, None
+        if stream is not None and stream.is_open:
+            stream.unreserve()
+            self.refresh(stream.worker)
+
+    # Who gets what
+
+    def pump(self, queue: Queue) -> None:
+        """Send what can be sent."""
+        self._copy_overdue(queue)
+        while len(queue.line) and (stream := queue.next_stream()) is not None:
+            entry = queue.line.take()
+            assert entry is not None
+            entry.is_in_line = False
+            if entry.wants_only_credit:
+                self._reserve(entry, stream)
+            else:
+                self._send(entry, stream)
+        while queue.spare and queue.idle and not len(queue.line):
+            ticket = next(iter(queue.spare))
+            del queue.spare[ticket]
+            ticket.stream = next(iter(queue.idle))
+            ticket.stream.reserve()
+            queue.place(ticket.stream)
+            ticket.granted.set()
+
+    def refresh(self, worker: Worker) -> None:
+        """Something about a worker changed: it may be sent more now."""
+        for stream in worker.streams:
+            stream.queue.place(stream)
+        for stream in tuple(worker.streams):
+            self.pump(stream.queue)
+
+    def _reserve(self, entry: Entry, stream: Stream) -> None:
+        entry.reserved = stream
+        stream.reserve()
+        entry.queue.place(stream)
+        entry.ring()
+
+    def _send(self, entry: Entry, stream: Stream) -> None:
+        now = self._deadlines.now()
+        entry.out[stream] = now
+        entry.names[stream.worker.id] = None
+        stream.send(entry, now)
+        entry.queue.place(stream)
+        self._deadlines.set(entry, now + OVERDUE_S)
+
+    def _send_back(self, entry: Entry, stream: Stream) -> None:
+        """A stream that a task was sent to is gone."""
+        if entry.out.pop(stream, None) is None or entry.out or entry.is_claimed or entry.is_over:
+            return
+        entry.queue.overdue.pop(entry, None)
+        if entry.queue.is_served and not entry.is_in_line:
+            self._line_in(entry, is_back=True)
+
+    def _copy_overdue(self, queue: Queue) -> None:
+        if not queue.overdue:
+            return
+        for stream in tuple(queue.idle):
+            entry = next((entry for entry in queue.overdue if stream.worker.id not in entry.names), None)
+            if entry is not None:
+                del queue.overdue[entry]
+                self._line_out(entry)
+                self._send(entry, stream)
+
+    def _line_in(self, entry: Entry, *, is_back: bool = False) -> None:
+        entry.is_in_line = True
+        entry.queue.line.add(entry.run, entry.place, entry, is_back=is_back)
+
+    def _line_out(self, entry: Entry) -> None:
+        if entry.is_in_line:
+            entry.is_in_line = False
+            entry.queue.line.remove(entry.run, entry.place)
+
+    # What workers say
+
+    def _worker(self, id: str, kind: WorkerKind) -> Worker:
+        if not id:
+            return Worker(id, kind, self._deadlines.now())  # it is known once it claims something
+        worker = self._workers.get(id)
+        if worker is None:
+            worker = self._workers[id] = Worker(id, kind, self._deadlines.now())
+        if kind is WorkerKind.OURS:
+            worker.kind = kind
+        return worker
+
+    def _read(self, worker_id: str, task_id: TaskId, attempt: int | None, now: float) -> Worker | None:
+        """A worker spoke of a task, so it has read what it was sent of it."""
+        worker = self._workers.get(worker_id) or self._named(worker_id, task_id)
+        if worker is None:
+            return None
+        worker.heard_at = now
+        for stream in worker.streams:
+            stream.heard(task_id, attempt, now)
+        return worker
+
+    def _named(self, worker_id: str, task_id: TaskId) -> Worker | None:
+        """A worker that gave no name when it connected gives one when it claims."""
+        entry = self._entries.get(task_id)
+        worker = None if entry is None else next((each.worker for each in entry.out if not each.worker.id), None)
+        if entry is not None and worker is not None:
+            worker.id = worker_id
+            self._workers[worker_id] = worker
+            entry.names[worker_id] = None
+        return worker
+
+    def _heard(self, task_id: TaskId, entry: Entry | None, worker_id: str, attempt: int | None, now: float) -> Heard:
+        if entry is None:
+            given_up = self._given_up.get(task_id)
+            is_holder = given_up is not None and given_up.holder == worker_id
+            return Heard.IN_PROGRESS if is_holder else Heard.UNKNOWN
+        if entry.claimant is None:
+            if not self._may_claim(entry, worker_id, attempt):
+                return Heard.ALREADY_CLAIMED
+            self._claim(entry, self._worker(worker_id, WorkerKind.UPSTREAM), now)
+            entry.claimed_attempt = attempt
+        elif entry.claimant.id != worker_id:
+            return Heard.ALREADY_CLAIMED
+        entry.heard_at = now
+        return Heard.IN_PROGRESS
+
+    def _may_claim(self, entry: Entry, worker_id: str, attempt: int | None) -> bool:
+        """Who this attempt was sent to. Where it was sent to nobody yet, who is at work on an earlier one: a worker
+        that is connected, or that is not known here since it was sent that one by another engine."""
+        if entry.names:
+            return worker_id in entry.names and attempt in (None, entry.attempt)
+        worker = self._workers.get(worker_id)
+        return bool(worker.streams) if worker is not None else worker_id != entry.lost_by
+
+    def _claim(self, entry: Entry, worker: Worker, now: float) -> None:
+        queue = entry.queue
+        self._take_out(entry)
+        entry.claimant = worker
+        entry.claimed_at = entry.heard_at = now
+        worker.claimed[entry.id] = entry
+        worker.peak = max(worker.peak, len(worker.claimed))
+        queue.unclaimed.pop(entry, None)
+        queue.claimed += 1
+        self._deadlines.set(entry, entry.deadline())
+        if entry.wants_only_credit or not queue.is_served:
+            entry.ring()
+        self.pump(queue)
+
+    def _answered(self, entry: Entry, outcome: Outcome, now: float) -> None:
+        if not entry.is_claimed and len(entry.out) == 1:
+            next(iter(entry.out)).heard(entry.id, None, now)
+        entry.queue.ended.append(now)
+        entry.queue.finished += 1
+        self._finish(entry, outcome)
+
+    def _keep(self, task_id: TaskId, outcome: Outcome) -> Taken:
+        given_up = self._given_up.get(task_id)
+        if given_up is None or not isinstance(outcome, Succeeded):
+            return Taken.UNKNOWN
+        given_up.outcome = given_up.outcome or outcome
+        return Taken.ACCEPTED
+
+    # Ends
+
+    def _take_out(self, entry: Entry) -> None:
+        """Out of the line, and out of what is not on its way; what is stays with a worker until it speaks of it."""
+        queue = entry.queue
+        self._line_out(entry)
+        queue.overdue.pop(entry, None)
+        for stream in entry.out:
+            stream.withdraw(entry)
+            queue.place(stream)
+        entry.out.clear()
+        reserved, entry.reserved = entry.reserved, None
+        if reserved is not None and reserved.is_open:
+            reserved.unreserve()
+            queue.place(reserved)
+
+    def _finish(self, entry: Entry, outcome: Outcome) -> None:
+        entry.outcome = outcome
+        if self._entries.get(entry.id) is entry:
+            del self._entries[entry.id]
+        queue, worker = entry.queue, entry.claimant
+        self._take_out(entry)
+        if worker is None:
+            queue.unclaimed.pop(entry, None)
+        elif worker.claimed.get(entry.id) is entry:
+            queue.claimed -= 1
+            del worker.claimed[entry.id]
+            self._forget_if_gone(worker)
+            self.refresh(worker)
+        entry.ring()
+        for follower in entry.followers:
+            follower.outcome = outcome
+            follower.ring()
+        self.pump(queue)
+
+    def _withdraw(self, entry: Entry) -> None:
+        self._tell_withdrawn(entry)
+        self._finish(entry, Failed(ErrorCode.CANCELLED, f"task {entry.id} was withdrawn"))
+
+    def _tell_withdrawn(self, entry: Entry) -> None:
+        worker = entry.claimant
+        if worker is not None and worker.kind is WorkerKind.OURS and worker.streams:
+            next(iter(worker.streams)).tell(Withdrawn(entry.id, entry.attempt))
+
+    def _replace(self, former: Entry, entry: Entry, now: float) -> None:
+        """A later attempt while an earlier one is still known: whoever has it goes on, and both end together."""
+        self._take_out(former)
+        former.queue.unclaimed.pop(former, None)
+        entry.followers, former.followers = [former, *former.followers], []
+        entry.names = dict(former.names)
+        worker = former.claimant
+        if worker is not None:
+            former.queue.claimed -= 1
+            former.claimant = None
+            self._claim(entry, worker, now)
+            entry.claimed_attempt = former.claimed_attempt or former.attempt
+            entry.claimed_at, entry.heard_at = former.claimed_at, former.heard_at
+
+    def _forget_if_gone(self, worker: Worker) -> None:
+        if not worker.streams and not worker.claimed and self._workers.get(worker.id) is worker:
+            del self._workers[worker.id]
+
+    # Deadlines
+
+    def _look_at_entry(self, entry: Entry) -> None:
+        if entry.is_over:
+            return
+        now = self._deadlines.now()
+        at = entry.deadline()
+        if at <= now:
+            self._give_up(entry, now)
+            return
+        if not entry.is_claimed and entry.out:
+            at = min(at, self._look_at_unclaimed(entry, now))
+        self._deadlines.set(entry, at)
+
+    def _look_at_unclaimed(self, entry: Entry, now: float) -> float:
+        """Sent and not claimed: after a while an idle worker gets a copy, or whoever is next if no holder lives."""
+        overdue_at = max(entry.out.values()) + OVERDUE_S
+        if now < overdue_at:
+            return overdue_at
+        queue = entry.queue
+        for stream in entry.out:
+            stream.mark_overdue(entry.id)
+            self._deadlines.set(stream, now + stream.patience_s)
+            queue.place(stream)
+        queue.overdue[entry] = None
+        if not entry.is_in_line and all(_is_suspect(stream.worker, now) for stream in entry.out):
+            self._line_in(entry, is_back=True)
+        self.pump(queue)
+        return now + LOOK_AGAIN_S
+
+    def _look_at_stream(self, stream: Stream) -> None:
+        if not stream.is_open or not stream.overdue:
+            return
+        now = self._deadlines.now()
+        if not _is_suspect(stream.worker, now):
+            self._deadlines.set(stream, now + stream.patience_s)
+            return
+        for task_id in tuple(stream.overdue):
+            if task_id in stream.out:
+                self._send_back(stream.out[task_id][0], stream)
+        stream.forgive()
+        self.refresh(stream.worker)
+
+    def _give_up(self, entry: Entry, now: float) -> None:
+        worker = entry.claimant
+        self._tell_withdrawn(entry)
+        entry.queue.timed_out += 1
+        self._given_up[entry.id] = _GivenUp(None if worker is None else worker.id, now + KEPT_S)
+        oldest = next(iter(self._given_up))
+        while len(self._given_up) > MOST_KEPT or self._given_up[oldest].until <= now:
+            del self._given_up[oldest]
+            oldest = next(iter(self._given_up))
+        self._finish(entry, Failed(ErrorCode.TIMEOUT, _reason(entry, now)))
+
+    def _warn(self, queue: Queue) -> None:
+        if queue.is_served or not queue.unclaimed:
+            return
+        waits_s = self._deadlines.now() - next(iter(queue.unclaimed)).entered_at
+        logger.warning(
+            "queue %r has had no worker for %.0f s, and %d tasks wait in it", queue.name, waits_s, len(queue.unclaimed)
+        )
+
+    # Statistics
+
+    def statistics(self) -> Sequence[QueueStatistics]:
+        """Every queue, in the order they were configured."""
+        return [self._statistics(queue) for queue in self._queues.values()]
+
+    def _statistics(self, queue: Queue) -> QueueStatistics:
+        workers = tuple({stream.worker.id: stream.worker for stream in queue.streams}.values())
+        now = self._deadlines.now()
+        oldest = min((entry.entered_at for entry in queue.unclaimed), default=now)
+        return QueueStatistics(
+            name=queue.name,
+            depth=len(queue.unclaimed),
+            claimed=queue.claimed,
+            workers=len(workers),
+            slots=sum(worker.slots for worker in workers),
+            oldest_s=now - oldest,
+            finished=queue.finished,
+            timed_out=queue.timed_out,
+        )
+
+    def workers(self) -> Sequence[WorkerStatistics]:
+        """Every worker that is connected or has a task, in the order they came."""
+        now = self._deadlines.now()
+        return [
+            WorkerStatistics(
+                id=worker.id,
+                kind=worker.kind,
+                queues=tuple(dict.fromkeys(stream.queue.name for stream in worker.streams)),
+                claimed=len(worker.claimed),
+                unclaimed=sum(len(stream.out) for stream in worker.streams),
+                slots=worker.slots,
+                silent_s=now - worker.heard_at,
+                report=worker.report,
+            )
+            for worker in self._workers.values()
+        ]
+
+
+def _may_go_on(entry: Entry) -> bool:
+    return entry.queue.is_served or entry.is_claimed or entry.is_over
+
+
+def _is_stale(entry: Entry, attempt: int | None, worker_id: str | None) -> bool:
+    """Whether a failure is of an attempt before the one that goes on."""
+    if attempt is not None and attempt < (entry.claimed_attempt or entry.attempt):
+        return True
+    if entry.claimant is None:
+        return attempt is None and entry.attempt > 1
+    return worker_id is not None and entry.claimant.id != worker_id
+
+
+def _is_suspect(worker: Worker, now: float) -> bool:
+    """A worker that has nothing to do and claims nothing, or that is not heard of; a busy one has no slot free."""
+    return not worker.claimed or now - worker.heard_at > SILENT_S
+
+
+def _reason(entry: Entry, now: float) -> str:
+    queued = entry.queued
+    if entry.claimant is None:
+        return f"no worker claimed task {entry.id} in queue {queued.queue!r} within {queued.queue_timeout_s:g} s"
+    limit_s = queued.execution_timeout_s
+    if limit_s is not None and entry.claimed_at + limit_s <= now:
+        return f"task {entry.id} took longer than {limit_s:g} s at worker {entry.claimant.id!r}"
+    return f"worker {entry.claimant.id!r} fell silent while it had task {entry.id}"
