@@ -87,6 +87,11 @@ class Entry:
     def is_over(self) -> bool:
         return self.outcome is not None
 
+    @property
+    def is_with_somebody(self) -> bool:
+        """Whether nobody else needs to be sent it."""
+        return self.is_claimed or self.is_over
+
     def ring(self) -> None:
         """Something changed that whoever waits for it has to look at."""
         if self._bell is not None:

@@ -97,6 +97,9 @@ class Stream:
     def grant(self, count: int) -> None:
         """The worker can take so many more; only one of ours says so."""
         self.credit += count
+        for task_id in self.overdue:
+            if task_id in self.out and self.out[task_id][0].is_with_somebody:
+                del self.out[task_id]
         self.overdue.clear()
         self._queues.refresh(self.worker)
 
@@ -141,8 +144,11 @@ class Stream:
         self.ring()
 
     def withdraw(self, entry: "Entry") -> bool:
-        """Take back what was not sent yet. False: it is on its way, and the worker has it until it says so."""
+        """Take back what was not sent yet. False: it is on its way, and the worker is waited for until it says so."""
+        if self.out.get(entry.id, (None,))[0] is not entry:
+            return True
         if self._unsent.get(entry.id) is not entry.queued:
+            self.overdue[entry.id] = None
             return False
         del self._unsent[entry.id], self.out[entry.id]
         self.credit += 1

@@ -440,7 +440,8 @@ class TaskQueues:
         self._line_out(entry)
         queue.overdue.pop(entry, None)
         for stream in entry.out:
-            stream.withdraw(entry)
+            if not stream.withdraw(entry):
+                self._deadlines.set(stream, self._deadlines.now() + stream.patience_s)
             queue.place(stream)
         entry.out.clear()
         reserved, entry.reserved = entry.reserved, None
