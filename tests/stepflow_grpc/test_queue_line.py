@@ -16,7 +16,7 @@ def line_of(*items: tuple[str, int]) -> FairLine[tuple[str, int]]:
 
 
 def drained(line: FairLine[tuple[str, int]]) -> list[tuple[str, int]]:
-    return [item for item in iter(line.take, None)]
+    return list(iter(line.take, None))
 
 
 def test_runs_take_turns_and_the_older_one_begins() -> None:
