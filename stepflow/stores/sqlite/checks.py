@@ -1,6 +1,6 @@
 """Whether what was read is what was written: SQLite itself does not see a bit that fell over inside a value."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from zlib import crc32
 
 
@@ -13,6 +13,16 @@ def result_crc(at: int, place_at: int, outcome: bytes) -> int:
     return crc32(outcome, (at ^ place_at) & 0xFFFFFFFF)
 
 
-def is_whole(content: object, crc: int | None, check: Callable[[bytes], int]) -> bool:
-    """Whether content has its checksum. Rows of older versions have none, and a damaged row may hold no content."""
-    return isinstance(content, bytes) and crc in (None, check(content))
+def is_whole_entry(header: Sequence[object], payload: object, crc: int | None) -> bool:
+    """Whether a row is as it was written. Rows of older versions have no checksum, damaged ones hold anything."""
+    numbers = [number for number in header if isinstance(number, int)]
+    if len(numbers) != len(header) or not isinstance(payload, bytes):
+        return False
+    return crc is None or crc == entry_crc(numbers, payload)
+
+
+def is_whole_result(at: int, place_at: object, outcome: object, crc: int | None) -> bool:
+    """The same of a row of the results."""
+    if not isinstance(place_at, int) or not isinstance(outcome, bytes):
+        return False
+    return crc is None or crc == result_crc(at, place_at, outcome)

@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from stepflow.records import (
     Verdict,
     Write,
 )
-from stepflow.stores.sqlite.checks import entry_crc, is_whole, result_crc
+from stepflow.stores.sqlite.checks import entry_crc, is_whole_entry, result_crc
 from stepflow.stores.sqlite.faults import damaged
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.runs import LAST_POSITION
@@ -241,6 +240,6 @@ def _is_whole(entries: Sequence[Entries], after: int, whole_from: int, upto: int
 
 def _entries(row: Sequence[Any], base: int, path: Path) -> Entries:
     *header, payload, crc = row
-    if not all(isinstance(number, int) for number in header) or not is_whole(payload, crc, partial(entry_crc, header)):
+    if not is_whole_entry(header, payload, crc):
         raise damaged(path, "a row of a run's journal is not what was written")
     return Entries(header[0] - base, header[1], payload)

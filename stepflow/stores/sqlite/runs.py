@@ -2,14 +2,13 @@
 
 import sqlite3
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from stepflow.protocols import PAGE
 from stepflow.records import Failed, ItemResult, Outcome, ParentLink, RunId, RunRecord, RunStatus
-from stepflow.stores.sqlite.checks import is_whole, result_crc
+from stepflow.stores.sqlite.checks import is_whole_result
 from stepflow.stores.sqlite.faults import damaged
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.statements import statement
@@ -81,7 +80,8 @@ class SqliteRuns:
 
     async def completed(self, run_id: RunId, *, after: int = 0, limit: int = PAGE) -> Sequence[tuple[int, ItemResult]]:
         counts, rows = await self._stored("completed", run_id, after, limit)
-        found = [(row[1] & LAST_POSITION, self._result(row)) for row in rows]
+        results = [self._result(row) for row in rows]
+        found = [(row[1] & LAST_POSITION, result) for row, result in zip(rows, results, strict=True)]
         if not _are_consecutive([place for place, _ in found], after, min(limit, counts.places - after)):
             raise damaged(self._file.path, "results of a run are missing")
         return found
@@ -91,7 +91,7 @@ class SqliteRuns:
 
     def _result(self, row: Sequence[Any]) -> ItemResult:
         at, place_at, outcome, crc = row
-        if not is_whole(outcome, crc, partial(result_crc, at, place_at)):
+        if not is_whole_result(at, place_at, outcome, crc):
             raise damaged(self._file.path, "the result of an item is not what was written")
         return ItemResult(at & LAST_POSITION, _outcomes.decode(outcome))
 
