@@ -162,11 +162,28 @@ def execute(url: str, sql: str) -> list[tuple[object, ...]]:
 def running_server(settings: Mapping[str, str] = QUICK) -> Iterator[PostgresServer]:
     """A started server, gone with its data at the end. Its folder's path is short, as sockets need it."""
     server = PostgresServer(Path(tempfile.mkdtemp(prefix="stepflow-pg-")), settings)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.close()
+    with _ended_with_us(server.folder):
+        try:
+            server.start()
+            yield server
+        finally:
+            server.close()
+
+
+@contextmanager
+def _ended_with_us(folder: Path) -> Iterator[None]:
+    """A shell that outlives us by an instant and ends the server, if we are killed before we can."""
+    script = 'cat; pid=$(head -n 1 "$0/data/postmaster.pid") && kill -QUIT "$pid"; rm -rf "$0"'
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(
+        ["sh", "-c", script, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=quiet,
+        stderr=quiet,
+        cwd="/",
+        start_new_session=True,
+    ):
+        yield
 
 
 @contextmanager
