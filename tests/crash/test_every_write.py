@@ -1,6 +1,6 @@
 """An engine that dies before or after any of its writes leaves a run that ends as if nothing had happened."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 from itertools import count
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import anyio
 import pytest
 from cutting import Cut, CutBackend
-from database import database
 from reference_flows import FLOWS, Watched
 
 from stepflow.clock import SystemClock
@@ -149,16 +148,10 @@ def in_sqlite(tmp_path: Path) -> Callable[[], World]:
     return make
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with database() as server:
-        yield server.url
-
-
 @pytest.fixture
-def in_postgres(server: str) -> Callable[[], World]:
+def in_postgres(postgres_url: str) -> Callable[[], World]:
     """All in one schema, since each world ends the run that it begins."""
-    return lambda: World(lambda: open_store(server), is_turned=False)
+    return lambda: World(lambda: open_store(postgres_url), is_turned=False)
 
 
 flows = pytest.mark.parametrize("name", FLOWS)
