@@ -322,11 +322,10 @@ class Engine:
         """
         run = await self.submit(flow, [input], **options)
         try:
-            await run.wait()
+            outcome = await run.first_outcome()
         except anyio.get_cancelled_exc_class():
             run.cancel_now()
             raise
-        outcome = (await run.result(0)).outcome
         if isinstance(outcome, Succeeded):
             return outcome.output
         step = await self._failed_step(run, outcome)

@@ -3,13 +3,15 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from msgspec import to_builtins
+
 from stepflow.errors import RunNotFoundError, StoreError
 from stepflow.execution.events import Event, decode_events
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun, Resumed
 from stepflow.execution.membership import CANCELLED, Membership
 from stepflow.protocols import Backend, Listener, ended_topic
-from stepflow.records import BlobId, ItemResult, MessageKind, RunId, RunRecord, RunStatus
+from stepflow.records import BlobId, ItemResult, MessageKind, Outcome, RunId, RunRecord, RunStatus, Succeeded
 
 FETCHED = 256
 """Most results that are read at once."""
@@ -68,11 +70,29 @@ class Run:
                 a key: submitted again under it, the run goes on with the rest of its inputs.
             EngineClosedError: the engine was closed before the run ended.
         """
-        with self._backend.signals.listen(ended_topic(self.id)) as ended:
-            while not await self._is_over():
-                await self._change(ended)
-        self._raise_if_broken_off()
+        await self._end()
         return await self.record()
+
+    async def _end(self) -> None:
+        live = self._live
+        if live is not None and live.state.total is not None:
+            await live.ended.wait()
+        if not await self._is_over():
+            with self._backend.signals.listen(ended_topic(self.id)) as ended:
+                while not await self._is_over():
+                    await self._change(ended)
+        self._raise_if_broken_off()
+
+    async def first_outcome(self) -> Outcome:
+        """What became of the first item, at the end of the run."""
+        await self._end()
+        live = self._live
+        if live is None or live.first_outcome is None:
+            return (await self.result(0)).outcome
+        outcome = live.first_outcome
+        if isinstance(outcome, Succeeded) and isinstance(outcome.output, dict | list):
+            return Succeeded(to_builtins(outcome.output))  # the caller's own
+        return outcome
 
     async def _is_over(self) -> bool:
         """Whether nothing more will come, and a record of it can be read."""

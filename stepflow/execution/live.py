@@ -33,6 +33,7 @@ from stepflow.records import (
     ItemResult,
     Json,
     Lease,
+    Outcome,
     RunChange,
     RunId,
     RunRecord,
@@ -104,6 +105,7 @@ class LiveRun:
         self.ended = anyio.Event()  # the run's end is stored
         self.resumed: Resumed | None = None
         self.is_recovered = False  # each start is made durable before the step is performed
+        self.first_outcome: Outcome | None = None  # of item 0: of many runs it is the only one
         self.commit_waiters: list[anyio.Event] = []
         self.is_fed = False  # inputs are streamed in
         self.hungry = anyio.Event()  # few of them wait to begin
@@ -296,6 +298,8 @@ class LiveRun:
     def apply_end(self, event: ItemEnded) -> None:
         self.apply_item(event, event.item)
         self._results.append(ItemResult(event.item, event.outcome))
+        if not event.item:
+            self.first_outcome = event.outcome
         if self.sub_run_calls:
             self.sub_run_calls.pop(event.item, None)
 

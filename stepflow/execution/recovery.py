@@ -2,13 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from stepflow.errors import StoreUnavailableError
+from stepflow.errors import StoreError, StoreUnavailableError
 from stepflow.execution.events import (
     Checkpointed,
     Event,
@@ -150,8 +149,14 @@ class Recovery:
                 break
         for record, lease in members:
             if record.id in failures:
-                await patiently(self._clock, partial(self._put_aside, record, lease, failures[record.id]))
+                await self._try_to_put_aside(record, lease, failures[record.id])
         self._begin(runs, name, {}, is_held=is_held)
+
+    async def _try_to_put_aside(self, record: RunRecord, lease: Lease, error: Exception) -> None:
+        try:
+            await patiently(self._clock, lambda: self._put_aside(record, lease, error))
+        except StoreError as failure:
+            logger.error("run %s can be neither recovered nor put aside: %s", record.id, failure)
 
     async def _restore(self, members: Sequence[Claimed]) -> tuple[dict[RunId, LiveRun], dict[RunId, Exception]]:
         """The runs of a tree as their journals tell them, and why some can't be told.
