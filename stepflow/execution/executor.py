@@ -394,9 +394,9 @@ class Executor:
                 await self._wait_for_work()
                 continue
             item, step, _, run = taken
-            if self._runnable:
-                self._wake_one()
             tree = run.tree
+            if self._runnable and (not self._idle or self._has_more(tree)):
+                self._wake_one()
             tree.performing += 1
             try:
                 if self.lease_until is not None and self._clock.now() > self.lease_until:
@@ -407,6 +407,10 @@ class Executor:
                 tree.give_back(run)
                 if not tree.is_listed:
                     self.kick(tree)
+
+    def _has_more(self, tree: Tree[LiveRun]) -> bool:
+        """Whether another runner may find something, after a step was taken from this tree."""
+        return len(self._runnable) > 1 or tree.has_ready or tree.admitting() is not None
 
     async def _wait_for_work(self) -> None:
         event = anyio.Event()

@@ -261,7 +261,7 @@ async def test_a_sealed_run_ends_the_same_wherever_it_was_cut(make_engine: MakeE
         cuts += 1
 
     assert any(write.is_checkpoint for write in store.written)
-    assert cuts > 10
+    assert cuts >= 8
 
 
 async def test_a_sub_run_that_was_cut_off_goes_on_and_keeps_the_secrets_of_its_parent(
