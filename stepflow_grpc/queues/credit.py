@@ -196,7 +196,7 @@ class Sharing:
                     outcome = await self._exchanged(entry)
                 else:
                     async with waiting(f"no worker serves queue {queue.name!r}"):
-                        outcome = await self._probe_or_wait(entry)
+                        outcome = await self._unserved(entry)
             return outcome
         finally:
             self._queues.leave(entry)
@@ -221,22 +221,19 @@ class Sharing:
         answer: Outcome = _OUTCOME.decode(body)
         return answer
 
-    async def _probe_or_wait(self, entry: Entry) -> Outcome | None:
-        if entry.queue.prober is None:
-            return await self._probe(entry)
-        while not self._may_go_on(entry):
-            await entry.changed()
-        return None
-
-    def _may_go_on(self, entry: Entry) -> bool:
+    async def _unserved(self, entry: Entry) -> Outcome | None:
+        """None: a worker of some engine serves the queue by now."""
         queue = entry.queue
-        return entry.is_over or entry.is_claimed or queue.prober is None or self._queues.is_served_somewhere(queue)
-
-    async def _probe(self, entry: Entry) -> Outcome | None:
-        queue = entry.queue
-        queue.prober = entry
         try:
-            return await self._exchanged(entry)
+            while not (entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue)):
+                if queue.prober is None:
+                    queue.prober = entry
+                if queue.prober is not entry:
+                    await entry.changed()
+                elif (outcome := await self._exchanged(entry)) is not None:
+                    return outcome
+            return None
         finally:
-            queue.prober = None
-            queue.ring()
+            if queue.prober is entry:
+                queue.prober = None
+                queue.ring()

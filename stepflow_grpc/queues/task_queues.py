@@ -1,7 +1,7 @@
 """The queues of one engine: tasks go in, workers pull them, claim them and answer."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -141,6 +141,19 @@ class TaskQueues:
         worker.heard_at = self._deadlines.now()
         if report is not None:
             worker.report = report
+
+    def reconcile(self, worker_id: str, has: Collection[TaskId]) -> None:
+        """A worker of ours says which tasks it has, those whose answers are not acknowledged included.
+
+        What it claimed a while ago and does not have was lost on the way, and is given up.
+        """
+        worker = self._workers.get(worker_id)
+        if worker is None:
+            return
+        now = worker.heard_at = self._deadlines.now()
+        for entry in tuple(worker.claimed.values()):
+            if entry.id not in has and now - entry.heard_at > SILENT_S:
+                self._give_up(entry, f"worker {worker_id!r} does not have task {entry.id}, which it had claimed")
 
     def heartbeat(self, task_id: TaskId, worker_id: str, *, attempt: int | None = None) -> Heard:
         """A worker begins with a task, or is at work on it."""
@@ -503,7 +516,7 @@ class TaskQueues:
         now = self._deadlines.now()
         at = entry.deadline()
         if at <= now:
-            self._give_up(entry, now)
+            self._give_up(entry, _reason(entry, now))
             return
         if not entry.is_claimed and entry.out:
             at = min(at, self._look_at_unclaimed(entry, now))
@@ -538,7 +551,8 @@ class TaskQueues:
         stream.forgive()
         self.refresh(stream.worker)
 
-    def _give_up(self, entry: Entry, now: float) -> None:
+    def _give_up(self, entry: Entry, reason: str) -> None:
+        now = self._deadlines.now()
         worker = entry.claimant
         self._tell_withdrawn(entry)
         entry.queue.timed_out += 1
@@ -547,7 +561,7 @@ class TaskQueues:
         while len(self._given_up) > MOST_KEPT or self._given_up[oldest].until <= now:
             del self._given_up[oldest]
             oldest = next(iter(self._given_up))
-        self._finish(entry, Failed(ErrorCode.TIMEOUT, _reason(entry, now)))
+        self._finish(entry, Failed(ErrorCode.TIMEOUT, reason))
 
     def _warn(self, queue: Queue) -> None:
         if queue.is_served or not queue.unclaimed:

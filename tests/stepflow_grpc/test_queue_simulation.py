@@ -35,6 +35,7 @@ class World:
         self.queues.configure("q")
         self.tasks = tasks
         self.fault_rate = self.random.choice([0.0, 0.05, 0.3])
+        self.execution_timeout_s = self.random.choice([None, 60.0])
         self.attempts: dict[str, int] = {}  # of the tasks that are on offer
         self.claims: dict[tuple[str, int], set[str]] = {}
         self.ended: Counter[str] = Counter()
@@ -67,7 +68,7 @@ class World:
                 input=item,
                 attempt=attempt,
             )
-            queued = QueuedTask(id=task.id, task=task, queue="q", execution_timeout_s=60.0)
+            queued = QueuedTask(id=task.id, task=task, queue="q", execution_timeout_s=self.execution_timeout_s)
             self.attempts[queued.id] = attempt
             outcome = await self.queues.offer(queued, self.waiting)
             del self.attempts[queued.id]
@@ -148,6 +149,7 @@ class SimulatedWorker:
     async def beat(self) -> None:
         while True:
             self.world.queues.beat(self.id)
+            self.world.queues.reconcile(self.id, self.at_work)
             await self.world.clock.sleep(1)
 
     async def work(self, queued: QueuedTask, stream: Stream) -> None:

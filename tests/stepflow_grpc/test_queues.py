@@ -249,6 +249,22 @@ async def test_a_worker_that_beats_keeps_its_task_for_hours(bench: Bench) -> Non
     assert bench.outcomes == {}
 
 
+async def test_what_a_living_worker_claimed_and_does_not_have_is_given_up(bench: Bench) -> None:
+    stream = ours(bench, "w", 2)
+    lost, kept = await bench.offer(1), await bench.offer(2)
+    bench.claim(stream)
+    bench.claim(stream)
+
+    for _ in range(4):
+        await bench.turn(1)
+        bench.queues.reconcile("w", [kept])
+
+    outcome = await bench.settle(1)
+    assert isinstance(outcome, Failed)
+    assert outcome == Failed(ErrorCode.TIMEOUT, f"worker 'w' does not have task {lost}, which it had claimed")
+    assert list(bench.outcomes) == [(RUN, 1)]
+
+
 async def test_a_look_that_came_late_gives_nobody_up_who_could_not_be_heard() -> None:
     clock = HeldUpClock(TurnedClock())
     queues = TaskQueues(clock)
