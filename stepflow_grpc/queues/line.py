@@ -30,14 +30,13 @@ class _Share(Generic[T]):
 
 
 class FairLine(Generic[T]):
-    """Items with places, each of a run. A run that was absent gains nothing by it, and the older run wins a tie.
+    """Items with places, each of a run. A run that comes joins the next round; in a round the oldest run is first.
 
     A place is a number that nobody else has; whoever comes back with it stands where it stood.
     """
 
     def __init__(self) -> None:
         self._shares: dict[str, _Share[T]] = {}
-        self._left: dict[str, int] = {}  # turns of runs that have nothing in line now and were ahead of the others
         self._order: list[tuple[int, str]] = []
         self._turn = 0
         self._length = 0
@@ -49,9 +48,9 @@ class FairLine(Generic[T]):
         """Stand in line; `is_back`: it was taken and not served, so its run has that turn again."""
         share = self._shares.get(run)
         if share is None:
-            share = self._shares[run] = _Share(max(self._turn, self._left.pop(run, 0)))
+            share = self._shares[run] = _Share(self._turn + 1)
             heappush(self._order, (share.turn, run))
-        if is_back and share.turn > 0:
+        if is_back and share.turn > self._turn:
             share.turn -= 1
             heappush(self._order, (share.turn, run))
         if place not in share.items:
@@ -87,10 +86,5 @@ class FairLine(Generic[T]):
         return None
 
     def _drop_if_empty(self, run: str, share: _Share[T]) -> None:
-        if share.items:
-            return
-        del self._shares[run]
-        if share.turn > self._turn:
-            self._left[run] = share.turn
-        if len(self._left) > 2 * len(self._shares) + _SLACK:
-            self._left = {run: turn for run, turn in self._left.items() if turn > self._turn}
+        if not share.items:
+            del self._shares[run]

@@ -1,6 +1,6 @@
 """One named queue: who waits in it, and whose workers could take it."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from math import inf
 
 import anyio
@@ -38,8 +38,8 @@ class Queue:
         self.overdue: dict[Entry, None] = {}
         self.spare: dict[Ticket, None] = {}
         self.streams: dict[Stream, None] = {}
-        self.idle: dict[Stream, None] = {}  # the next one first
-        self.free: dict[Stream, None] = {}  # not idle, and may be sent something ahead
+        self.idle: OrderedDict[Stream, None] = OrderedDict()  # the next one first
+        self.free: OrderedDict[Stream, None] = OrderedDict()  # not idle, and may be sent something ahead
         self.ended: deque[float] = deque(maxlen=RATE_OVER)
         self.finished = 0
         self.timed_out = 0

@@ -57,7 +57,10 @@ class Worker:
     @property
     def is_stalled(self) -> bool:
         """Whether it was sent something that it did not claim in time: it gets nothing more until it does."""
-        return any(stream.overdue for stream in self.streams)
+        for stream in self.streams:  # noqa: SIM110 - on the hot path
+            if stream.overdue:
+                return True
+        return False
 
 
 class Stream:
@@ -154,18 +157,22 @@ class Stream:
         self.credit += 1
         return True
 
-    def heard(self, task_id: TaskId, attempt: int | None, now: float) -> None:
-        """The worker spoke of a task that it was sent. How soon says how many it may be sent ahead."""
+    def heard(self, task_id: TaskId, attempt: int | None, now: float) -> bool:
+        """The worker spoke of a task that it was sent. How soon says how many it may be sent ahead.
+
+        True: it may be sent more now.
+        """
         entry, since = self.out.get(task_id, (None, now))
         if entry is None or task_id in self._unsent or attempt not in (None, entry.attempt):
-            return
+            return False
         del self.out[task_id]
-        self.overdue.pop(task_id, None)
+        was_stalled = self.overdue.pop(task_id, self) is None
         self.patience_s = FORGIVEN_S
         if now - since <= QUICK_S:
             self.window = min(WIDEST, self.window + 1)
         elif now - since > SLOW_S:
             self.window = max(1, self.window // 2)
+        return was_stalled or self.worker.kind is WorkerKind.UPSTREAM
 
     def mark_overdue(self, task_id: TaskId) -> None:
         if task_id in self.out:

@@ -159,10 +159,10 @@ class TaskQueues:
         """A worker begins with a task, or is at work on it."""
         now = self._deadlines.now()
         entry = self._entries.get(task_id)
-        worker = self._read(worker_id, task_id, attempt, now)
+        freed = self._read(worker_id, task_id, attempt, now)
         heard = self._heard(task_id, entry, worker_id, attempt, now)
-        if worker is not None:
-            self.refresh(worker)
+        if freed is not None:
+            self.refresh(freed)
         return heard
 
     def complete(
@@ -171,7 +171,7 @@ class TaskQueues:
         """A worker's answer: a success of any attempt ends the task, a failure that of its own attempt alone."""
         now = self._deadlines.now()
         entry = self._entries.get(task_id)
-        worker = self._read(worker_id, task_id, attempt, now) if worker_id is not None else None
+        freed = self._read(worker_id, task_id, attempt, now) if worker_id is not None else None
         if entry is None:
             taken = self._keep(task_id, outcome)
         elif isinstance(outcome, Failed) and _is_stale(entry, attempt, worker_id):
@@ -179,8 +179,8 @@ class TaskQueues:
         else:
             self._answered(entry, outcome, now)
             taken = Taken.ACCEPTED
-        if worker is not None:
-            self.refresh(worker)
+        if freed is not None:
+            self.refresh(freed)
         return taken
 
     def cancel(self, task_id: TaskId) -> bool:
@@ -297,6 +297,8 @@ class TaskQueues:
 
     def pump(self, queue: Queue) -> None:
         """Send what can be sent."""
+        if not (len(queue.line) or queue.overdue or queue.spare):
+            return
         self._copy_overdue(queue)
         while len(queue.line) and (stream := queue.next_stream()) is not None:
             entry = queue.line.take()
@@ -375,14 +377,16 @@ class TaskQueues:
         return worker
 
     def _read(self, worker_id: str, task_id: TaskId, attempt: int | None, now: float) -> Worker | None:
-        """A worker spoke of a task, so it has read what it was sent of it."""
+        """A worker spoke of a task, so it has read what it was sent of it. Gives the worker if it can be sent more."""
         worker = self._workers.get(worker_id) or self._named(worker_id, task_id)
         if worker is None:
             return None
         worker.heard_at = now
+        freed = None
         for stream in worker.streams:
-            stream.heard(task_id, attempt, now)
-        return worker
+            if stream.heard(task_id, attempt, now):
+                freed = worker
+        return freed
 
     def _named(self, worker_id: str, task_id: TaskId) -> Worker | None:
         """A worker that gave no name when it connected gives one when it claims."""
@@ -474,7 +478,8 @@ class TaskQueues:
             queue.claimed -= 1
             del worker.claimed[entry.id]
             self._forget_if_gone(worker)
-            self.refresh(worker)
+            if worker.kind is WorkerKind.UPSTREAM:
+                self.refresh(worker)
         entry.ring()
         for follower in entry.followers:
             follower.outcome = outcome

@@ -47,6 +47,19 @@ def test_a_run_with_one_task_at_a_time_starves_nobody() -> None:
     assert Counter(taken)["b"] >= 4
 
 
+def test_new_runs_without_end_do_not_keep_an_old_one_from_its_turn() -> None:
+    line = line_of(*(("0", place) for place in range(10)))
+    taken: list[str] = []
+    for place in range(100, 140):
+        line.add(str(place), place, (str(place), place))
+        line.add(str(place + 500), place + 500, (str(place + 500), place + 500))
+        item = line.take()
+        assert item is not None
+        taken.append(item[0])
+
+    assert taken.count("0") >= 4
+
+
 @given(
     st.lists(
         st.one_of(
