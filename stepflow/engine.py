@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from types import TracebackType
 from typing import Unpack
 
@@ -16,6 +16,7 @@ from stepflow.components import Components
 from stepflow.errors import (
     BlobNotFoundError,
     EngineClosedError,
+    PluginUnavailableError,
     RunActiveError,
     RunFailedError,
     RunNotFoundError,
@@ -50,7 +51,7 @@ from stepflow.history.explanation import Explanation
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import normalise
-from stepflow.protocols import Backend, Chance, Clock, Exchange, Observer
+from stepflow.protocols import Backend, Chance, Clock, Exchange, Observer, Plugin
 from stepflow.records import (
     DEFAULT_GROUP,
     Blob,
@@ -291,6 +292,23 @@ class Engine:
             except StoreError as error:
                 logger.warning("the store was not told that this engine closes: %s", error)
         self._executor.close(EngineClosedError(_CLOSED))
+
+    def plugins(self) -> dict[str, Plugin]:
+        """The plugins that can be made here, by name."""
+        self._backend()
+        found: dict[str, Plugin] = {}
+        for name in self._sources:
+            with suppress(PluginUnavailableError):
+                found[name] = self._dispatcher.plugin(name)
+        return found
+
+    def route_params(self, plugin: str) -> list[Mapping[str, Json]]:
+        """The params of the routes that lead to a plugin."""
+        return [rule.params for rule in self._table.rules if rule.plugin == plugin]
+
+    def is_driving(self, run_id: RunId) -> bool:
+        """Whether this engine drives the run now."""
+        return self._live(run_id) is not None
 
     async def submit(
         self,

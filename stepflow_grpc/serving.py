@@ -109,7 +109,7 @@ async def _serve(engine: Engine, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with engine, Server(engine, host=host, port=port) as server:
+    async with engine, Server(engine, host=host, port=port, url=os.environ.get("STEPFLOW_ORCHESTRATOR_URL")) as server:
         sys.stdout.write(f'{{"port":{server.port}}}\n')
         sys.stdout.flush()
         click.echo(f"serving on {host}:{server.port}; Ctrl-C stops it", err=True)

@@ -26,7 +26,7 @@ MOST_LISTED = 1_000
 _BY_COMPLETION = NUMBERS["RESULT_ORDER_BY_COMPLETION"]
 
 
-async def create_run(engine: Engine, request: Any) -> Run:
+async def create_run(engine: Engine, request: Any, *, key: str | None = None) -> Run:
     """Submit what a `CreateRunRequest` says. Raises: CallError, StepflowError."""
     flow = await stored_flow(engine, blob_id_of(request.flow_id))
     concurrency = request.max_concurrency if request.HasField("max_concurrency") else DEFAULT_CONCURRENCY
@@ -37,6 +37,7 @@ async def create_run(engine: Engine, request: Any) -> Run:
         overrides=from_struct(request.overrides) if request.HasField("overrides") else None,
         max_concurrency=max(1, concurrency),
         validation="warn",
+        key=key,
     )
 
 

@@ -1,0 +1,114 @@
+"""Where workers pull tasks from."""
+
+from collections.abc import AsyncIterator
+from itertools import count
+from typing import Any
+
+import anyio
+
+from stepflow.engine import Engine
+from stepflow.protocols import Chance
+from stepflow.records import RunId
+from stepflow_grpc.messages import new
+from stepflow_grpc.plugin import Hub
+from stepflow_grpc.queues.records import Discovery, QueuedTask, QueueNotFoundError, Withdrawn
+from stepflow_grpc.queues.stream import Stream
+from stepflow_grpc.services.calls import CallError, Code, invalid, not_found, run_id_of
+from stepflow_grpc.wire import assignment, components_of, discovery
+
+
+class Discoveries:
+    """Questions which components a worker has, and what comes of the answers."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._numbers = count(1)
+        self._asked: dict[str, tuple[str, str]] = {}
+        self._connected: dict[str, dict[str, int]] = {}  # by queue: workers and how many streams they have open
+
+    def ask(self, queue: str, worker_id: str) -> Discovery:
+        question = Discovery(f"discovery-{next(self._numbers)}")
+        self._asked[question.id] = (queue, worker_id)
+        workers = self._connected.setdefault(queue, {})
+        workers[worker_id] = workers.get(worker_id, 0) + 1
+        return question
+
+    def gone(self, question: Discovery, queue: str, worker_id: str) -> None:
+        """The stream on which this was asked is closed."""
+        self._asked.pop(question.id, None)
+        workers = self._connected[queue]
+        workers[worker_id] -= 1
+        if not workers[worker_id]:
+            del workers[worker_id]
+
+    def answered(self, id: str, result: Any) -> bool:
+        """Learn what a worker lists. False: nobody asked, or no longer."""
+        asked = self._asked.pop(id, None)
+        if asked is None:
+            return False
+        queue, worker_id = asked
+        self._hub.catalogue.learn(queue, worker_id, components_of(result), list(self._connected[queue]))
+        return True
+
+
+class TasksService:
+    """Gives workers their tasks."""
+
+    def __init__(self, engine: Engine, hub: Hub, discoveries: Discoveries, chance: Chance) -> None:
+        self._engine = engine
+        self._hub = hub
+        self._discoveries = discoveries
+        self._chance = chance
+        self._streams: dict[Stream, None] = {}
+        self.url = ""  # where workers call back, as host:port; known once the port is
+
+    def close(self) -> None:
+        """End every stream: workers connect to another server, or again."""
+        for stream in list(self._streams):
+            stream.disconnect()
+
+    async def PullTasks(self, request: Any) -> AsyncIterator[Any]:
+        queue = request.queue_name
+        if not queue:
+            raise invalid("queue_name must not be empty")
+        worker_id = request.worker_id or f"unnamed-{self._id()}"
+        try:
+            stream = self._hub.queues.connect(queue, worker_id)
+        except QueueNotFoundError:
+            raise not_found("queue", queue) from None
+        question = self._discoveries.ask(queue, worker_id)
+        stream.tell(question)
+        self._streams[stream] = None
+        try:
+            while True:
+                pulled = await stream.next()
+                if isinstance(pulled, Discovery):
+                    yield discovery(pulled.id, url=self.url)
+                elif isinstance(pulled, QueuedTask):
+                    yield self._assignment(pulled)
+                else:
+                    assert isinstance(pulled, Withdrawn)  # such workers can't be told
+        except anyio.EndOfStream:
+            raise CallError(Code.UNAVAILABLE, "the server is closing; connect again") from None
+        finally:
+            del self._streams[stream]
+            stream.disconnect()
+            self._discoveries.gone(question, queue, worker_id)
+
+    def _assignment(self, queued: QueuedTask) -> Any:
+        task = queued.task
+        trace_id = task.root_run_id.replace("-", "")
+        return assignment(task, url=self.url, trace_id=trace_id, span_id=self._id()[-16:], task_id=queued.id)
+
+    def _id(self) -> str:
+        return self._chance.run_id(0.0).replace("-", "")
+
+    async def GetOrchestratorForRun(self, request: Any) -> Any:
+        run_id: RunId = run_id_of(request.run_id)
+        record = await self._engine.backend.runs.get(run_id)
+        if record is None or record.status.is_terminal:
+            raise not_found("run lease", run_id)
+        owned = await self._engine.backend.owners.ownership(record.id)
+        if owned is None or owned.engine is None:
+            raise CallError(Code.UNAVAILABLE, f"run {run_id} is being taken over; ask again")
+        return new("GetOrchestratorForRunResponse", orchestrator_service_url=owned.engine.url or self.url)
