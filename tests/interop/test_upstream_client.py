@@ -1,6 +1,5 @@
 """The reference system's own client, unmodified, against our server."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -9,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-ENVIRONMENTS = Path(__file__).parents[2] / "benchmarks/peers/environments.py"
 
 pytestmark = [pytest.mark.slow]
 
@@ -68,18 +65,7 @@ def double(n: float) -> float:
 """
 
 
-def python(name: str) -> Path:
-    """The interpreter of a peer's environment, which is made now if it is not there."""
-    spec = importlib.util.spec_from_file_location("environments", ENVIRONMENTS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: Path = module.python(name)
-    return found
-
-
-def test_the_client_launches_our_server_and_is_served(tmp_path: Path) -> None:
+def test_the_client_launches_our_server_and_is_served(tmp_path: Path, upstream_python: Path) -> None:
     (tmp_path / "components.py").write_text(COMPONENTS)
     (tmp_path / "config.yml").write_text(
         "plugins: {mine: {type: python, app: 'components:app'}}\nroutes: {/mine: [{plugin: mine}]}\n"
@@ -90,7 +76,7 @@ def test_the_client_launches_our_server_and_is_served(tmp_path: Path) -> None:
     binary.chmod(0o755)
 
     done = subprocess.run(
-        [python("upstream"), "client.py"],
+        [upstream_python, "client.py"],
         cwd=tmp_path,
         env={**os.environ, "STEPFLOW_DEV_BINARY": str(binary)},
         capture_output=True,

@@ -1,0 +1,20 @@
+"""The environment in which the reference system's own programs run."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+_MADE_BY = Path(__file__).parents[2] / "benchmarks/peers/environments.py"
+
+
+@pytest.fixture(scope="session")
+def upstream_python() -> Path:
+    """The interpreter of that environment, which is made now if it is not there."""
+    spec = importlib.util.spec_from_file_location("environments", _MADE_BY)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Path = module.python("upstream")
+    return found
