@@ -184,17 +184,17 @@ class Membership:
                 await self._clock.sleep(self._settings.check_interval_s)
 
     async def _take_over(self) -> None:
-        found = await self.recover(limit=self._settings.max_claims_per_check)
-        for root_id in found:
-            logger.info("run %s was taken over", root_id)
+        """All that nobody drives, a few at a time, so that engines that look at the same moment share it."""
+        while found := await self.recover(limit=self._settings.max_claims_per_check):
+            for root_id in found:
+                logger.info("run %s was taken over", root_id)
+            await self._clock.sleep(0)
 
     async def _take_over_the_rest(self) -> None:
         """The runs that were too many at the start, in a store where nobody else comes for them."""
-        is_more = True
-        while is_more:
-            await self._clock.sleep(0)
+        while True:
             try:
-                is_more = bool(await self.recover(limit=self._settings.max_claims_per_check))
+                return await self._take_over()
             except StoreError as error:
                 logger.warning("the store failed; it is tried again: %s", error)
                 await self._clock.sleep(self._settings.check_interval_s)

@@ -20,7 +20,7 @@ class RecoverySettings(msgspec.Struct, frozen=True, kw_only=True):
     check_interval_s: float = 1.0  # between two looks for runs without an owner, where engines share a store
     lease_ttl_s: float = 6.0  # an engine that was not heard of for so long is dead
     max_startup_recovery: int = 100  # runs that are taken over at once when the engine opens; the others follow
-    max_claims_per_check: int = 10  # runs that are taken over at each look
+    max_claims_per_check: int = 10  # runs that are taken over at once; it looks again until there are no more
     checkpoint_interval: int = 10_000  # events between two checkpoints of a run; 0: none is made
 
 
