@@ -84,7 +84,7 @@ class Stream:
 
     async def next(self) -> Pulled:
         """What to send next. Raises: anyio.EndOfStream once the stream is disconnected."""
-        self._go_on()
+        self.go_on()
         while not (self._notices or self._unsent):
             if not self.is_open:
                 raise anyio.EndOfStream
@@ -94,7 +94,7 @@ class Stream:
 
     def more(self, limit: int) -> list[Pulled]:
         """What else could be sent now, at most so many."""
-        self._go_on()
+        self.go_on()
         return [self._pop() for _ in range(min(limit, len(self._notices) + len(self._unsent)))]
 
     def grant(self, count: int) -> None:
@@ -163,7 +163,9 @@ class Stream:
         True: it may be sent more now.
         """
         entry, since = self.out.get(task_id, (None, now))
-        if entry is None or task_id in self._unsent or attempt not in (None, entry.attempt):
+        if entry is None:
+            return self.overdue.pop(task_id, self) is None
+        if task_id in self._unsent or attempt not in (None, entry.attempt):
             return False
         del self.out[task_id]
         was_stalled = self.overdue.pop(task_id, self) is None
@@ -178,6 +180,14 @@ class Stream:
         if task_id in self.out:
             self.overdue[task_id] = None
             self.window = 1
+
+    def go_on(self) -> None:
+        """Its worker is not held up any more by what it does not have."""
+        gone = [task_id for task_id in self.overdue if task_id not in self.out]
+        for task_id in gone:
+            del self.overdue[task_id]
+        if gone:
+            self._queues.refresh(self.worker)
 
     def forgive(self) -> None:
         """It may be sent something again: what it did not claim may have been lost on the way."""
@@ -200,14 +210,6 @@ class Stream:
     def ring(self) -> None:
         if self._bell is not None:
             self._bell.set()
-
-    def _go_on(self) -> None:
-        """Whoever writes to the worker is not held up any more by what was taken back meanwhile."""
-        gone = [task_id for task_id in self.overdue if task_id not in self.out]
-        for task_id in gone:
-            del self.overdue[task_id]
-        if gone:
-            self._queues.refresh(self.worker)
 
     def _pop(self) -> Pulled:
         return self._notices.popleft() if self._notices else self._unsent.popitem(last=False)[1]

@@ -141,6 +141,8 @@ class TaskQueues:
         worker.heard_at = self._deadlines.now()
         if report is not None:
             worker.report = report
+        for stream in worker.streams:
+            stream.go_on()
 
     def reconcile(self, worker_id: str, has: Collection[TaskId]) -> None:
         """A worker of ours says which tasks it has, those whose answers are not acknowledged included.
@@ -547,19 +549,22 @@ class TaskQueues:
         if not stream.is_open or not stream.overdue:
             return
         now = self._deadlines.now()
-        if not _is_suspect(stream.worker, now):
+        worker = stream.worker
+        is_frozen = worker.kind is WorkerKind.OURS and now - worker.heard_at > SILENT_S
+        if is_frozen or not _is_suspect(worker, now):
             self._deadlines.set(stream, now + stream.patience_s)
             return
         for task_id in tuple(stream.overdue):
             if task_id in stream.out:
                 self._send_back(stream.out[task_id][0], stream)
         stream.forgive()
-        self.refresh(stream.worker)
+        self.refresh(worker)
 
     def _give_up(self, entry: Entry, reason: str) -> None:
         now = self._deadlines.now()
         worker = entry.claimant
         self._tell_withdrawn(entry)
+        self._hold_back(entry, now)
         entry.queue.timed_out += 1
         self._given_up[entry.id] = _GivenUp(None if worker is None else worker.id, now + KEPT_S)
         oldest = next(iter(self._given_up))
@@ -567,6 +572,16 @@ class TaskQueues:
             del self._given_up[oldest]
             oldest = next(iter(self._given_up))
         self._finish(entry, Failed(ErrorCode.TIMEOUT, reason))
+
+    def _hold_back(self, entry: Entry, now: float) -> None:
+        """A connected worker that fell silent gets nothing more until it is heard of, or for a while."""
+        worker = entry.claimant
+        if worker is None or entry.silence_ends() > now:
+            return
+        for stream in worker.streams:
+            stream.overdue[entry.id] = None
+            stream.queue.place(stream)
+            self._deadlines.set(stream, now + stream.patience_s)
 
     def _warn(self, queue: Queue) -> None:
         if queue.is_served or not queue.unclaimed:

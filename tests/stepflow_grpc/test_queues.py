@@ -236,6 +236,25 @@ async def test_a_silent_worker_loses_its_task(
     assert "worker 'w' fell silent" in outcome.message
 
 
+@pytest.mark.parametrize("kind", list(WorkerKind))
+async def test_a_worker_that_fell_silent_is_sent_nothing_until_it_is_heard_of(bench: Bench, kind: WorkerKind) -> None:
+    stream = bench.queues.connect("q", "w", kind, credit=5)
+    id = await bench.offer(1)
+    bench.claim(stream)
+    await bench.turn(11)
+    await bench.offer(1, attempt=2)
+    before = len(stream.out)
+
+    if kind is WorkerKind.UPSTREAM:
+        bench.queues.heartbeat(id, "w")
+    else:
+        bench.queues.beat("w")
+    await bench.offer(2)
+
+    assert before == 0
+    assert items(stream) == ([2] if kind is WorkerKind.UPSTREAM else [1, 2])
+
+
 async def test_a_worker_that_beats_keeps_its_task_for_hours(bench: Bench) -> None:
     stream = bench.queues.connect("q", "w")
     id = await bench.offer(1)
