@@ -131,7 +131,7 @@ def opened(folder: Path, python: Path) -> Iterator[Site]:
     finally:
         for process in site.processes:
             process.kill()
-            process.wait(timeout=30)
+            process.communicate(timeout=30)
 
 
 @pytest.fixture
