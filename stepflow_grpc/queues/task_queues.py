@@ -24,6 +24,7 @@ from stepflow_grpc.queues.records import (
     WorkerReport,
     WorkerStatistics,
 )
+from stepflow_grpc.queues.statistics import queue_statistics, worker_statistics
 from stepflow_grpc.queues.stream import Stream, Worker
 
 logger = logging.getLogger("stepflow.queues")
@@ -595,39 +596,13 @@ class TaskQueues:
 
     def statistics(self) -> Sequence[QueueStatistics]:
         """Every queue, in the order they were configured."""
-        return [self._statistics(queue) for queue in self._queues.values()]
-
-    def _statistics(self, queue: Queue) -> QueueStatistics:
-        workers = tuple({stream.worker.id: stream.worker for stream in queue.streams}.values())
         now = self._deadlines.now()
-        oldest = min((entry.entered_at for entry in queue.unclaimed), default=now)
-        return QueueStatistics(
-            name=queue.name,
-            depth=len(queue.unclaimed),
-            claimed=queue.claimed,
-            workers=len(workers),
-            slots=sum(worker.slots for worker in workers),
-            oldest_s=now - oldest,
-            finished=queue.finished,
-            timed_out=queue.timed_out,
-        )
+        return [queue_statistics(queue, now) for queue in self._queues.values()]
 
     def workers(self) -> Sequence[WorkerStatistics]:
         """Every worker that is connected or has a task, in the order they came."""
         now = self._deadlines.now()
-        return [
-            WorkerStatistics(
-                id=worker.id,
-                kind=worker.kind,
-                queues=tuple(dict.fromkeys(stream.queue.name for stream in worker.streams)),
-                claimed=len(worker.claimed),
-                unclaimed=sum(len(stream.out) for stream in worker.streams),
-                slots=worker.slots,
-                silent_s=now - worker.heard_at,
-                report=worker.report,
-            )
-            for worker in self._workers.values()
-        ]
+        return [worker_statistics(worker, now) for worker in self._workers.values()]
 
 
 def _may_go_on(entry: Entry) -> bool:

@@ -1,0 +1,33 @@
+"""How queues and workers are, for `explain`, metrics and whoever looks."""
+
+from stepflow_grpc.queues.queue import Queue
+from stepflow_grpc.queues.records import QueueStatistics, WorkerStatistics
+from stepflow_grpc.queues.stream import Worker
+
+
+def queue_statistics(queue: Queue, now: float) -> QueueStatistics:
+    workers = tuple({id(stream.worker): stream.worker for stream in queue.streams}.values())
+    oldest = min((entry.entered_at for entry in queue.unclaimed), default=now)
+    return QueueStatistics(
+        name=queue.name,
+        depth=len(queue.unclaimed),
+        claimed=queue.claimed,
+        workers=len(workers),
+        slots=sum(worker.slots for worker in workers),
+        oldest_s=now - oldest,
+        finished=queue.finished,
+        timed_out=queue.timed_out,
+    )
+
+
+def worker_statistics(worker: Worker, now: float) -> WorkerStatistics:
+    return WorkerStatistics(
+        id=worker.id,
+        kind=worker.kind,
+        queues=tuple(dict.fromkeys(stream.queue.name for stream in worker.streams)),
+        claimed=len(worker.claimed),
+        unclaimed=sum(len(stream.out) for stream in worker.streams),
+        slots=worker.slots,
+        silent_s=now - worker.heard_at,
+        report=worker.report,
+    )
