@@ -7,6 +7,8 @@ import urllib.request
 from typing import Any
 
 import anyio.to_thread
+import grpc
+import grpc.aio
 import pytest
 
 from stepflow.components import Components
@@ -65,7 +67,12 @@ async def test_garbage_is_answered_or_closed_and_harms_nobody(server: Server, ca
 
 
 async def test_a_method_that_nobody_serves_is_unimplemented(calls: Any) -> None:
-    assert (await calls.refused("TasksService", "GetOrchestratorForRun", run_id="x"))[0] == "UNIMPLEMENTED"
+    stub = calls._channel.unary_unary("/stepflow.v1.TasksService/Nothing")
+
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await stub(b"")
+
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_message_that_is_too_long_is_refused(calls: Any) -> None:
