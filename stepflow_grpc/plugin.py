@@ -8,11 +8,16 @@ from pathlib import Path
 import anyio
 import msgspec
 
+from stepflow.clock import SystemClock
+from stepflow.errors import PluginUnavailableError
 from stepflow.protocols import Clock, Exchange, Host
-from stepflow.records import ComponentInfo, Json, Outcome, Task
+from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Task
 from stepflow_grpc.queues.catalogue import Catalogue
 from stepflow_grpc.queues.credit import Settings, Sharing, SpareCredit
 from stepflow_grpc.queues.task_queues import TaskQueues
+
+ATTACHED_WITHIN_S = 5.0
+"""How long a step waits for the server of its engine, which opens after the engine."""
 
 
 class Hub(msgspec.Struct, frozen=True):
@@ -34,8 +39,8 @@ def make_hub(clock: Clock, exchange: Exchange | None = None) -> Hub:
 class QueuePlugin:
     """Tasks go to the queue that their route names in `queueName`, else to the plugin's own.
 
-    It does nothing by itself: a server attaches it to the queues that its workers pull from. Until then, and while a
-    queue has no worker, steps wait and say so.
+    It does nothing by itself: a server attaches it to the queues that its workers pull from. While a queue has no
+    worker, steps wait and say so; in an engine without a server they fail.
     """
 
     def __init__(self, *, name: str, queue: str, settings: Settings | None = None) -> None:
@@ -76,21 +81,31 @@ class QueuePlugin:
         return None if self._hub is None else self._hub.catalogue.components(self.queue_of(params))
 
     async def wait_components(self, params: Mapping[str, Json]) -> None:
-        await self._attached.wait()
-        assert self._hub is not None
-        await self._hub.catalogue.wait(self.queue_of(params))
+        hub = await self._server(self.queue_of(params))
+        await hub.catalogue.wait(self.queue_of(params))
+
+    async def _server(self, queue: str) -> Hub:
+        """Raises: PluginUnavailableError, where no server attaches the plugin to its queues."""
+        if self._hub is None:
+            with SystemClock().timeout(ATTACHED_WITHIN_S):
+                await self._attached.wait()
+        if self._hub is None:
+            raise PluginUnavailableError(
+                f"plugin {self.name!r}: nobody gives out the tasks of queue {queue!r}; run the flow by `stepflow serve`"
+            )
+        return self._hub
 
     async def perform(self, task: Task, host: Host) -> Outcome:
         queue = self.queue_of(task.params)
         waiting = partial(host.waiting, task)
-        if self._hub is None:
-            async with waiting(f"no server gives out the tasks of queue {queue!r}"):
-                await self._attached.wait()
-        assert self._hub is not None
+        try:
+            hub = await self._server(queue)
+        except PluginUnavailableError as error:
+            return Failed(ErrorCode.UNREACHABLE, str(error), may_retry=False)
         queued = self.settings.queued(task, queue)
-        if self._hub.sharing is None:
-            return await self._hub.queues.offer(queued, waiting)
-        return await self._hub.sharing.offer(queued, waiting)
+        if hub.sharing is None:
+            return await hub.queues.offer(queued, waiting)
+        return await hub.sharing.offer(queued, waiting)
 
 
 def make_plugin(*, name: str, options: Mapping[str, Json], working_directory: Path) -> QueuePlugin:

@@ -66,8 +66,8 @@ def command(
     """Serve flows and runs to clients, by gRPC and HTTP on one port.
 
     Components are those of --app, of the configuration, and of workers that pull from its queues. Once calls are taken,
-    stdout gets one line, {"port": N}. SIGTERM and Ctrl-C stop it: calls under way have 5 s, and runs that are kept in a store go on
-    with the next engine that opens it.
+    stdout gets one line, {"port": N}. SIGTERM and Ctrl-C stop it: calls under way have 5 s, and runs that are kept in a
+    store go on with the next engine that opens it.
     """
     if config is not None and config_stdin:
         raise click.UsageError("--config and --config-stdin exclude each other", click.get_current_context())

@@ -87,13 +87,13 @@ def test_the_configuration_is_checked_too(cli, project: Path) -> None:
 
 
 def test_a_plugin_that_is_not_installed_is_a_warning_with_the_extra(cli, project: Path) -> None:
-    Path("config.yml").write_text("plugins: {far: {type: grpc, queueName: q}}\nroutes: {/: [{plugin: far}]}\n")
+    Path("config.yml").write_text("plugins: {far: {type: mcp, command: x}}\nroutes: {/: [{plugin: far}]}\n")
 
     outcome = cli("validate", "flow.yaml", "--config", "config.yml")
 
     assert outcome.code == 0
     assert "config.yml:1:" in outcome.out
-    assert "pip install 'stepflow-engine[grpc]'" in outcome.out
+    assert "pip install 'stepflow-engine[mcp]'" in outcome.out
 
 
 def test_a_component_that_nobody_answers_for_is_a_warning(cli, project: Path) -> None:

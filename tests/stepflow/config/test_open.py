@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import stepflow_grpc.plugin
 from stepflow.components import Components
 from stepflow.config import open_engine, plugin_types
 from stepflow.config.open import missing_plugins
@@ -99,7 +100,11 @@ async def test_one_flow_gives_equal_results_through_mounts_and_through_the_produ
 
 
 @pytest.mark.anyio
-async def test_only_a_step_that_is_routed_to_a_missing_plugin_fails() -> None:
+async def test_only_a_step_that_is_routed_to_workers_fails_where_nothing_serves_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stepflow_grpc.plugin, "ATTACHED_WITHIN_S", 0.01)
+
     async with open_engine(SEED) as engine:
         assert await engine.run(_flow("/noop")) == [{"x": 1}]
         with pytest.raises(RunFailedError) as raised:
@@ -108,7 +113,7 @@ async def test_only_a_step_that_is_routed_to_a_missing_plugin_fails() -> None:
     assert raised.value.code == ErrorCode.UNREACHABLE
     assert raised.value.step == "s1"
     assert raised.value.message == (
-        "plugin \"workers\": no plugin of type grpc is installed; pip install 'stepflow-engine[grpc]'"
+        "plugin 'workers': nobody gives out the tasks of queue 'gpu'; run the flow by `stepflow serve`"
     )
 
 
@@ -132,12 +137,12 @@ async def test_a_plugin_that_cannot_be_made_says_what_is_missing(
 
 
 def test_plugins_that_are_not_installed_are_named_on_request() -> None:
-    config = load_config(SEED, environ={})
+    config = load_config({"plugins": {"tools": {"type": "mcp", "command": "x"}}, "routes": {}}, environ={})
 
     (warning,) = missing_plugins(config)
 
-    assert (warning.path, warning.level) == ("$.plugins.workers.type", "warning")
-    assert "stepflow-engine[grpc]" in warning.message
+    assert (warning.path, warning.level) == ("$.plugins.tools.type", "warning")
+    assert "stepflow-engine[mcp]" in warning.message
 
 
 @pytest.mark.anyio
