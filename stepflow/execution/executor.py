@@ -106,6 +106,7 @@ class Executor:
         self.lease_until: float | None = None  # where engines share a store: how long this one is sure of its runs
         self.confirmed: Callable[[], Awaitable[None]]  # set with it: wait until it is sure again
         self.trees: dict[str, Tree[LiveRun]] = {}
+        self.lost: dict[RunId, Exception] = {}  # runs that can be neither driven nor put aside, and why
         self._recorder = Recorder(
             store=store,
             is_durable=is_durable,

@@ -255,6 +255,9 @@ class Run:
         live = self._first
         if live is not None and live.lost is not None and live.ended.is_set():
             raise live.lost
+        unreadable = self._executor.lost.get(self.id)
+        if unreadable is not None:
+            raise unreadable
 
     def _raise_if_broken_off(self) -> None:
         self._raise_if_lost()

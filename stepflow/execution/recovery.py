@@ -157,6 +157,7 @@ class Recovery:
             await patiently(self._clock, lambda: self._put_aside(record, lease, error))
         except StoreError as failure:
             logger.error("run %s can be neither recovered nor put aside: %s", record.id, failure)
+            self._executor.lost[record.id] = failure
 
     async def _restore(self, members: Sequence[Claimed]) -> tuple[dict[RunId, LiveRun], dict[RunId, Exception]]:
         """The runs of a tree as their journals tell them, and why some can't be told.

@@ -44,7 +44,7 @@ async def test_a_step_routed_to_what_is_not_installed_fails_alone_or_takes_its_d
         assert await engine.run(one_step("/ml/embed", onError=default)) == "none"
 
     assert caught.value.code is ErrorCode.UNREACHABLE
-    assert "stepflow-engine[grpc]" in caught.value.message
+    assert "stepflow serve" in caught.value.message
 
 
 @pytest.mark.parametrize(
