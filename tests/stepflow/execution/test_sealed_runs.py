@@ -129,7 +129,7 @@ FLOWS = {
 async def test_a_store_shows_no_secret_and_the_results_do(
     make_engine: MakeEngine, shop: Shop, path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="stepflow")
     flow = FLOWS[name]
     inputs = [{"pin": f"{PIN}-{number}"} for number in range(3)]
 
@@ -520,7 +520,7 @@ async def test_whoever_has_no_key_sees_that_something_is_sealed(
 async def test_streamed_inputs_are_sealed_and_a_failure_of_theirs_is_told_without_secrets(
     make_engine: MakeEngine, shop: Shop, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="stepflow")
 
     def inputs() -> Any:
         yield {"pin": PIN}

@@ -13,6 +13,7 @@ from .conftest import ENDED_FIRST, ITEMS, LINE, records, started, until
 
 
 def test_a_run_can_be_looked_at_while_it_goes_on(cli, live: subprocess.Popen[str]) -> None:
+    until(lambda: any(line.endswith("item 5  second  begins") for line in cli("runs", "events", "last").lines))
     (record,) = records(cli)
 
     listed = cli("runs", "list")
