@@ -5,7 +5,9 @@ tests need: no TLS, no cancelling, a server that trusts whoever comes through it
 """
 
 import asyncio
+import gc
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +46,7 @@ class PoolingProxy:
     """Takes clients on a socket in `folder`. `transactions` counts those that each session has served."""
 
     def __init__(self, folder: Path, host: str, port: int, *, sessions: int) -> None:
+        self._is_closed = False
         self.transactions = [0] * sessions
         self._folder = folder
         self._host = host
@@ -62,21 +65,26 @@ class PoolingProxy:
 
     async def close(self) -> None:
         assert self._listening is not None
+        self._is_closed = True
         self._listening.close()
-        for _ in range(5):  # so that whoever has just come in has a task
-            await asyncio.sleep(0)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in self._writers:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+        for _ in range(3):  # somebody may just be coming in
+            for _ in range(5):
+                await asyncio.sleep(0)
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for writer in self._writers:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._note(asyncio.current_task())
         self._writers.append(writer)
+        if self._is_closed:
+            writer.close()
+            return
         client = Client(writer)
         try:
             startup = await _startup(reader, writer)
@@ -201,3 +209,5 @@ def pooled(url: str, *, sessions: int = 2) -> Iterator[tuple[str, PoolingProxy]]
             yield parts._replace(netloc=f"{user}@", query=urlencode([("host", folder), *pairs])).geturl(), proxy
         finally:
             portal.call(proxy.close)
+    with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+        gc.collect()  # sockets of clients that were killed while they came in
