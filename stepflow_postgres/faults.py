@@ -8,9 +8,9 @@ from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from stepflow.errors import StoreError, StoreUnavailableError
 
-_PASSING = ("08", "57P", "40", "23505", "25006", "53300", "53400", "55P03", "57014", "58000", "58030")
+_PASSING = ("08", "57P", "40", "25006", "53300", "53400", "55P03", "57014", "58000", "58030")
 """Beginnings of the codes of what may be over when the same is tried again: the connection was lost, the server goes
-down or comes up, another transaction was in the way or has stored the same, a limit of time was reached."""
+down or comes up, another transaction was in the way, a limit of time was reached."""
 
 _FACTS = {
     "28": "the server refused the user; see to the name and password in the URL, and to pg_hba.conf",

@@ -59,9 +59,9 @@ async def run_cut(
         run_id = (await first.hear("run_id: ")).split()[-1]
         async with open_reader(folder / _STORE) as store:
             batch = _Batch(store, run_id, watch, show)
-            was_killed = await batch.follow(first, until=math.ceil(len(sources) * KILLED_AT))
+            await batch.follow(first, until=math.ceil(len(sources) * KILLED_AT))
             at, kept, in_flight = watch.done, await batch.results(), watch.under_way
-            if not was_killed:
+            if await batch.has_ended():  # also by a kill that came after its last commit
                 return list(kept.values()), None
             began = time.perf_counter()
             async with _typed(command, folder) as second:
@@ -90,15 +90,18 @@ class _Batch:
         self._show = show
         self._position = 0
 
-    async def follow(self, command: "_Command", *, until: int | None = None) -> bool:
-        """Look on until the command ends, or kill it once so many items have ended. Says whether it was killed."""
+    async def follow(self, command: "_Command", *, until: int | None = None) -> None:
+        """Look on until the command ends, or kill it once so many items have ended."""
         while not command.has_ended and (until is None or self._watch.done < until):
             await anyio.sleep(_POLL_S)
             await self._catch_up()
-        was_killed = not command.has_ended
         await command.end()
         await self._catch_up()
-        return was_killed
+
+    async def has_ended(self) -> bool:
+        """Whether the run is over, as it is stored."""
+        record = await self._store.runs.get(self._run_id)
+        return record is not None and record.status.is_terminal
 
     async def _catch_up(self) -> None:
         while rows := await self._store.journal.history(self._run_id, after=self._position):
