@@ -1,4 +1,4 @@
-"""The messages of `stepflow.v1`, in a descriptor pool of their own.
+"""The messages of `stepflow.v1` and of our own `stepflow.work.v1`, in a descriptor pool of their own.
 
 Generated code of the same full names registers itself in the pool that a process shares; two copies of it cannot be
 loaded together. Here the committed descriptors are loaded into a private pool, well-known types included, so that a
@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 PACKAGE = "stepflow.v1"
+WORK_PACKAGE = "stepflow.work.v1"
 
 
 def _load() -> tuple[descriptor_pool.DescriptorPool, list[str]]:
@@ -36,7 +37,7 @@ def _messages() -> Mapping[str, Any]:
     return {
         name: message(found.full_name)
         for file in FILES
-        if file.startswith("stepflow/")
+        if file.startswith("stepflow/v1/")
         for name, found in POOL.FindFileByName(file).message_types_by_name.items()
     }
 
@@ -60,24 +61,26 @@ NUMBERS = _numbers()
 Value = message("google.protobuf.Value")
 Struct = message("google.protobuf.Struct")
 Timestamp = message("google.protobuf.Timestamp")
+Frame = message(f"{WORK_PACKAGE}.Frame")
 
 
 class Method:
     """One method of a service, as a server registers it and a client calls it."""
 
-    def __init__(self, service: str, name: str) -> None:
-        descriptor = POOL.FindServiceByName(f"{PACKAGE}.{service}").methods_by_name[name]
-        self.name = name
-        self.path = f"/{PACKAGE}.{service}/{name}"
+    def __init__(self, descriptor: Any) -> None:
+        service = descriptor.containing_service.full_name
+        self.name: str = descriptor.name
+        self.path = f"/{service}/{self.name}"
         self.request = message(descriptor.input_type.full_name)
         self.response = message(descriptor.output_type.full_name)
+        self.takes_stream = bool(getattr(descriptor, "client_streaming", False))
         self.streams = bool(getattr(descriptor, "server_streaming", False))
 
 
-def methods(service: str) -> dict[str, Method]:
+def methods(service: str, package: str = PACKAGE) -> dict[str, Method]:
     """The methods of a service by name. Raises: KeyError."""
-    found = POOL.FindServiceByName(f"{PACKAGE}.{service}")
-    return {name: Method(service, name) for name in found.methods_by_name}
+    found = POOL.FindServiceByName(f"{package}.{service}")
+    return {name: Method(method) for name, method in found.methods_by_name.items()}
 
 
 def new(name: str, **fields: Any) -> Message:

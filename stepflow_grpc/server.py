@@ -14,6 +14,7 @@ from stepflow.engine import Engine
 from stepflow.errors import StepflowError
 from stepflow.protocols import Clock
 from stepflow.records import Json
+from stepflow_grpc.address import PORT
 from stepflow_grpc.front import Front
 from stepflow_grpc.http import Answer, HttpSide
 from stepflow_grpc.plugin import QueuePlugin, make_hub
@@ -29,7 +30,7 @@ from stepflow_grpc.wire import shown_time
 
 logger = logging.getLogger("stepflow.server")
 
-PORT = 7840
+
 _ANY = ("0.0.0.0", "::", "")
 LONGEST_MESSAGE = 4 * 1024 * 1024
 """Bytes of one message that is taken; larger values go through blobs."""

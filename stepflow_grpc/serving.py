@@ -21,7 +21,8 @@ from stepflow.config.search import find_config
 from stepflow.engine import Engine
 from stepflow.errors import ConfigError, Problem
 from stepflow.records import Json
-from stepflow_grpc.server import PORT, Server
+from stepflow_grpc.address import PORT
+from stepflow_grpc.server import Server
 
 logger = logging.getLogger("stepflow.server")
 

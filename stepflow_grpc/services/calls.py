@@ -18,7 +18,7 @@ from stepflow.errors import (
     StoreUnavailableError,
 )
 from stepflow.records import RunId
-from stepflow_grpc.messages import Method, methods
+from stepflow_grpc.messages import PACKAGE, Method, methods
 
 logger = logging.getLogger("stepflow.server")
 
@@ -77,17 +77,18 @@ async def _abort(context: Any, error: Exception) -> Never:
     raise AssertionError("abort raises")
 
 
-def handlers(service: str, implementation: object) -> grpc.GenericRpcHandler:
+def handlers(service: str, implementation: object, package: str = PACKAGE) -> grpc.GenericRpcHandler:
     """The methods of a service, each answered by the implementation's method of the same name.
 
-    A unary one is a coroutine of the request, a streaming one an async generator.
+    A unary one is a coroutine of the request, a streaming one an async generator; where the request is a stream too,
+    it is given as an async iterator.
     """
     found = {
         name: _handler(method, getattr(implementation, name))
-        for name, method in methods(service).items()
+        for name, method in methods(service, package).items()
         if hasattr(implementation, name)
     }
-    return grpc.method_handlers_generic_handler(f"stepflow.v1.{service}", found)
+    return grpc.method_handlers_generic_handler(f"{package}.{service}", found)
 
 
 def _handler(method: Method, answer: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
@@ -95,6 +96,8 @@ def _handler(method: Method, answer: Callable[..., Any]) -> "grpc.RpcMethodHandl
         "request_deserializer": method.request.FromString,
         "response_serializer": method.response.SerializeToString,
     }
+    if method.takes_stream:
+        return grpc.stream_stream_rpc_method_handler(_streaming(answer), **shape)
     if method.streams:
         return grpc.unary_stream_rpc_method_handler(_streaming(answer), **shape)
     return grpc.unary_unary_rpc_method_handler(_unary(answer), **shape)

@@ -1,0 +1,116 @@
+"""What our worker and our server say to each other on the fast path: JSON objects, one a frame.
+
+A worker may be sent as many tasks as it has granted credit for. A task counts as delivered when it is sent, and as
+claimed once the worker says that it began, or answers. An answer stays with the worker until the server has said that
+it is recorded; over another connection, to this engine or to the next owner of the run, it is said again.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stepflow.records import ComponentInfo, Outcome, Task, TaskId
+from stepflow_grpc.messages import Frame
+from stepflow_grpc.queues.records import WorkerReport
+
+VERSION = 1
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The worker's first frame: who it is and what it has."""
+
+    version: int = VERSION
+    worker_id: str
+    queue: str
+    components: Sequence[ComponentInfo] = ()
+    has: Sequence[TaskId] = ()  # tasks it is at work on, or whose answers it keeps
+    report: WorkerReport | None = None
+
+
+class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The server's first frame."""
+
+    version: int = VERSION
+    url: str  # where calls about tasks go: host:port
+    engine: str = ""  # which one this is: a worker that meets the same one twice keeps one connection
+
+
+class Given(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A task on its way to a worker; its target is the component's id."""
+
+    id: TaskId
+    task: Task
+
+
+class Begun(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A worker is at work on a task. Left out where the answer follows within the moment."""
+
+    id: TaskId
+    attempt: int
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What came of a task."""
+
+    id: TaskId
+    attempt: int
+    run_id: str
+    outcome: Outcome
+
+
+class Gone(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Nobody wants this attempt any more: the worker stops it, and owes no answer."""
+
+    id: TaskId
+    attempt: int
+
+
+class FromWorker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    hello: Hello | None = None
+    credit: int = 0  # so many more tasks may be sent; a negative number takes credit back
+    begun: Sequence[Begun] = ()
+    answers: Sequence[Reply] = ()
+    declined: Sequence[TaskId] = ()  # sent, and not begun for want of a slot: somebody else may have them at once
+    components: Sequence[ComponentInfo] | None = None  # a new list
+    is_draining: bool = False  # it takes nothing more
+
+
+class FromServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    welcome: Welcome | None = None
+    tasks: Sequence[Given] = ()
+    gone: Sequence[Gone] = ()
+    recorded: Sequence[TaskId] = ()  # the worker may forget these answers
+    again: Sequence[TaskId] = ()  # their runs are on the way to another engine: say these answers again in a second
+
+
+class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A worker lives, says a process beside it."""
+
+    worker_id: str
+    report: WorkerReport | None = None
+    held_up_s: float = 0.0  # how long its event loop has had no turn; 0: it runs
+    stack: str | None = None  # of the threads of a worker that is held up, the one that holds it among them
+
+
+class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    is_known: bool = False  # the worker is connected here, or has a task of this engine
+
+
+_ENCODE = msgspec.json.Encoder()
+_FROM_WORKER = msgspec.json.Decoder(FromWorker)
+_FROM_SERVER = msgspec.json.Decoder(FromServer)
+
+
+def frame(content: msgspec.Struct) -> Frame:
+    """The content as a message."""
+    return Frame(json=_ENCODE.encode(content))
+
+
+def from_worker(message: Frame) -> FromWorker:
+    """Raises: msgspec.DecodeError."""
+    return _FROM_WORKER.decode(message.json)
+
+
+def from_server(message: Frame) -> FromServer:
+    """Raises: msgspec.DecodeError."""
+    return _FROM_SERVER.decode(message.json)

@@ -1,0 +1,1 @@
+"""The worker: a process that pulls tasks from a queue and does them."""
