@@ -7,12 +7,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-MODULES = (
-    "argparse", "asyncio", "collections", "concurrent.futures", "configparser", "csv", "datetime", "decimal", "difflib", "email.message",
-    "fractions", "http.client", "inspect", "io", "ipaddress", "json", "logging", "mailbox", "multiprocessing.pool", "os", "pathlib", "pickle",
-    "random", "re", "shutil", "smtplib", "socket", "sqlite3", "statistics", "string", "subprocess", "tarfile", "tempfile", "textwrap",
-    "threading", "tokenize", "typing", "unittest.mock", "urllib.request", "uuid", "weakref", "xml.etree.ElementTree", "zipfile",
-)  # fmt: skip
+MODULES = """
+argparse asyncio collections concurrent.futures configparser csv datetime decimal difflib email.message
+fractions http.client inspect io ipaddress json logging mailbox multiprocessing.pool os pathlib pickle random
+re shutil smtplib socket sqlite3 statistics string subprocess tarfile tempfile textwrap threading tokenize
+typing unittest.mock urllib.request uuid weakref xml.etree.ElementTree zipfile
+""".split()
 SHORTEST = 120
 
 
