@@ -1,1 +1,32 @@
-"""Work waits in named queues and workers pull it: the gRPC server, worker and client."""
+"""Work waits in named queues and workers pull it: the gRPC server, worker and client.
+
+The names below load on first use (PEP 562), so that a worker loads no server and a client neither.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepflow_grpc.pools.pool import Pool
+    from stepflow_grpc.server import Server, serve
+
+_HOMES = {
+    "Pool": "pools.pool",
+    "Server": "server",
+    "serve": "server",
+}
+
+__all__ = ["Pool", "Server", "serve"]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

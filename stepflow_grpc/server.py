@@ -148,3 +148,7 @@ class Server:
             },
         }
         return (200 if self.is_ready() else 503), body
+
+
+serve = Server
+"""`async with serve(engine):` in a program of your own."""

@@ -1,0 +1,1 @@
+"""Pools: workers of a queue that a server starts itself, and looks after."""
