@@ -7,23 +7,19 @@ for, and says nothing while the parent is stopped. It imports as little as it ca
 
 import json
 import os
-import select
-import signal
 import sys
 import threading
 from typing import NoReturn, TypedDict
 
 import psycopg
 
-if sys.platform != "linux":
-    import subprocess
+from stepflow.parent import end_with, is_stopped, leave_signals_to_parent
 
 FENCED = 3
 """The exit code that says: the engine's row is gone, so there is nothing left to beat for."""
 
 _FIRST_PERIOD_S = 1.0  # until the first answer tells the time to live
 _FIRST_DELAY_S = 0.1  # before the second try; doubled until it is a period
-_LOOK_S = 0.5  # how often to look for the parent where its end can't be waited for
 
 
 class Order(TypedDict):
@@ -39,11 +35,9 @@ class SilentError(Exception):
 
 
 def main() -> NoReturn:
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # meant for the parent: a terminal's whole group gets them
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    leave_signals_to_parent()
     parent = int(sys.argv[1])
-    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    end_with(parent)
     line = sys.stdin.buffer.readline()
     threading.Thread(target=_end_with_pipe, daemon=True).start()
     sys.exit(beat(parent, json.loads(line)) if line else 0)
@@ -52,21 +46,6 @@ def main() -> NoReturn:
 def _end_with_pipe() -> None:
     while os.read(sys.stdin.fileno(), 1_024):
         pass
-    os._exit(0)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Others may hold the pipe open: processes that were forked from the parent have it too."""
-    try:
-        file = os.pidfd_open(parent) if sys.platform == "linux" else None
-    except OSError:
-        file = None
-    pause = threading.Event()  # never set: it waits
-    while os.getppid() == parent:
-        if file is not None:
-            select.select([file], [], [])
-        else:
-            pause.wait(_LOOK_S)
     os._exit(0)
 
 
@@ -109,20 +88,6 @@ def _ask(connection: psycopg.Connection, order: Order) -> float | None:
         connection.close()
         raise SilentError from error
     return None if row is None else float(row[0])
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal or a debugger. False: it is not, or that can't be told."""
-    try:
-        if sys.platform == "linux":
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                state = file.read().rpartition(")")[2].split()[0]
-        else:
-            shown = subprocess.run(["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True, check=False)
-            state = shown.stdout.strip()
-    except (OSError, IndexError):
-        return False
-    return state[:1] in ("T", "t")
 
 
 if __name__ == "__main__":

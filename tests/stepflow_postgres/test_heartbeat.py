@@ -19,7 +19,7 @@ from postgres_server import execute
 from stepflow.protocols import Backend
 from stepflow.records import EngineRecord
 from stepflow_postgres.backend import PostgresBackend
-from stepflow_postgres.heartbeat import Order, is_stopped
+from stepflow_postgres.heartbeat import Order
 
 pytestmark = pytest.mark.anyio
 
@@ -298,20 +298,3 @@ def test_a_heartbeat_that_is_told_nothing_ends():
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=PATIENCE_S, check=False)
 
     assert ended.returncode == 0
-
-
-def test_a_process_is_stopped_until_it_goes_on():
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        running = is_stopped(process.pid)
-        process.send_signal(signal.SIGSTOP)
-        os.waitpid(process.pid, os.WUNTRACED)
-        stopped = is_stopped(process.pid)
-        process.send_signal(signal.SIGCONT)
-        os.waitpid(process.pid, os.WCONTINUED)
-
-        assert [running, stopped, is_stopped(process.pid)] == [False, True, False]
-        process.kill()
-
-
-def test_what_can_not_be_looked_at_counts_as_running():
-    assert not is_stopped(2**22 + 1)
