@@ -17,7 +17,7 @@ def compiled() -> bytes:
     """
     from grpc_tools import protoc
 
-    protos = sorted(path.relative_to(HERE).as_posix() for path in HERE.glob("stepflow/**/*.proto"))
+    protos = sorted(path.relative_to(HERE).as_posix() for path in HERE.glob("**/*.proto"))
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "set.binpb"
         include = str(files("grpc_tools") / "_proto")
