@@ -17,7 +17,9 @@ from stepflow.records import Json
 from stepflow_grpc.address import PORT
 from stepflow_grpc.front import Front
 from stepflow_grpc.http import Answer, HttpSide
+from stepflow_grpc.messages import WORK_PACKAGE
 from stepflow_grpc.plugin import QueuePlugin, make_hub
+from stepflow_grpc.services.batch import BatchService
 from stepflow_grpc.services.blobs import BlobService
 from stepflow_grpc.services.calls import handlers
 from stepflow_grpc.services.components import ComponentsService
@@ -80,6 +82,8 @@ class Server:
         self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", LONGEST_MESSAGE)])
         services = self._services()
         self._grpc.add_generic_rpc_handlers([handlers(name, service) for name, service in services.items()])
+        batches = BatchService(self._engine, is_ready=self.is_ready)
+        self._grpc.add_generic_rpc_handlers([handlers("BatchService", batches, WORK_PACKAGE)])
         behind = self._grpc.add_insecure_port("127.0.0.1:0")
         await self._grpc.start()
         routes = {f"GET {path}": self._healthy for path in ("/api/v1/health", "/health")}

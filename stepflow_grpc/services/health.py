@@ -6,6 +6,7 @@ from typing import Any
 
 import stepflow
 from stepflow.protocols import Clock
+from stepflow_grpc.batches import FEATURE
 from stepflow_grpc.messages import new
 from stepflow_grpc.wire import timestamp
 
@@ -30,7 +31,7 @@ class HealthService:
             git_version=stepflow.__version__,
             rustc_version="",
             profile="python",
-            features=["grpc"],
+            features=["grpc", FEATURE],
             target=f"{platform.system().lower()}-{platform.machine()}-python{platform.python_version()}",
         )
         return new("HealthCheckResponse", status=self.status(), timestamp=timestamp(self._clock.now()), build=build)

@@ -1,0 +1,93 @@
+"""Batches of any size: inputs in, results out, frame by frame."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from stepflow.engine import Engine
+from stepflow.records import Json
+from stepflow_grpc.batches import Opening, Submitted, frame, from_client, question, result_frames
+from stepflow_grpc.services.blobs import blob_id_of
+from stepflow_grpc.services.calls import CallError, Code, invalid, run_id_of
+from stepflow_grpc.services.flows import stored_flow
+
+MOST_BYTES = 512 * 1024 * 1024
+"""Of the inputs of one batch, as JSON text: they are held until the last of them is there."""
+
+
+class BatchService:
+    """Takes batches that would not fit into one message, and gives results as they come.
+
+    Args:
+        is_ready: whether calls are taken.
+        most_bytes: of the inputs of one batch.
+    """
+
+    def __init__(self, engine: Engine, *, is_ready: Callable[[], bool], most_bytes: int = MOST_BYTES) -> None:
+        self._engine = engine
+        self._is_ready = is_ready
+        self._most_bytes = most_bytes
+
+    async def Submit(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        if not self._is_ready():
+            raise CallError(Code.UNAVAILABLE, "the server is closing; try again")
+        opening, inputs = await self._taken(frames)
+        flow = await stored_flow(self._engine, blob_id_of(opening.flow_id))
+        run = await self._engine.submit(
+            flow,
+            inputs,
+            variables=opening.variables,
+            overrides=opening.overrides,
+            max_concurrency=opening.max_concurrency,
+            deadline_s=opening.deadline_s,
+            validation=opening.validation,
+            key=opening.key,
+            new=opening.new,
+        )
+        yield frame(Submitted(run=await run.record()))
+
+    async def _taken(self, frames: AsyncIterator[Any]) -> tuple[Opening, list[Json]]:
+        """The whole batch, once its last frame is there."""
+        opening: Opening | None = None
+        inputs: list[Json] = []
+        size = 0
+        async for message in frames:
+            size += len(message.json)
+            if size > self._most_bytes:
+                raise CallError(Code.RESOURCE_EXHAUSTED, _too_much(self._most_bytes))
+            try:
+                said = from_client(message)
+            except msgspec.DecodeError as error:
+                raise invalid(f"a frame of the batch can't be read: {error}") from None
+            opening = said.opening or opening
+            inputs += said.inputs
+            if said.is_complete:
+                break
+        else:
+            raise invalid("the batch broke off before its end; nothing was started")
+        if opening is None:
+            raise invalid("the batch does not say which flow to run")
+        return opening, inputs
+
+    async def Results(self, message: Any) -> AsyncIterator[Any]:
+        try:
+            asked = question(message)
+        except msgspec.DecodeError as error:
+            raise invalid(f"the question for results can't be read: {error}") from None
+        run = await self._engine.get_run(run_id_of(asked.run_id))
+        passed = 0
+        async with aclosing(run.result_batches(order=asked.order)) as batches:
+            async for batch in batches:
+                fresh = batch[max(0, asked.skip - passed) :]
+                passed += len(batch)
+                for told in result_frames(fresh):
+                    yield told
+
+
+def _too_much(most: int) -> str:
+    return (
+        f"the inputs of the batch have more than {most / 1024**2:,.0f} MiB as JSON: put large documents into blobs "
+        "and pass their ids, or submit several batches"
+    )
