@@ -22,6 +22,7 @@ from stepflow.errors import (
     RunNotFoundError,
     StoreError,
 )
+from stepflow.execution.answers import Answers
 from stepflow.execution.dispatch import Dispatcher, PluginSource
 from stepflow.execution.envelope import Envelope
 from stepflow.execution.events import Event, StepFailed
@@ -62,10 +63,12 @@ from stepflow.records import (
     ItemResult,
     Json,
     MessageKind,
+    Outcome,
     RunId,
     RunRecord,
     RunStatus,
     Succeeded,
+    TaskId,
 )
 from stepflow.routing.table import parse_routes
 from stepflow.stores.find import find_run
@@ -243,6 +246,13 @@ class Engine:
             output_validation=self._rules.output_validation,
             heed=self._membership.heed,
         )
+        self._membership.answers = Answers(
+            backend=self.backend,
+            executor=self._executor,
+            clock=self._clock,
+            chance=self._chance,
+            vault=self._vault,
+        )
         self._intake = Intake(
             backend=self.backend,
             executor=self._executor,
@@ -309,6 +319,22 @@ class Engine:
     def is_driving(self, run_id: RunId) -> bool:
         """Whether this engine drives the run now."""
         return self._live(run_id) is not None
+
+    def is_waiting_for(self, run_id: RunId, item: int, step: int) -> bool:
+        """Whether this engine drives the run, and an outcome of this step would still count."""
+        live = self._live(run_id)
+        return live is not None and live.state.is_open(item, step)
+
+    def observe(self, observer: Observer) -> None:
+        """Let somebody more watch what happens, for as long as the engine is open."""
+        self._backend()
+        self._executor.observe(observer)
+
+    @property
+    def owner(self) -> str:
+        """As whom this engine owns its runs: another name on each start, and after it was taken for dead."""
+        self._backend()
+        return self._membership.owner
 
     async def submit(
         self,
@@ -452,6 +478,22 @@ class Engine:
     async def resume(self, run_id: RunId) -> None:
         """Go on with a run that was paused. Raises: RunNotFoundError."""
         await self._membership.ask(await self.get(run_id), MessageKind.RESUME)
+
+    async def answer(self, run_id: RunId, task_id: TaskId, outcome: Outcome, *, attempt: int | None = None) -> bool:
+        """Take what came of a task of any run, from whoever did it: for servers, where a worker's answer finds nobody
+        who waits for it. Durable when it returns; a run that another engine drives gets it from the store.
+
+        Args:
+            attempt: which one this is the answer to; None: that is not known.
+
+        Returns: False where nobody wants it: the step has finished, or the run has ended.
+
+        Raises:
+            StoreUnavailableError: it may or may not have been kept; say it again.
+            SecretKeyError: the run has secrets, and nothing here can seal the answer on its way to its owner.
+        """
+        self._backend()
+        return await self._membership.answers.take(run_id, task_id, outcome, attempt)
 
     async def delete(self, run_id: RunId) -> None:
         """Delete a root run that has ended, with its sub-runs, events and results. Blobs stay.

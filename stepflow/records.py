@@ -311,6 +311,7 @@ class MessageKind(StrEnum):
     CANCEL = "cancel"
     PAUSE = "pause"
     RESUME = "resume"
+    ANSWER = "answer"  # this came of a task of the run
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ from stepflow.execution.state import OpenItem
 from stepflow.execution.tree import Entry, Tree
 from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 from stepflow.execution.waits import Waits
-from stepflow.plan.model import EvaluationFailedError
+from stepflow.plan.model import PENDING, EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
 from stepflow.records import (
     ErrorCode,
@@ -54,6 +54,7 @@ from stepflow.records import (
     RunStatus,
     Succeeded,
     Task,
+    TaskId,
     task_id,
 )
 
@@ -71,11 +72,12 @@ _NOT_SERVED = frozenset({ErrorCode.ORCHESTRATOR_ERROR, ErrorCode.COMPONENT_NOT_F
 class _Runner:
     """One task that performs steps, and the step it is busy with."""
 
-    __slots__ = ("is_cancelled", "is_spent", "run", "scope")
+    __slots__ = ("is_cancelled", "is_spent", "item", "run", "scope", "step")
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
         self.run: LiveRun | None = None
+        self.item = self.step = 0
         self.is_cancelled = False
         self.is_spent = False  # a component cancelled the very task that ran it
 
@@ -127,6 +129,10 @@ class Executor:
         self._runners: dict[_Runner, None] = {}
         self._idle: list[anyio.Event] = []
         self._waking = 0  # runners that were woken and have not looked for work yet
+
+    def observe(self, observer: Observer) -> None:
+        """Let somebody more watch."""
+        self._observers = (*self._observers, observer)
 
     async def serve(self) -> None:
         """Record what the runners learn, for as long as the engine is open."""
@@ -260,6 +266,32 @@ class Executor:
                 self.end(child, status, error)
         run.apply(RunEnded(status, run.elapsed_ms(self._clock.now()), error))
         self.mark_dirty(run)
+
+    def answered(self, run: LiveRun, task_id: TaskId, outcome: Outcome, attempt: int | None) -> bool:
+        """Take an answer that did not come by the way that the step's plugin waits on. False: nobody wants it.
+
+        A success of any attempt ends a step that has not finished, a failure only where no later attempt has begun.
+        """
+        place = run.place_of(task_id)
+        if place is None or run.state.has_ended:
+            return False
+        index, step = place
+        latest = run.state.items[index].attempts[step]
+        runner = next((each for each in self._runners if (each.run, each.item, each.step) == (run, index, step)), None)
+        if isinstance(outcome, Failed):
+            is_latest = (attempt or 1) == latest
+            if not is_latest or (runner is None and not self._is_final(run, index, step, outcome)):
+                return True
+        if runner is not None:
+            runner.cancel()
+        self._finish(run, index, step, latest, outcome)
+        return True
+
+    def _is_final(self, run: LiveRun, index: int, step: int, failed: Failed) -> bool:
+        """Whether a failure ends a step whose only start broke off; one that does not leaves it standing in line."""
+        if run.state.items[index].retries.get(step) is not None:
+            return False
+        return type(judge(failed, run.policies[step], transport=0, component=0, draw=lambda: 0.0)) is not TryAgain
 
     @asynccontextmanager
     async def waiting(self, run: LiveRun, item: int, step: int, reason: str) -> AsyncIterator[None]:
@@ -472,7 +504,7 @@ class Executor:
         if started is None:
             return
         attempt, input = started
-        runner.run = run
+        runner.run, runner.item, runner.step = run, index, step
         try:
             if run.is_recovered:
                 await self._recorder.durable(run)  # a start that kills the process is counted
@@ -502,8 +534,8 @@ class Executor:
     def _start(self, run: LiveRun, index: int, step: int) -> tuple[int, Json] | None:
         """Begin an attempt: its number and input. None: there is nothing to dispatch."""
         item = run.state.items.get(index)
-        if item is None:
-            return None  # the run has ended meanwhile
+        if item is None or item.outputs[step] is not PENDING:
+            return None  # the run has ended meanwhile, or the answer to an earlier attempt came
         attempt = item.attempts[step] + 1
         at = int((self._clock.now() - run.began) * 1_000)
         run.apply_item(StepStarted(index, step, attempt, at), index)
@@ -546,7 +578,7 @@ class Executor:
     def _finish(self, run: LiveRun, index: int, step: int, attempt: int, outcome: Outcome) -> None:
         """Record what came of an attempt."""
         item = run.state.items.get(index)
-        if item is None or run.state.has_ended:
+        if item is None or item.outputs[step] is not PENDING or run.state.has_ended:
             return
         at = int((self._clock.now() - run.began) * 1_000)
         if isinstance(outcome, Succeeded):

@@ -25,7 +25,7 @@ from stepflow.execution.submission import Prepared, output_checker
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import Policy
 from stepflow.flow.schema import SecretMarks
-from stepflow.plan.model import Plan
+from stepflow.plan.model import PENDING, Plan
 from stepflow.plan.variables import Redactor, without
 from stepflow.records import (
     ErrorCode,
@@ -39,7 +39,9 @@ from stepflow.records import (
     RunRecord,
     RunStatus,
     Task,
+    TaskId,
     Write,
+    task_id,
 )
 
 logger = logging.getLogger("stepflow.run")
@@ -226,6 +228,14 @@ class LiveRun:
             for item in sorted(self.state.items.values(), key=lambda item: item.index)
             for step in self.state.startable(item)
         ]
+
+    def place_of(self, wanted: TaskId) -> tuple[int, int] | None:
+        """Item and step of a task that has begun and not finished; None: it has finished, or is none of this run."""
+        for index, item in self.state.items.items():
+            for step, attempts in enumerate(item.attempts):
+                if attempts and item.outputs[step] is PENDING and task_id(self.id, index, step) == wanted:
+                    return index, step
+        return None
 
     def due(self, index: int, step: int) -> float:
         """When the next attempt of a step may begin, in seconds since the epoch; 0 where nothing delays it."""

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 import msgspec
 
-from stepflow.errors import StoreError
+from stepflow.errors import SecretKeyError, StoreError
+from stepflow.execution.answers import Answers
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import RecoverySettings, RetentionSettings
@@ -59,6 +60,7 @@ class Membership:
         retention: RetentionSettings | None,
     ) -> None:
         self.recovery: Recovery  # set by whoever builds it, which needs `heed`
+        self.answers: Answers  # set with it
         self.identity = identity
         self.recovers = settings.enabled
         self._backend = backend
@@ -258,8 +260,16 @@ class Membership:
                 self._executor.pause(run)
             case MessageKind.RESUME:
                 self._executor.resume(run)
+            case MessageKind.ANSWER:
+                self._heed_answer(run, message)
             case _:
                 logger.warning("run %s: a message of kind %r is not known here", run.id, message.kind)
+
+    def _heed_answer(self, run: LiveRun, message: Message) -> None:
+        try:
+            self.answers.heed(run, message)
+        except (SecretKeyError, msgspec.DecodeError) as error:  # the task is done again
+            logger.error("run %s: an answer to one of its tasks can't be read: %s", run.id, error)
 
     async def ask(self, record: RunRecord, kind: MessageKind) -> None:
         """Have something done to a run, whoever drives it; one that has ended stays as it is.

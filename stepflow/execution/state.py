@@ -113,6 +113,13 @@ class RunState:
         """Whether an item has ended."""
         return index < self.low_water or index in self.ended_above
 
+    def is_open(self, index: int, step: int) -> bool:
+        """Whether a step has not finished. One that its item's output does not need counts as open until the end."""
+        if self.has_ended or self.is_done(index) or not 0 <= step < self._output:
+            return False
+        item = self.items.get(index)
+        return item is None or item.outputs[step] is PENDING
+
     def can_open(self) -> bool:
         return self.opened < self.admitted and not self.has_ended
 
