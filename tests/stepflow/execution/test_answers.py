@@ -40,6 +40,7 @@ class App:
             if value == "done":
                 return "by the component"
             await anyio.sleep_forever()
+            return None
 
         @self.components.component("/next")
         async def next(value: Any) -> Any:
