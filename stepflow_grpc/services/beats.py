@@ -1,0 +1,30 @@
+"""Hears that workers live."""
+
+from typing import Any
+
+import msgspec
+
+from stepflow_grpc.frames import Beat, BeatAnswer, frame
+from stepflow_grpc.plugin import Hub
+from stepflow_grpc.services.calls import invalid
+
+_BEAT = msgspec.json.Decoder(Beat)
+
+LONGEST_STACK = 20_000
+"""Characters of a worker's stack that are kept."""
+
+
+class BeatService:
+    """What a process beside a worker says of it."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def Beat(self, request: Any) -> Any:
+        try:
+            beat = _BEAT.decode(request.json)
+        except msgspec.DecodeError as error:
+            raise invalid(f"this is no beat: {error}") from None
+        stack = None if beat.stack is None else beat.stack[:LONGEST_STACK]
+        is_known = self._hub.queues.beat(beat.worker_id, beat.report, held_up_s=beat.held_up_s, stack=stack)
+        return frame(BeatAnswer(is_known=is_known))
