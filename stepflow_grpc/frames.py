@@ -55,6 +55,8 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     id: TaskId
     attempt: int
     run_id: str
+    item: int
+    step: int
     outcome: Outcome
 
 
@@ -73,6 +75,7 @@ class FromWorker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     declined: Sequence[TaskId] = ()  # sent, and not begun for want of a slot: somebody else may have them at once
     components: Sequence[ComponentInfo] | None = None  # a new list
     is_draining: bool = False  # it takes nothing more
+    has: Sequence[TaskId] | None = None  # as in `Hello`, said again when another connection of the worker was lost
 
 
 class FromServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

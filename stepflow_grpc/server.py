@@ -28,6 +28,7 @@ from stepflow_grpc.services.health import HealthService
 from stepflow_grpc.services.orchestrator import OrchestratorService
 from stepflow_grpc.services.runs import RunsService
 from stepflow_grpc.services.tasks import Discoveries, TasksService
+from stepflow_grpc.services.work import WorkService
 from stepflow_grpc.wire import shown_time
 
 logger = logging.getLogger("stepflow.server")
@@ -82,8 +83,8 @@ class Server:
         self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", LONGEST_MESSAGE)])
         services = self._services()
         self._grpc.add_generic_rpc_handlers([handlers(name, service) for name, service in services.items()])
-        batches = BatchService(self._engine, is_ready=self.is_ready)
-        self._grpc.add_generic_rpc_handlers([handlers("BatchService", batches, WORK_PACKAGE)])
+        ours = {"BatchService": BatchService(self._engine, is_ready=self.is_ready), "WorkService": self._connections}
+        self._grpc.add_generic_rpc_handlers([handlers(name, service, WORK_PACKAGE) for name, service in ours.items()])
         behind = self._grpc.add_insecure_port("127.0.0.1:0")
         await self._grpc.start()
         routes = {f"GET {path}": self._healthy for path in ("/api/v1/health", "/health")}
@@ -95,6 +96,7 @@ class Server:
             remedy = "take another with --port, 0 for a free one"
             raise ServerError(f"port {self.port} of {self.host} can't be had: {error.strerror}; {remedy}") from error
         self._tasks.url = self._url or f"{'127.0.0.1' if self.host in _ANY else self.host}:{self.port}"
+        self._connections.url = self._tasks.url
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
         self._is_open = True
         return self
@@ -104,6 +106,7 @@ class Server:
         self._hub = make_hub(self._clock, exchange)
         discoveries = Discoveries(self._hub)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
+        self._connections = WorkService(self._engine, self._hub, discoveries, self._clock)
         return {
             "BlobService": BlobService(self._engine),
             "ComponentsService": ComponentsService(self._engine),
@@ -117,6 +120,7 @@ class Server:
     def _queue_work(self) -> Iterator[Coroutine[None, None, None]]:
         """What goes on behind the queues of the engine's plugins, which all exist from now on."""
         yield self._hub.queues.run()
+        yield self._connections.run()
         for name, plugin in self._engine.plugins().items():
             if isinstance(plugin, QueuePlugin):
                 queues = {plugin.queue_of(params): None for params in self._engine.route_params(name)}
@@ -130,6 +134,7 @@ class Server:
         self._is_open = False
         self._front.stop()
         self._tasks.close()
+        self._connections.close()
         await asyncio.shield(self._grpc.stop(GRACE_S))
         for work in self._work:
             work.cancel()

@@ -58,7 +58,8 @@ class Heard(Enum):
 class Taken(Enum):
     """What came of a worker's answer."""
 
-    ACCEPTED = "accepted"  # done with: the worker may forget it
+    ACCEPTED = "accepted"  # the task's outcome
+    STALE = "stale"  # a failure of an earlier attempt, which changes nothing: the worker may forget it
     UNKNOWN = "unknown"  # nobody waits for it here
 
 
@@ -105,6 +106,8 @@ class WorkerStatistics(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     silent_s: float
     report: WorkerReport | None
+    held_up_s: float = 0.0  # how long its event loop has had no turn; 0: it runs
+    stack: str | None = None  # of a worker that is held up, the thread that holds it first
 
 
 class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):

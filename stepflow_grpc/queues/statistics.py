@@ -30,4 +30,6 @@ def worker_statistics(worker: Worker, now: float) -> WorkerStatistics:
         slots=worker.slots,
         silent_s=now - worker.heard_at,
         report=worker.report,
+        held_up_s=worker.held_up_s,
+        stack=worker.stack,
     )

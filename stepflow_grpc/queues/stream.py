@@ -1,6 +1,7 @@
 """One worker's open stream, and how many more tasks it may be sent."""
 
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ UPSTREAM_SLOTS = 4
 class Worker:
     """What is known of one worker process."""
 
-    __slots__ = ("claimed", "gone_at", "heard_at", "id", "kind", "peak", "report", "streams")
+    __slots__ = ("claimed", "gone_at", "heard_at", "held_up_s", "id", "kind", "peak", "report", "stack", "streams")
 
     def __init__(self, id: str, kind: WorkerKind, now: float) -> None:
         self.id = id
@@ -46,6 +47,8 @@ class Worker:
         self.heard_at = now
         self.gone_at = now  # when the last of its streams was lost
         self.report: WorkerReport | None = None
+        self.held_up_s = 0.0  # how long its event loop has had no turn, says the process beside it
+        self.stack: str | None = None
 
     @property
     def slots(self) -> int:
@@ -92,10 +95,22 @@ class Stream:
             await self._bell.wait()
         return self._pop()
 
+    async def rung(self) -> None:
+        """Return when something is there to send, or `ring` was called. Raises: anyio.EndOfStream, as `next`."""
+        if not self.is_open:
+            raise anyio.EndOfStream
+        self._bell = anyio.Event()
+        await self._bell.wait()
+
     def more(self, limit: int) -> list[Pulled]:
         """What else could be sent now, at most so many."""
         self.go_on()
         return [self._pop() for _ in range(min(limit, len(self._notices) + len(self._unsent)))]
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something could be sent now."""
+        return bool(self._notices or self._unsent)
 
     def grant(self, count: int) -> None:
         """The worker can take so many more; only one of ours says so."""
@@ -110,6 +125,10 @@ class Stream:
         """Send something ahead of the tasks and without credit."""
         self._notices.append(notice)
         self.ring()
+
+    def decline(self, task_ids: Sequence[TaskId]) -> None:
+        """The worker was sent these and has no slot free: they stand in line again, where they stood."""
+        self._queues.decline(self, task_ids)
 
     def disconnect(self) -> None:
         """The worker can't be sent anything any more; what it did not claim goes back to its place at once."""
@@ -196,6 +215,14 @@ class Stream:
             self._unsent.pop(task_id, None)
         self.overdue.clear()
         self.patience_s = min(2 * self.patience_s, LONGEST_S)
+
+    def drop(self, task_id: TaskId) -> "Entry | None":
+        """What it was sent and does not have; None: it has answered or claimed it, or was sent something else."""
+        self.overdue.pop(task_id, None)
+        if task_id in self._unsent:
+            return None
+        entry, _ = self.out.pop(task_id, (None, 0.0))
+        return entry
 
     def close(self) -> "list[Entry]":
         """End it; what it had unclaimed."""

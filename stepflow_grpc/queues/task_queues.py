@@ -134,16 +134,41 @@ class TaskQueues:
         self._forget_if_gone(worker)
         self.pump(queue)
 
-    def beat(self, worker_id: str, report: WorkerReport | None = None) -> None:
-        """A worker as a whole lives, and says how it is."""
+    def decline(self, stream: Stream, task_ids: Sequence[TaskId]) -> None:
+        """What a worker was sent and won't begin is for others, at its old place."""
+        stream.worker.heard_at = self._deadlines.now()
+        for task_id in task_ids:
+            entry = stream.drop(task_id)
+            if entry is not None:
+                self._send_back(entry, stream)
+        self.refresh(stream.worker)
+
+    def beat(
+        self,
+        worker_id: str,
+        report: WorkerReport | None = None,
+        *,
+        held_up_s: float | None = None,
+        stack: str | None = None,
+    ) -> bool:
+        """A worker as a whole lives, and says how it is.
+
+        Args:
+            held_up_s: how long its event loop has had no turn; None: of that nothing is said.
+
+        Returns: False where no such worker is connected here or has a task of this engine.
+        """
         worker = self._workers.get(worker_id)
         if worker is None:
-            return
+            return False
         worker.heard_at = self._deadlines.now()
         if report is not None:
             worker.report = report
+        if held_up_s is not None:
+            _note_held_up(worker, held_up_s, stack)
         for stream in worker.streams:
             stream.go_on()
+        return True
 
     def reconcile(self, worker_id: str, has: Collection[TaskId]) -> None:
         """A worker of ours says which tasks it has, those whose answers are not acknowledged included.
@@ -178,7 +203,7 @@ class TaskQueues:
         if entry is None:
             taken = self._keep(task_id, outcome)
         elif isinstance(outcome, Failed) and _is_stale(entry, attempt, worker_id):
-            taken = Taken.ACCEPTED
+            taken = Taken.STALE
         else:
             self._answered(entry, outcome, now)
             taken = Taken.ACCEPTED
@@ -603,6 +628,20 @@ class TaskQueues:
         """Every worker that is connected or has a task, in the order they came."""
         now = self._deadlines.now()
         return [worker_statistics(worker, now) for worker in self._workers.values()]
+
+
+def _note_held_up(worker: Worker, held_up_s: float, stack: str | None) -> None:
+    """Warn once of each time that a worker's event loop has no turn, as soon as it is known what holds it."""
+    was_warned = worker.stack is not None
+    worker.held_up_s = held_up_s
+    worker.stack = (stack or worker.stack) if held_up_s else None
+    if worker.stack is not None and not was_warned:
+        logger.warning(
+            "worker %r lives, but its event loop has had no turn for %.0f s; its tasks stay with it\n%s",
+            worker.id,
+            held_up_s,
+            worker.stack,
+        )
 
 
 def _may_go_on(entry: Entry) -> bool:

@@ -1,6 +1,6 @@
 """Where workers pull tasks from."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -8,7 +8,7 @@ import anyio
 
 from stepflow.engine import Engine
 from stepflow.protocols import Chance
-from stepflow.records import RunId
+from stepflow.records import ComponentInfo, RunId
 from stepflow_grpc.messages import new
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Discovery, QueuedTask, QueueNotFoundError, Withdrawn
@@ -29,13 +29,21 @@ class Discoveries:
     def ask(self, queue: str, worker_id: str) -> Discovery:
         question = Discovery(f"discovery-{next(self._numbers)}")
         self._asked[question.id] = (queue, worker_id)
+        self.joined(queue, worker_id)
+        return question
+
+    def joined(self, queue: str, worker_id: str) -> None:
+        """A stream of a worker is open."""
         workers = self._connected.setdefault(queue, {})
         workers[worker_id] = workers.get(worker_id, 0) + 1
-        return question
 
     def gone(self, question: Discovery, queue: str, worker_id: str) -> None:
         """The stream on which this was asked is closed."""
         self._asked.pop(question.id, None)
+        self.left(queue, worker_id)
+
+    def left(self, queue: str, worker_id: str) -> None:
+        """A stream of a worker is closed."""
         workers = self._connected[queue]
         workers[worker_id] -= 1
         if not workers[worker_id]:
@@ -46,9 +54,12 @@ class Discoveries:
         asked = self._asked.pop(id, None)
         if asked is None:
             return False
-        queue, worker_id = asked
-        self._hub.catalogue.learn(queue, worker_id, components_of(result), list(self._connected[queue]))
+        self.learn(*asked, components_of(result))
         return True
+
+    def learn(self, queue: str, worker_id: str, components: Sequence[ComponentInfo]) -> None:
+        """A connected worker says what it has."""
+        self._hub.catalogue.learn(queue, worker_id, components, list(self._connected[queue]))
 
 
 class TasksService:

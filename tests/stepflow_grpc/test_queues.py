@@ -479,7 +479,7 @@ async def test_a_failure_of_an_earlier_attempt_changes_nothing(bench: Bench) -> 
     before = dict(bench.outcomes)
     bench.queues.complete(id, BROKEN)
 
-    assert (unclaimed, known, foreign) == (Taken.ACCEPTED,) * 3
+    assert (unclaimed, known, foreign) == (Taken.STALE,) * 3
     assert before == {}
     assert await bench.settle(1) == BROKEN
 
