@@ -44,7 +44,7 @@ from stepflow.execution.options import (
     check_validation,
 )
 from stepflow.execution.recovery import Recovery
-from stepflow.execution.sealing import Vault
+from stepflow.execution.sealing import SECRETS, Vault
 from stepflow.execution.submission import Plans
 from stepflow.execution.verdict import RetrySettings
 from stepflow.history.explaining import explain
@@ -114,7 +114,7 @@ class Engine:
             are submitted again under their key go on in any case.
         retention: how long runs that have ended are kept. None: for ever (in memory: the newest 10,000).
         secrets: whether a durable store may keep in clear what can't be sealed there, because it was passed by the
-            caller and STEPFLOW_SECRET_KEY is not set: `refuse` or `plain`.
+            caller and STEPFLOW_SECRET_KEY is not set: `refuse`, `plain`, or `warn`, which logs the first of them.
 
     Raises:
         ConfigError: the routes can't be used.
@@ -143,8 +143,8 @@ class Engine:
         retention: RetentionSettings | None = None,
         secrets: str = "refuse",
     ) -> None:
-        if secrets not in ("refuse", "plain"):
-            raise ValueError(f"secrets is 'refuse' or 'plain', not {secrets!r}")
+        if secrets not in SECRETS:
+            raise ValueError(f"secrets is one of {', '.join(SECRETS)}, not {secrets!r}")
         for what, mode in (("validation", validation), ("output_validation", output_validation)):
             check_validation(what, mode)
         check_concurrency(max_concurrency)
@@ -168,7 +168,7 @@ class Engine:
             validation=validation,
             output_validation=output_validation,
         )
-        self._vault = Vault(os.environ, allows_plain=secrets == "plain") if self.backend.is_durable else None
+        self._vault = Vault(os.environ, secrets=secrets) if self.backend.is_durable else None
         self._stack: AsyncExitStack | None = None
 
     def _mount(self, components: Components | Mapping[str, Components] | None) -> dict[str, str]:
@@ -312,9 +312,11 @@ class Engine:
                 found[name] = self._dispatcher.plugin(name)
         return found
 
-    def route_params(self, plugin: str) -> list[Mapping[str, Json]]:
-        """The params of the routes that lead to a plugin."""
-        return [rule.params for rule in self._table.rules if rule.plugin == plugin]
+    def routes_to(self, plugin: str) -> list[tuple[str, Mapping[str, Json]]]:
+        """The routes that lead to a plugin, each with its params."""
+        return [
+            (route.key, rule.params) for route in self._table.routes for rule in route.rules if rule.plugin == plugin
+        ]
 
     def is_driving(self, run_id: RunId) -> bool:
         """Whether this engine drives the run now."""

@@ -123,7 +123,7 @@ class Server:
         yield self._connections.run()
         for name, plugin in self._engine.plugins().items():
             if isinstance(plugin, QueuePlugin):
-                queues = {plugin.queue_of(params): None for params in self._engine.route_params(name)}
+                queues = {plugin.queue_of(params): None for _, params in self._engine.routes_to(name)}
                 plugin.attach(self._hub, list(queues))
                 for queue in {plugin.queue: None, **queues}:
                     yield plugin.serve_others(queue)

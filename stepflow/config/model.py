@@ -63,6 +63,21 @@ class BlobSettings(msgspec.Struct, frozen=True, kw_only=True):
     threshold: int = 1_048_576  # bytes
 
 
+class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Workers of one queue that a server starts itself: either our own, which serve `app`, or those of `command`."""
+
+    queue: str
+    app: str | None = None
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = {}
+    replicas: int = 1
+    max_concurrent: int | None = None  # tasks that each does at the same time
+
+    def __repr__(self) -> str:  # arguments and variables may hold secrets
+        return f"PoolSettings(queue={self.queue!r}, replicas={self.replicas!r})"
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a configuration says."""
 
@@ -76,6 +91,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionSettings | None = None
     blobs: BlobSettings = BlobSettings()
     retry: RetrySettings = RetrySettings()
+    pools: tuple[PoolSettings, ...] = ()
+    secrets: str | None = None  # of `Engine`; None: its default, or the server's
     warnings: tuple[Problem, ...] = ()
 
     def __repr__(self) -> str:  # routes may hold secrets

@@ -47,6 +47,7 @@ def open_engine(
         "retry": config.retry,
         "recovery": config.recovery,
         "retention": config.retention,
+        **({} if config.secrets is None else {"secrets": config.secrets}),
         **options,
     }
     plugins = {**plugin_factories(config, environ), **settings.pop("plugins", {})}

@@ -79,16 +79,21 @@ def _check_mocked(components: Section, path: str) -> None:
 
 
 def _check_python(section: Section) -> None:
-    app = section.text("app", required=True)
-    if app is not None:
-        module, colon, attribute = app.partition(":")
-        if not (colon and module and attribute) or any(not part.isidentifier() for part in _names(module, attribute)):
-            section.problems.add(
-                (*section.path, "app"), 'app has to be "module:registry", such as "my_package.components:app"'
-            )
+    check_app(section, section.text("app", required=True))
     for key in ("threads", "processes"):
         if section.get(key) is not None:
             section.integer(key, 1, least=1)
+
+
+def check_app(section: Section, app: str | None) -> None:
+    """Whether the text at the key `app` can be a registry's name."""
+    if app is None:
+        return
+    module, colon, attribute = app.partition(":")
+    if not (colon and module and attribute) or any(not part.isidentifier() for part in _names(module, attribute)):
+        section.problems.add(
+            (*section.path, "app"), 'app has to be "module:registry", such as "my_package.components:app"'
+        )
 
 
 def _names(module: str, attribute: str) -> tuple[str, ...]:
@@ -98,6 +103,9 @@ def _names(module: str, attribute: str) -> tuple[str, ...]:
 def _check_grpc(section: Section) -> None:
     section.text("queueName", required=True)
     _check_subprocess(section)
+    for key in ("replicas", "maxConcurrent"):
+        if section.get(key) is not None:
+            section.integer(key, 1, least=1)
     _check_timeouts(section)
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from stepflow.config.model import Config
 from stepflow.config.plugin_types import read_plugins
+from stepflow.config.pools import read_pools
 from stepflow.config.section import Problems, Section
 from stepflow.config.settings import (
     read_blobs,
@@ -17,6 +18,7 @@ from stepflow.config.settings import (
     read_recovery,
     read_retention,
     read_retry,
+    read_secrets,
     read_storage,
 )
 from stepflow.config.substitute import Substituted, substitute_all
@@ -96,6 +98,8 @@ def _read(root: Section, base: FilePath, source: str | None) -> Config:
         retention=read_retention(root.section("retention")),
         blobs=read_blobs(root.section("blobApi")),
         retry=read_retry(root.section("retry")),
+        pools=read_pools(root.section("pools")),
+        secrets=read_secrets(root),
     )
     root.warn_unknown()
     try:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from stepflow.config.model import BlobSettings, StorageSettings, StoreSettings
 from stepflow.config.section import Section
 from stepflow.execution.options import RecoverySettings, RetentionSettings
+from stepflow.execution.sealing import SECRETS
 from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 _STORE_TYPES = ("inMemory", "sqlite", "postgres", "filesystem")
@@ -159,6 +160,15 @@ def read_retry(section: Section | None) -> RetrySettings:
     )
     section.warn_unknown()
     return settings
+
+
+def read_secrets(root: Section) -> str | None:
+    """What `Engine(secrets=…)` takes. `strict` is another word for `refuse`."""
+    written = root.text("secrets")
+    if written not in (None, "strict", *SECRETS):
+        root.problems.add(("secrets",), f'secrets has to be strict, {", ".join(SECRETS)}, not "{written}"')
+        return None
+    return "refuse" if written == "strict" else written
 
 
 def _read_backoff(section: Section | None) -> BackoffPolicy:

@@ -5,6 +5,7 @@ A run has its secrets in clear as long as it is driven; only what is written is 
 six characters on also inside another text.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,11 @@ from stepflow.flow.schema import SecretMarks, schema_document
 from stepflow.plan.variables import declared, environment_name, variables_from_environment
 from stepflow.records import Failed, ItemResult, Json, Outcome, Succeeded
 
+logger = logging.getLogger("stepflow.engine")
+
+SECRETS = ("refuse", "warn", "plain")
+"""What a durable store does with secrets that can't be sealed there."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -31,10 +37,10 @@ class Vault:
         SecretKeyError: STEPFLOW_SECRET_KEY is malformed.
     """
 
-    def __init__(self, environ: Mapping[str, str], *, allows_plain: bool = False) -> None:
+    def __init__(self, environ: Mapping[str, str], *, secrets: str = "refuse") -> None:
         self._environ = environ
         self._keys = keys_of(environ)
-        self._allows_plain = allows_plain
+        self._secrets = secrets
 
     def opening(self) -> Opening:
         return Opening(self._environ, self._keys)
@@ -75,14 +81,14 @@ class Vault:
         Raises:
             InputInvalidError: a secret variable was given that is not in the environment, or the input has secrets.
         """
-        if self._keys is not None or self._allows_plain or prepared.redactor is None:
+        if self._keys is not None or self._secrets == "plain" or prepared.redactor is None:
             return
         marks, named = _variable_marks(prepared.plan.flow), self._named(prepared)
         given = [name for name, value in prepared.given.items() if name not in named and _secrets(marks, name, value)]
         found = [f'variable "{name}"' for name in given]
         if _input_marks(prepared.plan.flow).any:
             found.append("the input")
-        _refuse(found)
+        self._object(found)
 
     def refuse_sub_run(
         self, prepared: Prepared, given: Mapping[str, Json], inputs: Sequence[Json], parent: "Sealer | None", item: int
@@ -92,7 +98,7 @@ class Vault:
         Raises:
             InputInvalidError: they hold secrets that are not in the environment.
         """
-        if self._keys is not None or self._allows_plain or prepared.redactor is None:
+        if self._keys is not None or self._secrets == "plain" or prepared.redactor is None:
             return
         flow, named = prepared.plan.flow, self._named(prepared)
         known = {} if parent is None else parent.known(item).sources
@@ -104,7 +110,22 @@ class Vault:
         ]
         if any(scalar_of(each) not in known for value in inputs for each in input.scalars(value) if each is not None):
             found.append("the input")
-        _refuse(found)
+        self._object(found)
+
+    def _object(self, found: Sequence[str]) -> None:
+        """Refuse what can't be sealed, or warn of it the first time."""
+        if not found:
+            return
+        message = f"{' and '.join(found)} hold secrets, which this store would keep in clear"
+        if self._secrets == "refuse":
+            remedy = f'set {VARIABLE} to have them sealed, or allow it with secrets="plain"'
+            raise InputInvalidError([Problem(message=message, remedy=remedy)])
+        self._secrets = "plain"
+        logger.warning(
+            "SECRETS ARE STORED IN CLEAR from now on: %s. Set %s to have them sealed, or have such runs refused by "
+            "`secrets: strict` in the configuration",
+            *(message.replace("would keep", "keeps"), VARIABLE),
+        )
 
     def _named(self, prepared: Prepared) -> dict[str, Reference]:
         return named_secrets(prepared.plan.flow, prepared.given, self._environ)
@@ -320,13 +341,6 @@ def _input_marks(flow: Flow) -> SecretMarks:
 def _secrets(marks: SecretMarks, name: str, value: Json) -> list[Json]:
     """The scalars of a variable that are secret. Null hides nothing."""
     return [each for each in marks.scalars({name: value}) if each is not None]
-
-
-def _refuse(found: Sequence[str]) -> None:
-    if found:
-        message = f"{' and '.join(found)} hold secrets, which this store would keep in clear"
-        remedy = f'set {VARIABLE} to have them sealed, or allow it with secrets="plain"'
-        raise InputInvalidError([Problem(message=message, remedy=remedy)])
 
 
 def _named_reference(name: str, value: Json, environ: Mapping[str, str]) -> Reference:

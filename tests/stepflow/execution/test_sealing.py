@@ -320,12 +320,24 @@ def test_without_a_key_what_the_caller_passes_is_refused_and_both_remedies_are_n
     with pytest.raises(InputInvalidError, match="the input hold"):
         Vault({}).refuse(prepared(input={"pin": SECRET}))
     Vault({"STEPFLOW_SECRET_KEY": KEY}).refuse(flow)
-    Vault({}, allows_plain=True).refuse(flow)
+    Vault({}, secrets="plain").refuse(flow)
     Vault({}).refuse(prepared({"key": SECRET}, other="x"))
 
 
+def test_without_a_key_the_first_of_many_secrets_can_be_warned_of_instead(caplog: pytest.LogCaptureFixture) -> None:
+    vault = Vault({}, secrets="warn")
+
+    for value in ("hunter2", "hunter3"):
+        vault.refuse(prepared({"key": SECRET}, key=value))
+
+    (record,) = caplog.records
+    assert 'SECRETS ARE STORED IN CLEAR from now on: variable "key"' in record.getMessage()
+    assert "Set STEPFLOW_SECRET_KEY" in record.getMessage()
+    assert "hunter2" not in record.getMessage()
+
+
 def test_where_plain_is_allowed_a_value_from_the_environment_is_stored_by_its_name_all_the_same() -> None:
-    vault = Vault({"SHOP_KEY": "from-outside"}, allows_plain=True)
+    vault = Vault({"SHOP_KEY": "from-outside"}, secrets="plain")
     given = {"key": "hunter2", "env": "from-outside"}
     sealer = sealer_of(vault, prepared({"key": SECRET, "env": {**SECRET, "env_var": "SHOP_KEY"}}, **given))
 
