@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Unpack
 
@@ -38,6 +38,7 @@ from stepflow.execution.options import (
     RecoverySettings,
     RetentionSettings,
     SubmitOptions,
+    SubRunOptions,
     check_concurrency,
     check_inputs,
     check_options,
@@ -208,7 +209,7 @@ class Engine:
             observers=self._observers,
             vault=self._vault,
         )
-        self._executor.host = EngineHost(
+        self._host = self._executor.host = EngineHost(
             executor=self._executor,
             runs=self.backend.runs,
             blobs=self.backend.blobs,
@@ -496,6 +497,43 @@ class Engine:
         """
         self._backend()
         return await self._membership.answers.take(run_id, task_id, outcome, attempt)
+
+    async def submit_sub_run(
+        self,
+        run_id: RunId,
+        item: int,
+        step: int,
+        flow: BlobId | Mapping[str, Json],
+        inputs: Sequence[Json],
+        *,
+        key: str | None = None,
+        **options: Unpack[SubRunOptions],
+    ) -> Run:
+        """Start a sub-run for a step of a run that is driven here and done elsewhere, by a worker. It is stored then.
+
+        The sub-run ends with its root. A key that the step gave before finds the sub-run that was begun for it, also
+        after the run was taken over; without one, calls are numbered by attempt.
+
+        Raises:
+            RunNotFoundError: no such run is driven here.
+            ComponentError: the step has ended.
+            FlowInvalidError, InputInvalidError, BlobNotFoundError: see `submit`.
+        """
+        parent = self._live(run_id)
+        if parent is None:
+            raise RunNotFoundError(run_id)
+        record = await self._host.begin_flow(parent, item, step, key, flow, inputs, options)
+        return Run(self.backend, self._executor, self._membership, record, self._live(record.id))
+
+    @asynccontextmanager
+    async def lending(self, run_id: RunId, item: int, step: int) -> AsyncIterator[None]:
+        """While inside, a step of a run that is driven here waits for sub-runs of its own, and lends them its slot."""
+        parent = self._live(run_id)
+        if parent is None:
+            yield
+            return
+        async with self._host.lending(parent, item, step):
+            yield
 
     async def delete(self, run_id: RunId) -> None:
         """Delete a root run that has ended, with its sub-runs, events and results. Blobs stay.

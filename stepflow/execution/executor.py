@@ -361,6 +361,9 @@ class Executor:
 
     def _retire(self, run: LiveRun) -> None:
         run.tree.remove(run)
+        if run.id == run.record.root_id and run.state.has_ended and not run.is_abandoned:
+            for child in list(run.tree.runs.values()):  # whoever began them did not wait for them
+                self.end(child, RunStatus.CANCELLED, Failed(ErrorCode.CANCELLED, "its parent run has ended"))
         run.ended.set()
         run.accepted.set()
         run.hungry.set()

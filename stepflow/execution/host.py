@@ -12,7 +12,7 @@ from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError,
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted, RunStarted, SubRunLinked
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
-from stepflow.execution.options import check_options
+from stepflow.execution.options import SubRunOptions, check_options
 from stepflow.execution.patience import PatientBlobs, patiently
 from stepflow.execution.sealing import Sealer
 from stepflow.execution.submission import (
@@ -30,6 +30,7 @@ from stepflow.execution.waits import SUB_RUN
 from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
+from stepflow.plan.model import PENDING
 from stepflow.protocols import Blobs, Chance, Clock, Observer, Runs, SubRun
 from stepflow.records import (
     BlobId,
@@ -100,19 +101,13 @@ class EngineHost:
         overrides: Json = None,
         max_concurrency: int | None = None,
     ) -> SubRun:
-        check_options({"key": key, "max_concurrency": max_concurrency})
         parent = self._live(task)
-        link = ParentLink(run_id=parent.id, item=task.item, step=task.step, key=key or self._next_key(parent, task))
-        known = await patiently(self.clock, lambda: self._runs.find_child(link))
-        if known is not None and known.status.is_terminal and _may_reuse(known, task):
-            return await self._finished(task, known)
-        child = self._child(parent, link)
-        if child is None:
-            prepared = await self._prepared(parent, task.item, flow, variables, overrides)
-            if self._executor.vault is not None:
-                self._executor.vault.refuse_sub_run(prepared, variables or {}, inputs, parent.sealer, task.item)
-            meanwhile = self._child(parent, link)  # somebody may have asked for the same while the flow was read
-            child = meanwhile or self._start(parent, link, prepared, inputs, max_concurrency)
+        key = key or self._next_key(parent, task.item, task.step, task.attempt)
+        link = ParentLink(run_id=parent.id, item=task.item, step=task.step, key=key)
+        asked: SubRunOptions = {"variables": variables, "overrides": overrides, "max_concurrency": max_concurrency}
+        child = await self._sub_run(parent, link, task.attempt, flow, inputs, asked)
+        if isinstance(child, RunRecord):
+            return await self._finished(task, child)
         try:
             async with self.waiting(task, SUB_RUN):
                 await child.ended.wait()
@@ -123,6 +118,73 @@ class EngineHost:
             await anyio.sleep_forever()  # the parent is abandoned with it, which cancels this
         record = await patiently(self.clock, lambda: self._runs.get(child.id))
         return await self._finished(task, record or child.record)
+
+    async def begin_flow(
+        self,
+        parent: LiveRun,
+        item: int,
+        step: int,
+        key: str | None,
+        flow: BlobId | Mapping[str, Json],
+        inputs: Sequence[Json],
+        options: SubRunOptions,
+    ) -> RunRecord:
+        """Start a sub-run for a step that is done elsewhere, and give its record once it is stored.
+
+        Raises: ComponentError, where the step has ended; FlowInvalidError, InputInvalidError, BlobNotFoundError.
+        """
+        opened = parent.state.items.get(item)
+        if opened is None or not 0 <= step < len(opened.outputs) or opened.outputs[step] is not PENDING:
+            raise ComponentError(f"step {step} of item {item} of run {parent.id} has ended", code=ErrorCode.CANCELLED)
+        attempt = opened.attempts[step]
+        key = key or self._next_key(parent, item, step, attempt)
+        link = ParentLink(run_id=parent.id, item=item, step=step, key=key)
+        child = await self._sub_run(parent, link, attempt, flow, inputs, options)
+        if isinstance(child, RunRecord):
+            return child
+        await child.accepted.wait()
+        return child.record
+
+    @asynccontextmanager
+    async def lending(self, parent: LiveRun, item: int, step: int) -> AsyncIterator[None]:
+        """While inside, a step that is done elsewhere waits for sub-runs, and its slot is free for others."""
+        place, tree = (parent.number, item, step), parent.tree
+        if place not in tree.lent:
+            tree.give_back(parent)
+            self._executor.kick(tree)
+        tree.lent[place] = tree.lent.get(place, 0) + 1
+        try:
+            yield
+        finally:
+            tree.lent[place] -= 1
+            if not tree.lent[place]:
+                del tree.lent[place]
+                with anyio.CancelScope(shield=True):
+                    await tree.take_again(parent)
+
+    async def _sub_run(
+        self,
+        parent: LiveRun,
+        link: ParentLink,
+        attempt: int,
+        flow: BlobId | Mapping[str, Json],
+        inputs: Sequence[Json],
+        options: SubRunOptions,
+    ) -> LiveRun | RunRecord:
+        """The sub-run of this link, begun now unless it was before; its record where it has ended."""
+        variables = options.get("variables") or {}
+        check_options({"key": link.key, "max_concurrency": options.get("max_concurrency")})
+        known = await patiently(self.clock, lambda: self._runs.find_child(link))
+        if known is not None and known.status.is_terminal and _may_reuse(known, attempt):
+            return known
+        child = self._child(parent, link)
+        if child is None:
+            prepared = await self._prepared(parent, link.item, flow, variables, options.get("overrides"))
+            if self._executor.vault is not None:
+                self._executor.vault.refuse_sub_run(prepared, variables, inputs, parent.sealer, link.item)
+            meanwhile = self._child(parent, link)  # somebody may have asked for the same while the flow was read
+            child = meanwhile or self._start(parent, link, prepared, inputs, options.get("max_concurrency"))
+        return child
 
     def _live(self, task: Task) -> LiveRun:
         tree = self._executor.trees.get(task.root_run_id)
@@ -135,10 +197,10 @@ class EngineHost:
         return next((run for run in parent.tree.runs.values() if run.record.parent == link), None)
 
     @staticmethod
-    def _next_key(parent: LiveRun, task: Task) -> str:
+    def _next_key(parent: LiveRun, item: int, step: int, attempt: int) -> str:
         """Calls without a key are numbered, so that a step that is run again asks for the same sub-runs."""
-        calls = parent.sub_run_calls.setdefault(task.item, {})
-        place = (task.step, task.attempt)
+        calls = parent.sub_run_calls.setdefault(item, {})
+        place = (step, attempt)
         number = calls.get(place, 0)
         calls[place] = number + 1
         return f"#{number}"
@@ -256,9 +318,9 @@ class EngineHost:
         return SubRun(record.id, record.status, tuple(outcomes))
 
 
-def _may_reuse(known: RunRecord, task: Task) -> bool:
+def _may_reuse(known: RunRecord, attempt: int) -> bool:
     """Another attempt of a step finds what succeeded, and tries again what did not."""
-    return known.status is RunStatus.COMPLETED or task.attempt == 1
+    return known.status is RunStatus.COMPLETED or attempt == 1
 
 
 def _refuse_shown(sealer: Sealer, flow: Flow, item: int, text: bytes) -> None:

@@ -59,6 +59,16 @@ class SubmitOptions(TypedDict, total=False):
     """True: start over, whatever run has the key."""
 
 
+class SubRunOptions(TypedDict, total=False):
+    """What may be said of a sub-run."""
+
+    variables: Mapping[str, Json] | None
+    """Beside those of its parent, which it gets too."""
+    overrides: Json
+    max_concurrency: int | None
+    """Of its own, within its tree's; None: only the tree's."""
+
+
 def check_options(options: SubmitOptions) -> None:
     """Raises: TypeError, ValueError; the text names the option."""
     for name in options:

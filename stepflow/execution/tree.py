@@ -44,6 +44,7 @@ class Tree(Generic[R]):
         self.runs: dict[int, R] = {}
         self.is_listed = False  # the executor knows that something can be taken here
         self.sleeping = 0  # steps that wait for their next attempt
+        self.lent: dict[tuple[int, int, int], int] = {}  # by run, item and step: waits of steps that are done elsewhere
         self.performing = 0  # steps that a runner is busy with, whether they hold a slot or not
         self._heap: list[Entry[R]] = []
         self._returning: deque[anyio.Event] = deque()
