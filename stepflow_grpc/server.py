@@ -1,49 +1,36 @@
 """An engine behind a port."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Self
 
-import grpc
-import grpc.aio
-
 from stepflow.clock import SystemChance, SystemClock
 from stepflow.engine import Engine
-from stepflow.errors import StepflowError
 from stepflow.protocols import Clock
 from stepflow.records import Json
 from stepflow_grpc.address import PORT
-from stepflow_grpc.front import Front
-from stepflow_grpc.http import Answer, HttpSide
+from stepflow_grpc.doors import GRACE_S, Doors
+from stepflow_grpc.http import Answer, HttpSide, Request
+from stepflow_grpc.limits import Limits
 from stepflow_grpc.messages import WORK_PACKAGE
 from stepflow_grpc.plugin import QueuePlugin, make_hub
 from stepflow_grpc.services.batch import BatchService
+from stepflow_grpc.services.beats import BeatService
 from stepflow_grpc.services.blobs import BlobService
-from stepflow_grpc.services.calls import handlers
+from stepflow_grpc.services.calls import Gate, handlers
 from stepflow_grpc.services.components import ComponentsService
 from stepflow_grpc.services.flows import FlowsService
+from stepflow_grpc.services.guard import Tokens
 from stepflow_grpc.services.health import HealthService
 from stepflow_grpc.services.orchestrator import OrchestratorService
 from stepflow_grpc.services.runs import RunsService
 from stepflow_grpc.services.tasks import Discoveries, TasksService
 from stepflow_grpc.services.work import WorkService
+from stepflow_grpc.tls import TlsFiles
 from stepflow_grpc.wire import shown_time
 
-logger = logging.getLogger("stepflow.server")
-
-
-_ANY = ("0.0.0.0", "::", "")
-LONGEST_MESSAGE = 4 * 1024 * 1024
-"""Bytes of one message that is taken; larger values go through blobs."""
-
-GRACE_S = 5.0
-"""How long calls that are under way may take when the server closes."""
-
-
-class ServerError(StepflowError):
-    """The server could not be started."""
+_PROBES = ("/api/v1/health", "/health")
 
 
 class Server:
@@ -53,9 +40,13 @@ class Server:
         engine: is opened and closed by whoever gives it.
         port: 0 takes a free one; `port` says which, once the server is open.
         url: where workers call back, as host:port. None: here.
+        tls: the certificate; None speaks in clear. With TLS, `port` is gRPC's alone.
+        tokens: of which callers have to show one; None lets everybody in.
+        http_port: a port for HTTP alone; None: `port` speaks it too, unless there is TLS.
 
     Raises:
-        ServerError: the port can't be had.
+        ServerError: a port can't be had.
+        CredentialsError: the certificate can't be used.
     """
 
     def __init__(
@@ -66,12 +57,22 @@ class Server:
         port: int = PORT,
         url: str | None = None,
         clock: Clock | None = None,
+        tls: TlsFiles | None = None,
+        tokens: Tokens | None = None,
+        http_port: int | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.host = host
         self.port = port
+        self.http_port = http_port
         self._url = url
         self._engine = engine
         self._clock = clock or SystemClock()
+        self._limits = limits or Limits()
+        self._gate = Gate(self._limits.in_flight_bytes)
+        routes = {f"GET {path}": self._healthy for path in _PROBES}
+        http = HttpSide(routes, self._clock, limits=self._limits, tokens=tokens, open=frozenset(_PROBES))
+        self._doors = Doors(http, self._clock, self._limits, tls=tls, tokens=tokens)
         self._is_open = False
         self._health = HealthService(self._clock, self.is_ready)
 
@@ -80,25 +81,20 @@ class Server:
         return self._is_open
 
     async def __aenter__(self) -> Self:
-        self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", LONGEST_MESSAGE)])
-        services = self._services()
-        self._grpc.add_generic_rpc_handlers([handlers(name, service) for name, service in services.items()])
-        ours = {"BatchService": BatchService(self._engine, is_ready=self.is_ready), "WorkService": self._connections}
-        self._grpc.add_generic_rpc_handlers([handlers(name, service, WORK_PACKAGE) for name, service in ours.items()])
-        behind = self._grpc.add_insecure_port("127.0.0.1:0")
-        await self._grpc.start()
-        routes = {f"GET {path}": self._healthy for path in ("/api/v1/health", "/health")}
-        self._front = Front(("127.0.0.1", behind), HttpSide(routes))
-        try:
-            self.port = await self._front.open(self.host, self.port)
-        except OSError as error:
-            await self._grpc.stop(None)
-            remedy = "take another with --port, 0 for a free one"
-            raise ServerError(f"port {self.port} of {self.host} can't be had: {error.strerror}; {remedy}") from error
-        self._tasks.url = self._url or f"{'127.0.0.1' if self.host in _ANY else self.host}:{self.port}"
+        services = [handlers(name, service, gate=self._gate) for name, service in self._services().items()]
+        ours = {
+            "BatchService": BatchService(self._engine, is_ready=self.is_ready),
+            "BeatService": BeatService(self._hub),
+            "WorkService": self._connections,
+        }
+        services += [handlers(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
+        await self._doors.open(services, self.host, self.port, self.http_port)
+        self.port, self.http_port = self._doors.port, self._doors.http_port
+        self._tasks.url = self._url or self._doors.url
         self._connections.url = self._tasks.url
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
         self._is_open = True
+        self._doors.welcome()
         return self
 
     def _services(self) -> dict[str, object]:
@@ -132,16 +128,15 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_open = False
-        self._front.stop()
+        self._doors.stop()
         self._tasks.close()
         self._connections.close()
-        await asyncio.shield(self._grpc.stop(GRACE_S))
+        await asyncio.shield(self._doors.close(GRACE_S))
         for work in self._work:
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        await self._front.close()
 
-    async def _healthy(self) -> Answer:
+    async def _healthy(self, request: Request) -> Answer:
         answer = await self._health.HealthCheck(None)
         build = answer.build
         body: Json = {

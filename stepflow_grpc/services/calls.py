@@ -7,6 +7,7 @@ from uuid import UUID
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from stepflow.errors import (
     BlobNotFoundError,
@@ -19,26 +20,45 @@ from stepflow.errors import (
 )
 from stepflow.records import RunId
 from stepflow_grpc.messages import PACKAGE, Method, methods
+from stepflow_grpc.queues.records import QueueFull
+from stepflow_grpc.services.details import bad_request, debug_info, error_info, missing, short, trailers
 
 logger = logging.getLogger("stepflow.server")
 
 Code = grpc.StatusCode
 
+SMALL = 64 * 1024
+"""Bytes of a request that is not counted among the larger ones."""
+
 
 class CallError(StepflowError):
-    """A call that is refused, with the status that its caller gets."""
+    """A call that is refused, with the status that its caller gets.
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    Args:
+        detail: a message of `google.rpc` that says it in fields.
+        retry_after_s: when the caller may come again.
+    """
+
+    def __init__(
+        self, code: grpc.StatusCode, message: str, *, detail: Any = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
+        self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
-def invalid(message: str) -> CallError:
-    return CallError(Code.INVALID_ARGUMENT, message)
+def invalid(message: str, field: str = "") -> CallError:
+    return CallError(Code.INVALID_ARGUMENT, message, detail=bad_request(short(message), field))
 
 
 def not_found(kind: str, id: str) -> CallError:
-    return CallError(Code.NOT_FOUND, f"{kind} '{id}' not found")
+    return CallError(Code.NOT_FOUND, f"{kind} '{id}' not found", detail=missing(kind, id))
+
+
+def full(queue: QueueFull) -> CallError:
+    detail = error_info("QUEUE_FULL", queue=queue.queue, length=str(queue.length), limit=str(queue.limit))
+    return CallError(Code.RESOURCE_EXHAUSTED, str(queue), detail=detail, retry_after_s=queue.retry_after_s)
 
 
 def run_id_of(text: str) -> RunId:
@@ -46,79 +66,120 @@ def run_id_of(text: str) -> RunId:
     try:
         return str(UUID(text))
     except ValueError:
-        raise invalid(f"{text!r} is no run id: it has to be a UUID") from None
+        raise invalid(f"{short(text)!r} is no run id: it has to be a UUID", "run_id") from None
 
 
-def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
+def refusal_of(error: Exception) -> CallError:
     """What a caller is told of a failure. What it can't mend is logged, and told without the reason."""
     match error:
         case CallError():
-            return error.code, str(error)
+            return error
         case RunNotFoundError():
-            return Code.NOT_FOUND, f"run '{error.run_id}' not found"
+            return not_found("run", error.run_id)
         case BlobNotFoundError():
-            return Code.NOT_FOUND, f"blob '{error.blob_id}' not found"
-        case ProblemsError():
-            return Code.INVALID_ARGUMENT, str(error)
+            return not_found("blob", error.blob_id)
         case RunActiveError():
-            return Code.FAILED_PRECONDITION, str(error)
+            return CallError(Code.FAILED_PRECONDITION, str(error), detail=error_info("RUN_NOT_DELETABLE"))
         case StoreUnavailableError() | EngineClosedError():
-            return Code.UNAVAILABLE, str(error)
-        case ValueError() | TypeError():
-            return Code.INVALID_ARGUMENT, str(error)
+            return CallError(Code.UNAVAILABLE, str(error))
+        case ProblemsError() | ValueError() | TypeError():
+            return invalid(str(error))
         case _:
             logger.exception("a call failed", exc_info=error)
-            return Code.INTERNAL, f"internal error: {type(error).__name__}"
+            what = type(error).__name__
+            return CallError(Code.INTERNAL, f"internal error: {what}", detail=debug_info(what))
 
 
-async def _abort(context: Any, error: Exception) -> Never:
-    code, message = status_of(error)
-    await context.abort(code, message)
+async def abort(context: Any, error: Exception) -> Never:
+    """End a call with the status of a failure, and with its details."""
+    refusal = refusal_of(error)
+    text = short(str(refusal))
+    await context.abort(refusal.code, text, trailers(refusal.code, text, refusal.detail, refusal.retry_after_s))
     raise AssertionError("abort raises")
 
 
-def handlers(service: str, implementation: object, package: str = PACKAGE) -> grpc.GenericRpcHandler:
+class Gate:
+    """Lets larger requests in, as long as all that are being answered stay below a size."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self.held_bytes = 0
+
+    def enter(self, size: int) -> None:
+        """Raises: CallError, where it would be too much. One request alone is never too much."""
+        if self.held_bytes and self.held_bytes + size > self._most_bytes:
+            text = f"{self.held_bytes / 1024**2:.0f} MiB of requests are being answered: try again in a second"
+            raise CallError(Code.RESOURCE_EXHAUSTED, text, retry_after_s=1.0)
+        self.held_bytes += size
+
+    def leave(self, size: int) -> None:
+        self.held_bytes -= size
+
+
+def handlers(
+    service: str, implementation: object, package: str = PACKAGE, *, gate: Gate | None = None
+) -> grpc.ServiceRpcHandler:
     """The methods of a service, each answered by the implementation's method of the same name.
 
     A unary one is a coroutine of the request, a streaming one an async generator; where the request is a stream too,
     it is given as an async iterator.
     """
     found = {
-        name: _handler(method, getattr(implementation, name))
+        name: _handler(method, getattr(implementation, name), gate)
         for name, method in methods(service, package).items()
         if hasattr(implementation, name)
     }
-    return grpc.method_handlers_generic_handler(f"{package}.{service}", found)
+    made: grpc.ServiceRpcHandler = grpc.method_handlers_generic_handler(f"{package}.{service}", found)  # type: ignore[assignment]
+    return made
 
 
-def _handler(method: Method, answer: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
-    shape = {
-        "request_deserializer": method.request.FromString,
-        "response_serializer": method.response.SerializeToString,
-    }
+def _handler(method: Method, answer: Callable[..., Any], gate: Gate | None) -> "grpc.RpcMethodHandler[Any, Any]":
+    serialize = method.response.SerializeToString
     if method.takes_stream:
-        return grpc.stream_stream_rpc_method_handler(_streaming(answer), **shape)
+        parse = method.request.FromString
+        make = grpc.stream_stream_rpc_method_handler
+        return make(_streaming(answer), request_deserializer=parse, response_serializer=serialize)
     if method.streams:
-        return grpc.unary_stream_rpc_method_handler(_streaming(answer), **shape)
-    return grpc.unary_unary_rpc_method_handler(_unary(answer), **shape)
+        return grpc.unary_stream_rpc_method_handler(_streaming(answer, method), response_serializer=serialize)
+    return grpc.unary_unary_rpc_method_handler(_unary(answer, method, gate), response_serializer=serialize)
 
 
-def _unary(answer: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def call(request: Any, context: Any) -> Any:
+def _unary(
+    answer: Callable[[Any], Awaitable[Any]], method: Method, gate: Gate | None
+) -> Callable[[bytes, Any], Awaitable[Any]]:
+    async def call(data: bytes, context: Any) -> Any:
+        size = 0
         try:
-            return await answer(request)
+            if gate is not None and len(data) > SMALL:
+                gate.enter(len(data))
+                size = len(data)
+            return await answer(_parsed(method, data))
         except Exception as error:  # noqa: BLE001  # every failure becomes a status
-            await _abort(context, error)
+            await abort(context, error)
+        finally:
+            if gate is not None and size:
+                gate.leave(size)
 
     return call
 
 
-def _streaming(answer: Callable[[Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _streaming(
+    answer: Callable[[Any], AsyncIterator[Any]], method: Method | None = None
+) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    """`method`: of one request, which comes as bytes."""
+
     async def call(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for message in answer(request):
+            async for message in answer(request if method is None else _parsed(method, request)):
                 yield message
         except Exception as error:  # noqa: BLE001  # every failure becomes a status
-            await _abort(context, error)
+            await abort(context, error)
 
     return call
+
+
+def _parsed(method: Method, data: bytes) -> Any:
+    try:
+        return method.request.FromString(data)
+    except DecodeError:
+        raise invalid(f"the bytes are no {method.request.DESCRIPTOR.full_name}") from None

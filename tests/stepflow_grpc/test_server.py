@@ -13,7 +13,9 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.engine import Engine
-from stepflow_grpc.server import LONGEST_MESSAGE, Server, ServerError
+from stepflow_grpc.channel import LONGEST_MESSAGE
+from stepflow_grpc.doors import ServerError
+from stepflow_grpc.server import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -105,6 +107,6 @@ async def test_a_server_that_closes_takes_no_more_and_ends_though_a_stream_is_op
             async with Server(engine, port=0) as server, call(server.port) as calls:
                 stream = asyncio.ensure_future(calls.all("RunsService", "GetRunEvents", run_id=run.id))
                 await calls("HealthService", "HealthCheck")
-                await server._grpc.stop(0.1)
+                await server._doors.close(0.1)
                 with pytest.raises(Exception, match=r"UNAVAILABLE|CANCELLED"):
                     await stream
