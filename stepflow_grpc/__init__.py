@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stepflow_grpc.pools.pool import Pool
     from stepflow_grpc.server import Server, serve
+    from stepflow_grpc.worker.blocking import run_worker
+    from stepflow_grpc.worker.worker import Worker
 
 _HOMES = {
     "Pool": "pools.pool",
     "Server": "server",
+    "Worker": "worker.worker",
+    "run_worker": "worker.blocking",
     "serve": "server",
 }
 
-__all__ = ["Pool", "Server", "serve"]
+__all__ = ["Pool", "Server", "Worker", "run_worker", "serve"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,6 @@
 """What connects a worker with one orchestrator."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ class Given(msgspec.Struct, frozen=True, eq=False):
     task: Task  # its target is the component's id
     url: str  # where calls about it go: host:port
     heartbeat_s: float = 0.0  # how often it has to be heard of one by one; 0: the worker beats as a whole
+    claim: Callable[[], Awaitable[bool]] | None = None  # awaited before work begins; False: the task is another's
 
 
 class Desk(Protocol):
@@ -78,7 +79,10 @@ class Link(Protocol):
     """One orchestrator, as the worker sees it."""
 
     async def run(self, desk: Desk) -> None:
-        """Connect, take tasks as far as there are slots, and say answers, until the desk drains.
+        """Connect, take tasks as far as there are slots, and say answers, until the desk drains and has nothing left.
+
+        What `desk.unanswered()` has once the connection is there is said over it. A desk that drains is done when
+        `desk.has()` is empty; the link may return before where answers go another way.
 
         Raises:
             NotSpokenError: the server does not speak this protocol.
@@ -89,6 +93,11 @@ class Link(Protocol):
     @property
     def is_live(self) -> bool:
         """Whether the stream is open."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """Which engine is there, once it is live; empty: it didn't say. One that is met twice keeps one connection."""
         ...
 
     def changed(self) -> None:

@@ -1,0 +1,189 @@
+"""What a worker says of single tasks through `stepflow.v1`: it claims them, beats for them, and answers them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from stepflow.protocols import Chance, Clock
+from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, TaskId
+from stepflow_grpc.messages import NUMBERS, new
+from stepflow_grpc.wire import complete, component_message
+from stepflow_grpc.worker.calls import PASSING, CallFailed, Calls, Code
+from stepflow_grpc.worker.link import Desk, Given
+from stepflow_grpc.worker.pauses import Pauses
+
+logger = logging.getLogger("stepflow.worker")
+
+LONGEST_MESSAGE = 4 * 1024 * 1024 - 1_024
+"""Bytes of a message that every server takes."""
+
+CLAIMED_WITHIN_S = 60.0
+"""How long a claim is repeated while its run is on the way to another engine."""
+
+KEPT_S = 3_600.0
+"""How long an answer is repeated; a server that was away for longer has the task done again."""
+
+_ALREADY_CLAIMED = NUMBERS["TASK_STATUS_ALREADY_CLAIMED"]
+
+
+class Callbacks:
+    """Unary calls about tasks, repeated until a server has said something that lasts. They outlive streams."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        clock: Clock,
+        chance: Chance,
+        *,
+        start: Callable[[Coroutine[Any, Any, None]], object],
+        others: Callable[[], Sequence[str]],
+    ) -> None:
+        """
+        Args:
+            start: begins what goes on by itself, and must not fail.
+            others: further orchestrators, which may know where a run has gone.
+        """
+        self._calls = calls
+        self._clock = clock
+        self._chance = chance
+        self._start = start
+        self._others = others
+        self._saying: dict[TaskId, tuple[Given, Outcome]] = {}
+
+    async def claim(self, given: Given, worker_id: str) -> bool:
+        """Whether the task is this worker's to do."""
+        pauses, until = Pauses(self._chance), self._clock.now() + CLAIMED_WITHIN_S
+        while self._clock.now() < until:
+            try:
+                answer = await self._calls.call(given.url, *_HEARTBEAT, heartbeat(given, worker_id))
+            except CallFailed as error:
+                if error.code() not in PASSING:
+                    logger.info("task %s is not claimed: %s", given.id, error.details())
+                    return False
+                await self._clock.sleep(pauses.next())
+                continue
+            return not (answer.should_abort or answer.status == _ALREADY_CLAIMED)
+        logger.warning("task %s is not claimed: %s did not answer for %d s", given.id, given.url, CLAIMED_WITHIN_S)
+        return False
+
+    def answer(self, given: Given, outcome: Outcome, desk: Desk) -> None:
+        """Say it until it is acknowledged."""
+        is_saying = given.id in self._saying
+        self._saying[given.id] = given, outcome
+        if not is_saying:
+            self._start(self._say(given.id, desk))
+
+    async def _say(self, task_id: TaskId, desk: Desk) -> None:
+        pauses, until = Pauses(self._chance), self._clock.now() + KEPT_S
+        url: str | None = None
+        try:
+            while self._clock.now() < until:
+                given, outcome = self._saying[task_id]
+                if await self._is_taken(url or given.url, given, outcome):
+                    desk.acknowledged(task_id)
+                    return
+                await self._clock.sleep(pauses.next())
+                url = await self._calls.owner_of(given.task.run_id, asked=(given.url, *self._others()))
+            logger.warning("the answer to task %s is forgotten: no server took it for %d s", task_id, KEPT_S)
+            desk.acknowledged(task_id)
+        finally:
+            del self._saying[task_id]
+
+    async def _is_taken(self, url: str, given: Given, outcome: Outcome) -> bool:
+        """Whether the answer is recorded, or nobody wants it."""
+        try:
+            await self._calls.call(url, *_COMPLETE, _fitting(given, outcome))
+        except CallFailed as error:
+            if error.code() in PASSING:
+                logger.info("the answer to task %s is said again: %s", given.id, error.details())
+                return False
+            level = logging.INFO if error.code() is Code.NOT_FOUND else logging.WARNING
+            logger.log(level, "nobody takes the answer to task %s: %s", given.id, error.details())
+        return True
+
+    def introduce(self, task_id: str, url: str, components: Sequence[ComponentInfo]) -> None:
+        """Answer the question which components there are. It is asked again, so that no answer has to arrive."""
+        self._start(self._introduce(task_id, url, components))
+
+    async def _introduce(self, task_id: str, url: str, components: Sequence[ComponentInfo]) -> None:
+        request: Any = new("CompleteTaskRequest", task_id=task_id)
+        request.list_components.components.extend(component_message(info) for info in components)
+        try:
+            await self._calls.call(url, *_COMPLETE, request, timeout_s=5.0)
+        except CallFailed as error:
+            if error.code() is not Code.NOT_FOUND:
+                logger.warning("%s did not take the list of components: %s", url, error.details())
+
+
+_HEARTBEAT = ("OrchestratorService", "TaskHeartbeat")
+_COMPLETE = ("OrchestratorService", "CompleteTask")
+
+
+def heartbeat(given: Given, worker_id: str, progress: float | None = None) -> Any:
+    run_id = given.task.run_id or None
+    return new("TaskHeartbeatRequest", task_id=given.id, worker_id=worker_id, run_id=run_id, progress=progress)
+
+
+def _fitting(given: Given, outcome: Outcome) -> Any:
+    """The answer as a message that servers take."""
+    request = complete(given.id, given.task.run_id, outcome)
+    if request.ByteSize() <= LONGEST_MESSAGE:
+        return request
+    what = "failure" if isinstance(outcome, Failed) else "output"
+    text = (
+        f"the {what} takes {request.ByteSize():,} bytes, and a message at most {LONGEST_MESSAGE:,}: put large parts "
+        "into blobs (ctx.put_blob) and give their ids, or set STEPFLOW_BLOB_THRESHOLD_BYTES"
+    )
+    return complete(given.id, given.task.run_id, Failed(ErrorCode.WORKER_ERROR, text, may_retry=False))
+
+
+class LoopHeart:
+    """Beats for single tasks from the worker's own loop."""
+
+    def __init__(self, calls: Calls, clock: Clock, desk: Desk) -> None:
+        self._calls = calls
+        self._clock = clock
+        self._desk = desk
+        self._due: dict[TaskId, tuple[float, Given]] = {}
+        self._progress: dict[TaskId, float] = {}
+        self._beating: set[asyncio.Task[None]] = set()
+        self._added = asyncio.Event()
+
+    def add(self, given: Given) -> None:
+        self._due[given.id] = self._clock.now() + given.heartbeat_s, given
+        self._added.set()
+
+    def remove(self, task_id: TaskId) -> None:
+        self._due.pop(task_id, None)
+        self._progress.pop(task_id, None)
+
+    def progress(self, task_id: TaskId, share: float) -> None:
+        """Say it with the next beat."""
+        self._progress[task_id] = share
+
+    async def run(self) -> None:
+        """Beat, until cancelled."""
+        while True:
+            if not self._due:
+                self._added.clear()
+                await self._added.wait()
+            now = self._clock.now()
+            for task_id, (due, given) in list(self._due.items()):
+                if due <= now:
+                    self._due[task_id] = now + given.heartbeat_s, given
+                    beating = asyncio.create_task(self._beat(given))
+                    self._beating.add(beating)
+                    beating.add_done_callback(self._beating.discard)
+            await self._clock.sleep(0.1)
+
+    async def _beat(self, given: Given) -> None:
+        request = heartbeat(given, self._desk.worker_id, self._progress.get(given.id))
+        try:
+            answer = await self._calls.call(given.url, *_HEARTBEAT, request, timeout_s=5.0)
+        except CallFailed as error:
+            logger.debug("the heartbeat of task %s: %s", given.id, error.details())
+            return
+        if answer.should_abort and given.id in self._due:
+            logger.info("task %s is done by another worker", given.id)
+            self._desk.stop(given.id, given.task.attempt)

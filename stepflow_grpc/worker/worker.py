@@ -1,0 +1,212 @@
+"""A process's part in a queue: it pulls tasks and does them with the components of a registry."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Coroutine, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from stepflow.clock import SystemChance, SystemClock
+from stepflow.components import Components
+from stepflow.errors import StepflowError
+from stepflow.plugins.functions import FunctionsPlugin
+from stepflow.protocols import Chance, Clock
+from stepflow.records import Outcome, Task
+from stepflow_grpc.address import Address, read_address
+from stepflow_grpc.credentials import Credentials, read_credentials
+from stepflow_grpc.worker.callbacks import Callbacks, LoopHeart
+from stepflow_grpc.worker.calls import Calls
+from stepflow_grpc.worker.connecting import Connecting, LookUp, look_up
+from stepflow_grpc.worker.host import RemoteBlobs, WorkerHost
+from stepflow_grpc.worker.link import Link
+from stepflow_grpc.worker.running import RunningTasks
+from stepflow_grpc.worker.v1 import V1Link
+
+logger = logging.getLogger("stepflow.worker")
+
+SLOTS = 4
+"""How many tasks a worker does at a time, unless told otherwise."""
+
+QUEUE = "python"
+"""Where a worker pulls from, unless told otherwise."""
+
+ANSWERED_WITHIN_S = 15.0
+"""How long a worker that ends waits for servers to take its last answers."""
+
+
+class WorkerError(StepflowError):
+    """The worker can't be what it was told to be."""
+
+
+class Worker:
+    """Serves the components of a registry to a queue. Use it with `async with`, or await `run()`; on asyncio.
+
+    It connects to every orchestrator that the address leads to, and again whenever a connection breaks. It takes no
+    more tasks than it has slots for; a task that waits for a sub-run holds none. Inside `async with` it pulls in the
+    background; leaving it drains: what is at work is finished first.
+
+    Raises:
+        ConfigError: the type hint of an input can't be used.
+        AddressError: the text is no address.
+        WorkerError: there is nothing to serve, or no slot.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        url: str | None = None,
+        queue: str = QUEUE,
+        max_concurrent: int = SLOTS,
+        worker_id: str | None = None,
+        blob_url: str | None = None,
+        blob_threshold: int = 0,
+        grace_s: float | None = None,
+        credentials: Credentials | None = None,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+        look_up: LookUp = look_up,
+    ) -> None:
+        """
+        Args:
+            url: of the orchestrators, as host:port or https://host:port; absent: STEPFLOW_URL, else 127.0.0.1:7840.
+            max_concurrent: how many tasks at a time.
+            worker_id: absent: made of the host's name, the process and chance.
+            blob_url: where blobs are; absent: at the orchestrators.
+            blob_threshold: above 0, references to blobs in inputs are replaced by what they refer to, and fields of
+                outputs that take more bytes become blobs.
+            grace_s: how long what is at work may take once the worker is to end; absent: as long as it takes.
+            credentials: absent: those of the environment.
+        """
+        if not components.all():
+            raise WorkerError("the registry has no components: decorate functions with @app.component")
+        if max_concurrent < 1:
+            raise WorkerError(f"a worker with {max_concurrent} slots does nothing: give max_concurrent 1 or more")
+        if not queue:
+            raise WorkerError("the queue has no name")
+        self.address: Address = read_address(url)
+        self.queue = queue
+        self.slots = max_concurrent
+        self._clock = clock or SystemClock()
+        self._chance = chance or SystemChance()
+        self.id = worker_id or self._make_id()
+        self._registry = components
+        self._blob_url = blob_url
+        self._blob_threshold = blob_threshold
+        self._grace_s = grace_s
+        self._credentials = credentials if credentials is not None else read_credentials()
+        self._look_up = look_up
+        self._plugin = FunctionsPlugin(components)
+        self._is_loaded = False
+        self._stopped = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
+        self._running: asyncio.Task[None] | None = None
+
+    def _make_id(self) -> str:
+        unique = self._chance.run_id(self._clock.now()).rpartition("-")[2]
+        return f"{socket.gethostname()}-{os.getpid()}-{unique}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the lifespan is loaded, and tasks can come from an orchestrator."""
+        return self._is_loaded and any(link.is_live for link in self._desk.links)
+
+    async def ready(self) -> None:
+        """Wait until it is."""
+        while not self.is_ready:
+            await self._clock.sleep(0.02)
+
+    def stop(self) -> None:
+        """Take nothing more, and end once what is at work has ended."""
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """Serve until `stop` or cancellation. What the registry's lifespan raises comes out."""
+        self._make_parts()
+        async with self._plugin.open():
+            self._is_loaded = True
+            going_on = [asyncio.create_task(work) for work in (self._connecting.run(), self._heart.run())]
+            stopped = asyncio.create_task(self._stopped.wait())
+            try:
+                await asyncio.wait((*going_on, stopped), return_when=asyncio.FIRST_COMPLETED)
+                for each in going_on:
+                    if each.done():
+                        each.result()
+                await self._drain()
+            finally:
+                self._is_loaded = False
+                await self._end([*going_on, stopped, *self._background])
+
+    def _make_parts(self) -> None:
+        clock, chance = self._clock, self._chance
+        self._calls = Calls(self.address, self._credentials)
+        self._callbacks = Callbacks(self._calls, clock, chance, start=self._start, others=self._orchestrators)
+        blobs = RemoteBlobs(self._calls, clock, chance, self._blobs_at)
+        self._host = WorkerHost(self._calls, clock, chance, blobs=blobs, orchestrators=self._orchestrators)
+        self._desk = RunningTasks(
+            self._perform, worker_id=self.id, queue=self.queue, slots=self.slots, components=self._registry.infos
+        )
+        self._heart = LoopHeart(self._calls, clock, self._desk)
+        self._desk.heart = self._heart
+        self._host.desk = self._desk
+        self._host.progress = self._heart.progress
+        self._connecting = Connecting(self.address, self._desk, [self._v1_link], clock, chance, look_up=self._look_up)
+
+    def _v1_link(self, address: Address, name: str | None) -> Link:
+        return V1Link(address, self._callbacks, credentials=self._credentials, name=name)
+
+    def _orchestrators(self) -> Sequence[str]:
+        """Those that are there now; else where they should be."""
+        return [str(address) for address in self._connecting.live()] or [str(self.address)]
+
+    def _blobs_at(self) -> str:
+        return self._blob_url or self._orchestrators()[0]
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _perform(self, task: Task) -> Coroutine[Any, Any, Outcome]:
+        return self._plugin.perform(task, self._host)
+
+    async def _drain(self) -> None:
+        self._desk.drain()
+        if self._desk.running:
+            logger.info("%d tasks are finished first", self._desk.running)
+        await self._within(self._grace_s, self._desk.done())
+        given_up = self._desk.give_up()
+        if given_up:
+            logger.warning("%d tasks go back to the queue: they took longer than the grace", given_up)
+        await self._within(ANSWERED_WITHIN_S, self._desk.idle())
+
+    async def _within(self, seconds: float | None, wait: Coroutine[Any, Any, None]) -> None:
+        if seconds is None:
+            await wait
+            return
+        with self._clock.timeout(seconds):
+            await wait
+
+    async def _end(self, tasks: Sequence["asyncio.Task[Any]"]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._desk.close()
+        await self._calls.close()
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.run())
+        while not self._is_loaded and not self._running.done():
+            await self._clock.sleep(0.005)
+        if self._running.done():
+            self._running.result()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._running is not None
+        self.stop()
+        await self._running
