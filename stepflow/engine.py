@@ -482,6 +482,11 @@ class Engine:
         """Go on with a run that was paused. Raises: RunNotFoundError."""
         await self._membership.ask(await self.get(run_id), MessageKind.RESUME)
 
+    async def announce(self, url: str) -> None:
+        """Tell the other engines of the store where this one can be reached from now on."""
+        self._backend()
+        await self._membership.announce(url)
+
     async def answer(self, run_id: RunId, task_id: TaskId, outcome: Outcome, *, attempt: int | None = None) -> bool:
         """Take what came of a task of any run, from whoever did it: for servers, where a worker's answer finds nobody
         who waits for it. Durable when it returns; a run that another engine drives gets it from the store.

@@ -206,6 +206,10 @@ class Owners(Protocol):
         """The engine goes in an orderly way: its runs are free at once."""
         ...
 
+    async def announce(self, owner: str, url: str | None) -> None:
+        """The engine can be reached there from now on. An engine that was fenced says it in vain."""
+        ...
+
     async def claim(
         self,
         owner: str,

@@ -68,6 +68,10 @@ class PostgresOwners:
         self._in_doubt.discard(owner)
         await self._database.write("leave", {"owner": escaped(owner)})
 
+    async def announce(self, owner: str, url: str | None) -> None:
+        given = {"owner": escaped(owner), "url": None if url is None else escaped(url)}
+        await self._database.write("announce", given)
+
     async def claim(
         self,
         owner: str,

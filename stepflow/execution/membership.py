@@ -122,6 +122,11 @@ class Membership:
         while self.owner == owner:
             await self._clock.sleep(self._settings.check_interval_s / 4)
 
+    async def announce(self, url: str) -> None:
+        """Be reachable there from now on, also where this engine has to begin anew."""
+        self.identity = msgspec.structs.replace(self.identity, url=url)
+        await self._backend.owners.announce(self.owner, url)
+
     async def leave(self) -> None:
         """Set free what this engine has."""
         await self._backend.owners.leave(self.owner)

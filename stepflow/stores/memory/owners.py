@@ -40,6 +40,11 @@ class MemoryOwners:
     async def leave(self, owner: str) -> None:
         self._tables.engines.pop(owner, None)
 
+    async def announce(self, owner: str, url: str | None) -> None:
+        engine = self._tables.engines.get(owner)
+        if engine is not None:
+            engine.record = replace(engine.record, url=url)
+
     async def claim(
         self,
         owner: str,

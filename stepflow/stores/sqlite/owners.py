@@ -32,6 +32,9 @@ class SqliteOwners:
         await self._file.write(lambda conn: conn.execute(statement("remove_engine"), (owner,)))
         self._file.fenced.add(owner)
 
+    async def announce(self, owner: str, url: str | None) -> None:
+        await self._file.write(lambda conn: conn.execute(statement("announce_engine"), (url, owner)))
+
     async def claim(
         self,
         owner: str,

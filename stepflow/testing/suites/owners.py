@@ -64,6 +64,12 @@ class OwnersSuite:
         assert await store.owners.beat("engine-2")
         assert not await store.owners.beat(FIRST.owner)
 
+    async def test_an_engine_may_say_later_where_it_can_be_reached(self, store: Backend) -> None:
+        await store.owners.announce(FIRST.owner, "here:1")
+        await store.owners.announce("nobody", "there:1")
+
+        assert [each.url for each in await store.owners.engines()] == ["here:1"]
+
     async def test_an_engine_that_left_is_gone(self, store: Backend) -> None:
         await store.owners.leave(FIRST.owner)
 

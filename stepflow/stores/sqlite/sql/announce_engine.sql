@@ -1,0 +1,3 @@
+UPDATE _engines
+SET url = ?
+WHERE owner = ?;

@@ -1,0 +1,3 @@
+UPDATE stepflow._engines
+SET url = %(url)s
+WHERE owner = %(owner)s
