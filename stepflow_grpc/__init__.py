@@ -7,20 +7,60 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stepflow_grpc.client.blocking import SyncClient, SyncRemoteRun
+    from stepflow_grpc.client.client import Client
+    from stepflow_grpc.client.errors import (
+        CallFailedError,
+        FlowNotFoundError,
+        NotAllowedError,
+        NotServedError,
+        ServerBusyError,
+        ServerUnavailableError,
+        TooLargeError,
+    )
+    from stepflow_grpc.client.remote_run import RemoteRun
     from stepflow_grpc.pools.pool import Pool
     from stepflow_grpc.server import Server, serve
     from stepflow_grpc.worker.blocking import run_worker
     from stepflow_grpc.worker.worker import Worker
 
 _HOMES = {
+    "CallFailedError": "client.errors",
+    "Client": "client.client",
+    "FlowNotFoundError": "client.errors",
+    "NotAllowedError": "client.errors",
+    "NotServedError": "client.errors",
     "Pool": "pools.pool",
+    "RemoteRun": "client.remote_run",
     "Server": "server",
+    "ServerBusyError": "client.errors",
+    "ServerUnavailableError": "client.errors",
+    "SyncClient": "client.blocking",
+    "SyncRemoteRun": "client.blocking",
+    "TooLargeError": "client.errors",
     "Worker": "worker.worker",
     "run_worker": "worker.blocking",
     "serve": "server",
 }
 
-__all__ = ["Pool", "Server", "Worker", "run_worker", "serve"]
+__all__ = [
+    "CallFailedError",
+    "Client",
+    "FlowNotFoundError",
+    "NotAllowedError",
+    "NotServedError",
+    "Pool",
+    "RemoteRun",
+    "Server",
+    "ServerBusyError",
+    "ServerUnavailableError",
+    "SyncClient",
+    "SyncRemoteRun",
+    "TooLargeError",
+    "Worker",
+    "run_worker",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> object:

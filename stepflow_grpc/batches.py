@@ -14,8 +14,8 @@ from stepflow_grpc.messages import Frame
 FEATURE = "batches"
 """How `HealthCheck` says that a server has the service."""
 
-LONGEST_FRAME = 4 * 1024 * 1024 - 4_096
-"""Bytes of one frame: what any server of the protocol takes, less what surrounds it."""
+_PART = 256 * 1024
+"""Characters of an input in one frame, if it is longer: as text within JSON they stay below 4 MiB for certain."""
 
 _FULL = 256 * 1024
 _MOST = 1_000
@@ -37,6 +37,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class FromClient(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     opening: Opening | None = None
     inputs: Sequence[Json] = ()
+    part: str = ""  # of the text of an input that no frame could hold
+    is_last_part: bool = False
     is_complete: bool = False  # nothing follows, and the batch may begin
 
 
@@ -109,6 +111,13 @@ def result_frames(results: Sequence[ItemResult]) -> Iterator[Frame]:
         yield pieces.take_results()
 
 
+def part_frames(text: str) -> Iterator[Frame]:
+    """An input of any length, in parts."""
+    for start in range(0, len(text), _PART):
+        end = start + _PART
+        yield frame(FromClient(part=text[start:end], is_last_part=end >= len(text)))
+
+
 class Pieces:
     """Gathers texts until a frame is full."""
 
@@ -119,6 +128,11 @@ class Pieces:
     @property
     def count(self) -> int:
         return len(self._texts)
+
+    @staticmethod
+    def is_overlong(size: int) -> bool:
+        """Whether a text would be more than a frame by itself."""
+        return size > _PART
 
     def has_room(self, size: int) -> bool:
         return not self._texts or (self._size + size <= _FULL and len(self._texts) < _MOST)

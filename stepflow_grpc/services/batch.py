@@ -8,7 +8,7 @@ import msgspec
 
 from stepflow.engine import Engine
 from stepflow.records import Json
-from stepflow_grpc.batches import Opening, Submitted, frame, from_client, question, result_frames
+from stepflow_grpc.batches import FromClient, Opening, Submitted, frame, from_client, question, result_frames
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.calls import CallError, Code, invalid, run_id_of
 from stepflow_grpc.services.flows import stored_flow
@@ -50,26 +50,21 @@ class BatchService:
 
     async def _taken(self, frames: AsyncIterator[Any]) -> tuple[Opening, list[Json]]:
         """The whole batch, once its last frame is there."""
-        opening: Opening | None = None
-        inputs: list[Json] = []
-        size = 0
+        batch, size = _Batch(), 0
         async for message in frames:
             size += len(message.json)
             if size > self._most_bytes:
                 raise CallError(Code.RESOURCE_EXHAUSTED, _too_much(self._most_bytes))
             try:
-                said = from_client(message)
+                if batch.take(from_client(message)):
+                    break
             except msgspec.DecodeError as error:
                 raise invalid(f"a frame of the batch can't be read: {error}") from None
-            opening = said.opening or opening
-            inputs += said.inputs
-            if said.is_complete:
-                break
         else:
             raise invalid("the batch broke off before its end; nothing was started")
-        if opening is None:
+        if batch.opening is None:
             raise invalid("the batch does not say which flow to run")
-        return opening, inputs
+        return batch.opening, batch.inputs
 
     async def Results(self, message: Any) -> AsyncIterator[Any]:
         try:
@@ -84,6 +79,26 @@ class BatchService:
                 passed += len(batch)
                 for told in result_frames(fresh):
                     yield told
+
+
+class _Batch:
+    """What has come of a batch."""
+
+    def __init__(self) -> None:
+        self.opening: Opening | None = None
+        self.inputs: list[Json] = []
+        self._parts: list[str] = []
+
+    def take(self, said: FromClient) -> bool:
+        """Add what a frame says, and give whether it was the last. Raises: msgspec.DecodeError."""
+        self.opening = said.opening or self.opening
+        self.inputs += said.inputs
+        if said.part:
+            self._parts.append(said.part)
+        if said.is_last_part:
+            parts, self._parts = self._parts, []
+            self.inputs.append(msgspec.json.decode("".join(parts)))
+        return said.is_complete
 
 
 def _too_much(most: int) -> str:

@@ -16,6 +16,7 @@ from stepflow_grpc.batches import (
     Question,
     frame,
     from_run,
+    part_frames,
     submitted,
 )
 from stepflow_grpc.messages import WORK_PACKAGE, Frame, methods
@@ -103,6 +104,15 @@ async def test_results_go_on_where_they_were_left(submit: Any, results: Any, flo
 
         assert len(found) == 400, order
         assert len({result.index for result in found}) == 400
+
+
+async def test_an_input_may_come_in_parts(submit: Any, results: Any, flow_id: str) -> None:
+    text = '{"n": 21, "text": "' + '\\"' * 300_000 + '"}'
+    opening = frame(FromClient(opening=Opening(flow_id=flow_id)))
+
+    (run,) = await submit(opening, *part_frames(text), inputs(2, last=True))
+
+    assert [result.output for result in await results(run.id)] == [42, 4]
 
 
 async def test_a_key_gives_the_run_that_has_it(submit: Any, flow_id: str) -> None:

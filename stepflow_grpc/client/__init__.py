@@ -1,0 +1,1 @@
+"""A server's client: flows in, runs begun, results out."""

@@ -1,0 +1,176 @@
+"""Calls to a server: each with a deadline, and repeated where that can do no harm."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc.aio
+
+from stepflow.errors import EngineClosedError, StepflowError
+from stepflow.protocols import Chance, Clock
+from stepflow_grpc.address import Address
+from stepflow_grpc.channel import open_channel
+from stepflow_grpc.client.errors import ServerBusyError, ServerUnavailableError, error_of
+from stepflow_grpc.credentials import Credentials
+from stepflow_grpc.messages import PACKAGE, Method, methods, new
+
+T = TypeVar("T")
+
+_FIRST_S, _LONGEST_S = 0.1, 2.0
+
+
+class Patience:
+    """How long something is tried again: waits that double, each drawn from its upper half, until the time is over."""
+
+    def __init__(self, clock: Clock, chance: Chance, seconds: float) -> None:
+        self._clock = clock
+        self._chance = chance
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """It went well: the next failure is a first one."""
+        self._until: float | None = None
+        self._delay_s = _FIRST_S
+
+    async def wait(self, error: StepflowError) -> None:
+        """Wait until the next try, or raise the error where there is none."""
+        now = self._clock.now()
+        self._until = now + self._seconds if self._until is None else self._until
+        asked_s = error.retry_after_s if isinstance(error, ServerBusyError) else None
+        delay_s = asked_s if asked_s is not None else self._delay_s * (0.5 + self._chance.random() / 2)
+        if now + delay_s > self._until:
+            raise error
+        self._delay_s = min(self._delay_s * 2, _LONGEST_S)
+        await self._clock.sleep(delay_s)
+
+
+class Calls:
+    """A channel and what is called over it. Open it on the loop that uses it.
+
+    Args:
+        timeout_s: of a call that gives no other.
+        patience_s: how long calls that may be repeated are, once the server has answered a first one.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        credentials: Credentials | None,
+        clock: Clock,
+        chance: Chance,
+        *,
+        timeout_s: float,
+        patience_s: float,
+    ) -> None:
+        self.address = address
+        self.clock = clock
+        self._credentials = credentials
+        self._chance = chance
+        self._timeout_s = timeout_s
+        self._patience_s = patience_s
+        self._channel: grpc.aio.Channel | None = None
+        self._stubs: dict[str, tuple[Any, Method]] = {}
+        self._has_answered = False
+
+    async def open(self) -> None:
+        self._channel = open_channel(self.address, self._credentials)
+
+    async def close(self) -> None:
+        channel, self._channel = self._channel, None
+        self._stubs.clear()
+        if channel is not None:
+            await channel.close()
+
+    async def unary(
+        self,
+        service: str,
+        name: str,
+        request: Any = None,
+        *,
+        repeat: bool = True,
+        longer_s: float = 0,
+        **fields: Any,
+    ) -> Any:
+        """Ask and get the answer.
+
+        Args:
+            repeat: whether asking twice does no harm; a server that has never answered is asked once.
+            longer_s: so much longer than others the call may take, since it was asked to wait.
+
+        Raises:
+            StepflowError: see `error_of`.
+        """
+        stub, method = self._stub(service, name)
+        message = new(method.request.DESCRIPTOR.name, **fields) if request is None else request
+
+        async def ask() -> Any:
+            try:
+                answer = await stub(message, timeout=self._timeout_s + longer_s)
+            except grpc.aio.AioRpcError as error:
+                raise self.failure(error, name) from error
+            self._has_answered = True
+            return answer
+
+        return await (self.repeating(ask) if repeat else ask())
+
+    async def repeating(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives, asked again while the server is away or busy."""
+        patience = self.patience()
+        while True:
+            try:
+                return await ask()
+            except (ServerUnavailableError, ServerBusyError) as error:
+                if not self._has_answered:
+                    raise
+                await patience.wait(error)
+
+    def patience(self) -> Patience:
+        return Patience(self.clock, self._chance, self._patience_s)
+
+    async def stream(self, service: str, name: str, request: Any, package: str = PACKAGE) -> AsyncGenerator[Any, None]:
+        """Every message that comes. Raises: StepflowError, at the first break."""
+        stub, _ = self._stub(service, name, package)
+        call = stub(request)
+        try:
+            async for message in call:
+                self._has_answered = True
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise self.failure(error, name) from error
+        finally:
+            call.cancel()
+
+    def begin(self, service: str, name: str, package: str) -> Any:
+        """A call that is written to and read from, piece by piece."""
+        stub, _ = self._stub(service, name, package)
+        return stub()
+
+    def failure(self, error: Any, name: str) -> StepflowError:
+        found = error_of(error.code(), error.details(), name, self.address, error.trailing_metadata())
+        self._has_answered = self._has_answered or not isinstance(found, ServerUnavailableError)
+        return found
+
+    async def failure_of(self, call: Any, name: str) -> StepflowError:
+        """Why a call ended that was written to."""
+        code, details, metadata = await asyncio.gather(call.code(), call.details(), call.trailing_metadata())
+        return error_of(code, details, name, self.address, metadata)
+
+    def _stub(self, service: str, name: str, package: str = PACKAGE) -> tuple[Any, Method]:
+        if self._channel is None:
+            raise EngineClosedError("the client is not open: use it inside `async with Client(…) as client:`")
+        found = self._stubs.get(f"{service}/{name}")
+        if found is None:
+            method = methods(service, package)[name]
+            found = self._stubs[f"{service}/{name}"] = (_made(self._channel, method), method)
+        return found
+
+
+def _made(channel: Any, method: Method) -> Any:
+    shapes = {
+        (False, False): channel.unary_unary,
+        (False, True): channel.unary_stream,
+        (True, True): channel.stream_stream,
+    }
+    make = shapes[method.takes_stream, method.streams]
+    return make(method.path, method.request.SerializeToString, method.response.FromString)

@@ -1,0 +1,176 @@
+"""What a client raises, and how an answer of gRPC becomes an exception of the core.
+
+StepflowError
+├── ServerUnavailableError  nobody answers at the address, or not in time
+├── ServerBusyError         the server takes nothing more for the moment
+├── TooLargeError           what is to be sent does not fit
+├── NotAllowedError         the server wants a token, or a certificate, that was not shown
+├── NotServedError          the server has no such call, or takes no such option
+├── CallFailedError         any other refusal
+└── BlobNotFoundError
+    └── FlowNotFoundError   no flow has this id
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import msgspec
+
+from stepflow.errors import (
+    BlobNotFoundError,
+    FlowInvalidError,
+    InputInvalidError,
+    Problem,
+    RunActiveError,
+    RunNotFoundError,
+    StepflowError,
+)
+from stepflow_grpc.address import Address
+
+Code = grpc.StatusCode
+
+_MISSING = re.compile(r"(run|flow|blob) '([^']*)' not found")
+_PROBLEM = re.compile(r"(?:error|warning)(?: (\d+))?: (.*)")
+_REFUSED = re.compile(r"Connection refused|failed to connect|Name or service|Domain name not found|DNS")
+_SENT = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")
+
+
+class ServerUnavailableError(StepflowError):
+    """Nobody answers at the address. What was asked for may or may not have been done."""
+
+    def __init__(self, address: Address | str, reason: str) -> None:
+        super().__init__(f"no server answers at {address}: {reason}; {_REMEDY}")
+        self.address = str(address)
+        self.reason = reason
+
+    def __reduce__(self) -> "tuple[type[ServerUnavailableError], tuple[str, str]]":
+        return type(self), (self.address, self.reason)
+
+
+_REMEDY = "start one with `stepflow serve`, or name another with --url or STEPFLOW_URL"
+
+
+class ServerBusyError(StepflowError):
+    """The server takes nothing more for the moment; nothing was done."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooLargeError(StepflowError):
+    """Something does not fit into what the server takes; nothing was done. Sizes are in bytes."""
+
+    def __init__(self, what: str, size: int, limit: int, remedy: str) -> None:
+        super().__init__(f"{what} has {shown_size(size)}, and the server takes {shown_size(limit)}: {remedy}")
+        self.what = what
+        self.size = size
+        self.limit = limit
+        self.remedy = remedy
+
+    def __reduce__(self) -> "tuple[type[TooLargeError], tuple[str, int, int, str]]":
+        return type(self), (self.what, self.size, self.limit, self.remedy)
+
+
+class NotAllowedError(StepflowError):
+    """The server wants to see a token or a certificate."""
+
+
+class NotServedError(StepflowError):
+    """The server has no such call, or takes no such option."""
+
+
+class CallFailedError(StepflowError):
+    """The server refused a call, or failed at it."""
+
+    def __init__(self, method: str, code: str, message: str) -> None:
+        super().__init__(f"{method}: {code}: {message}")
+        self.method = method
+        self.code = code
+        self.message = message
+
+    def __reduce__(self) -> "tuple[type[CallFailedError], tuple[str, str, str]]":
+        return type(self), (self.method, self.code, self.message)
+
+
+class FlowNotFoundError(BlobNotFoundError):
+    """No flow has this id."""
+
+    def __init__(self, flow_id: str) -> None:
+        StepflowError.__init__(self, f"the server has no flow with the id {flow_id}; store it first")
+        self.blob_id = flow_id
+
+
+def shown_size(size: int) -> str:
+    return f"{size:,} bytes" if size < 1024**2 else f"{size / 1024**2:,.1f} MiB"
+
+
+def error_of(
+    code: grpc.StatusCode, details: str | None, method: str, address: Address, metadata: Any = None
+) -> StepflowError:
+    """The exception that a call's status stands for."""
+    text = details or ""
+    match code:
+        case Code.NOT_FOUND if (found := _MISSING.search(text)) is not None:
+            return _not_found(found[1], found[2])
+        case Code.INVALID_ARGUMENT:
+            kind = FlowInvalidError if method == "StoreFlow" else InputInvalidError
+            return kind(problems_of(text))
+        case Code.FAILED_PRECONDITION if method == "DeleteRun":
+            return _active(text)
+        case Code.UNAVAILABLE | Code.CANCELLED:
+            return ServerUnavailableError(address, "connection refused" if _REFUSED.search(text) else text or "it left")
+        case Code.DEADLINE_EXCEEDED:
+            return ServerUnavailableError(address, f"{method} was not answered in time")
+        case Code.RESOURCE_EXHAUSTED:
+            return _exhausted(text, metadata)
+        case Code.UNAUTHENTICATED | Code.PERMISSION_DENIED:
+            return NotAllowedError(f"{address} refuses {method}: {text}; set STEPFLOW_TOKEN or STEPFLOW_TLS_CERT")
+        case Code.UNIMPLEMENTED:
+            return NotServedError(f"the server at {address} has no {method}")
+        case _:
+            return CallFailedError(method, code.name, text)
+
+
+def _not_found(kind: str, id: str) -> StepflowError:
+    if kind == "run":
+        return RunNotFoundError(id)
+    return FlowNotFoundError(id) if kind == "flow" else BlobNotFoundError(id)
+
+
+def _active(text: str) -> StepflowError:
+    found = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", text)
+    return RunActiveError(found[0] if found else "", "only the record of one that has can be deleted")
+
+
+def _exhausted(text: str, metadata: Any) -> StepflowError:
+    found = _SENT.search(text)
+    if found is not None:
+        return TooLargeError("the message", int(found[1]), int(found[2]), "send less at once, or put it into blobs")
+    return ServerBusyError(text, retry_after_s=_pushback(metadata))
+
+
+def _pushback(metadata: Any) -> float | None:
+    """After how many seconds the server wants to be asked again, as gRPC's own retries read it."""
+    for key, value in metadata or ():
+        if key == "grpc-retry-pushback-ms" and str(value).isdigit():
+            return int(value) / 1_000
+    return None
+
+
+def problems_of(text: str) -> Sequence[Problem]:
+    """The problems that a refusal tells, one a line as `Problem` writes them; other lines are told as they are."""
+    found = []
+    for line in text.splitlines() or [""]:
+        told = _PROBLEM.fullmatch(line)
+        if told is None:
+            found.append(Problem(message=line))
+        else:
+            found.append(Problem(message=told[2], code=int(told[1]) if told[1] else None))
+    return found
+
+
+def placed(problems: Sequence[Problem], source: str | None) -> tuple[Problem, ...]:
+    return tuple(msgspec.structs.replace(problem, source=problem.source or source) for problem in problems)

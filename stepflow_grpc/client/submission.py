@@ -1,0 +1,186 @@
+"""A run on its way to a server: what is said of it, and its inputs, piece by piece."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self, TypedDict
+
+import grpc.aio
+import msgspec
+
+from stepflow.errors import InputInvalidError, Problem
+from stepflow.plugins.normal import NotJsonError, normalise
+from stepflow.records import BlobId, Json, RunRecord
+from stepflow_grpc.batches import FromClient, Opening, Pieces, frame, part_frames, submitted
+from stepflow_grpc.client.calls import Calls
+from stepflow_grpc.client.errors import NotServedError, TooLargeError
+from stepflow_grpc.messages import WORK_PACKAGE, new
+from stepflow_grpc.wire import fill_struct, record_of, to_value
+
+
+class RemoteOptions(TypedDict, total=False):
+    """What may be said of one submission, as with `stepflow.Engine`."""
+
+    variables: Mapping[str, Json] | None
+    overrides: Json
+    max_concurrency: int | None
+    """Most tasks in flight at once. None takes the server's."""
+    key: str | None
+    """The caller's name for the run: submitted again under it, the same run is given. Only with our server."""
+    deadline_s: float | None
+    """Seconds after which the run is ended. Only with our server."""
+    validation: str | None
+    """strict, warn or off, for inputs and variables. Only with our server."""
+    new: bool
+    """True: start over, whatever run has the key. Only with our server."""
+
+
+_OURS = ("key", "deadline_s", "validation", "new")
+
+
+class Submission(Protocol):
+    """One run that is being submitted. Left without `finish`, nothing was started."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def add(self, input: Json) -> None:
+        """One more item. Raises: InputInvalidError."""
+        ...
+
+    async def finish(self) -> RunRecord:
+        """There are no more: the run as it was stored."""
+        ...
+
+
+def plain(input: Json, index: int) -> Json:
+    """A copy of the input as plain JSON. Raises: InputInvalidError."""
+    try:
+        return normalise(input)
+    except NotJsonError as error:
+        problem = Problem(message=f"item {index}: {error.reason}", path=error.path)
+        raise InputInvalidError([problem]) from None
+
+
+class StreamedSubmission:
+    """To our server: frame by frame, so that a batch may be of any length."""
+
+    def __init__(self, calls: Calls, flow_id: BlobId, options: RemoteOptions) -> None:
+        self._calls = calls
+        self._opening = Opening(
+            flow_id=flow_id,
+            variables=plain_variables(options),
+            overrides=options.get("overrides"),
+            max_concurrency=options.get("max_concurrency"),
+            deadline_s=options.get("deadline_s"),
+            validation=options.get("validation"),
+            key=options.get("key"),
+            new=options.get("new", False),
+        )
+        self._pieces = Pieces()
+        self._count = 0
+
+    async def __aenter__(self) -> Self:
+        self._call = self._calls.begin("BatchService", "Submit", WORK_PACKAGE)
+        await self._write(frame(FromClient(opening=self._opening)))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._call.cancel()
+
+    async def add(self, input: Json) -> None:
+        text = msgspec.json.encode(plain(input, self._count))
+        self._count += 1
+        if not self._pieces.has_room(len(text)):
+            await self._write(self._pieces.take_inputs())
+        if not self._pieces.is_overlong(len(text)):
+            self._pieces.add(text)
+            return
+        if self._pieces.count:
+            await self._write(self._pieces.take_inputs())
+        for part in part_frames(text.decode()):
+            await self._write(part)
+
+    async def finish(self) -> RunRecord:
+        await self._write(self._pieces.take_inputs())
+        await self._write(frame(FromClient(is_complete=True)))
+        try:
+            await self._call.done_writing()
+            answer = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise self._calls.failure(error, "Submit") from error
+        except asyncio.InvalidStateError:
+            raise await self._calls.failure_of(self._call, "Submit") from None
+        if answer is grpc.aio.EOF:
+            raise await self._calls.failure_of(self._call, "Submit")
+        return submitted(answer).run
+
+    async def _write(self, message: Any) -> None:
+        try:
+            await self._call.write(message)
+        except grpc.aio.AioRpcError as error:
+            raise self._calls.failure(error, "Submit") from error
+        except asyncio.InvalidStateError:  # it has ended already: the server refused it
+            raise await self._calls.failure_of(self._call, "Submit") from None
+
+
+LONGEST_REQUEST = 4 * 1024 * 1024
+
+
+class SingleSubmission:
+    """To any server of the protocol: one message, which a large batch does not fit into."""
+
+    def __init__(self, calls: Calls, flow_id: BlobId, options: RemoteOptions) -> None:
+        for name in _OURS:
+            if options.get(name):
+                raise NotServedError(f"the server at {calls.address} takes no {name!r} for a run: leave it out")
+        self._calls = calls
+        self._request = _request(flow_id, options)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing was sent before the end."""
+
+    async def add(self, input: Json) -> None:
+        to_value(plain(input, len(self._request.input)), self._request.input.add())
+
+    async def finish(self) -> RunRecord:
+        size = self._request.ByteSize()
+        if size > LONGEST_REQUEST:
+            what = f"the batch of {len(self._request.input):,} items"
+            remedy = "submit several smaller ones, or put large documents into blobs and pass their ids"
+            raise TooLargeError(what, size, LONGEST_REQUEST, remedy)
+        answer = await self._calls.unary("RunsService", "CreateRun", self._request, repeat=False)
+        return record_of(answer.summary)
+
+
+def _request(flow_id: BlobId, options: RemoteOptions) -> Any:
+    request: Any = new("CreateRunRequest", flow_id=flow_id)
+    concurrency, overrides = options.get("max_concurrency"), options.get("overrides")
+    if concurrency is not None:
+        request.max_concurrency = concurrency
+    if isinstance(overrides, dict):
+        fill_struct(overrides, request.overrides)
+    for name, value in plain_variables(options).items():
+        to_value(value, request.variables[name])
+    return request
+
+
+def plain_variables(options: RemoteOptions) -> dict[str, Json]:
+    """Raises: InputInvalidError, where one is no JSON."""
+    found: dict[str, Json] = {}
+    for name, value in (options.get("variables") or {}).items():
+        try:
+            found[name] = normalise(value)
+        except NotJsonError as error:
+            raise InputInvalidError([Problem(message=f"variable {name!r}: {error.reason}", path=error.path)]) from None
+    return found
