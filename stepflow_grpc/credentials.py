@@ -132,6 +132,9 @@ class TokenFile:
                 logger.warning("%s; the tokens that were read before still count", error)
         return self._tokens
 
+    def environment(self) -> dict[str, str]:
+        return {"STEPFLOW_TOKEN_FILE": os.path.abspath(self._file)}
+
     def _read(self) -> tuple[str, ...]:
         what = f"the token file {self._file}"
         return read_tokens(read_file(self._file, "the token file").decode("utf-8", "replace"), what)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import click
@@ -21,7 +22,7 @@ from stepflow.config.search import find_config
 from stepflow.engine import Engine
 from stepflow.errors import ConfigError, Problem
 from stepflow.records import Json
-from stepflow_grpc.address import PORT
+from stepflow_grpc.listening import Listening, listening_options, read_listening
 from stepflow_grpc.server import Server
 
 logger = logging.getLogger("stepflow.server")
@@ -36,18 +37,7 @@ logger = logging.getLogger("stepflow.server")
 @engine_options
 @click.option("--config-stdin", is_flag=True, help="Read the configuration as JSON from stdin, to its end.")
 @click.option("--store", envvar="STEPFLOW_STORE", metavar="PATH|URL", help="Where runs are kept. Not given: memory.")
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, envvar="STEPFLOW_HOST", help="The address to listen on."
-)
-@click.option(
-    "--port",
-    "-p",
-    type=click.IntRange(0, 65_535),
-    default=PORT,
-    show_default=True,
-    envvar="STEPFLOW_PORT",
-    help="The port to listen on; 0 takes a free one.",
-)
+@listening_options
 @click.option(
     "--orchestrator-id",
     envvar="STEPFLOW_ORCHESTRATOR_ID",
@@ -60,9 +50,8 @@ def command(
     apps: tuple[str, ...],
     config_stdin: bool,
     store: str | None,
-    host: str,
-    port: int,
     orchestrator_id: str | None,
+    **flags: Any,
 ) -> None:
     """Serve flows and runs to clients, by gRPC and HTTP on one port.
 
@@ -74,7 +63,8 @@ def command(
         raise click.UsageError("--config and --config-stdin exclude each other", click.get_current_context())
     settings = _settings(config, from_stdin=config_stdin)
     engine = _engine(settings, apps, store, orchestrator_id or _container_name(os.environ))
-    anyio.run(_serve, engine, host, port, backend="asyncio")
+    listening = read_listening(settings.server, **flags)
+    anyio.run(_serve, engine, listening, backend="asyncio")
 
 
 def _settings(config: str | None, *, from_stdin: bool) -> Config:
@@ -105,17 +95,29 @@ def _container_name(environ: Mapping[str, str]) -> str | None:
     return environ.get("HOSTNAME") if is_container else None
 
 
-async def _serve(engine: Engine, host: str, port: int) -> None:
+async def _serve(engine: Engine, listening: Listening) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    async with engine, Server(engine, host=host, port=port, url=os.environ.get("STEPFLOW_ORCHESTRATOR_URL")) as server:
-        sys.stdout.write(f'{{"port":{server.port}}}\n')
+    url = os.environ.get("STEPFLOW_ORCHESTRATOR_URL")
+    async with engine, Server(engine, url=url, **listening.options()) as server:
+        sys.stdout.write(_announcement(server))
         sys.stdout.flush()
-        click.echo(f"serving on {host}:{server.port}; Ctrl-C stops it", err=True)
+        click.echo(f"serving on {_shown(server)}; Ctrl-C stops it", err=True)
         await stopped.wait()
         click.echo("stopping", err=True)
+
+
+def _announcement(server: Server) -> str:
+    """The line by which launchers find the port."""
+    ports = {"port": server.port, **({} if server.http_port is None else {"httpPort": server.http_port})}
+    return msgspec.json.encode(ports).decode() + "\n"
+
+
+def _shown(server: Server) -> str:
+    http = "" if server.http_port is None else f", HTTP on {server.host}:{server.http_port}"
+    return f"{server.host}:{server.port}{http}"
 
 
 _OF_LOGS = ("--log-level", "--other-log-level", "--log-format", "--log-destination", "--log-file", "--otlp-endpoint")

@@ -78,6 +78,20 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
         return f"PoolSettings(queue={self.queue!r}, replicas={self.replicas!r})"
 
 
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server listens. None: it was not written. Files are absolute."""
+
+    host: str | None = None
+    port: int | None = None
+    http_port: int | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None
+    token_file: str | None = None
+    max_message_bytes: int | None = None
+    max_connections: int | None = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a configuration says."""
 
@@ -92,6 +106,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     blobs: BlobSettings = BlobSettings()
     retry: RetrySettings = RetrySettings()
     pools: tuple[PoolSettings, ...] = ()
+    server: ServerSettings = ServerSettings()
     secrets: str | None = None  # of `Engine`; None: its default, or the server's
     warnings: tuple[Problem, ...] = ()
 

@@ -12,6 +12,7 @@ from stepflow.config.model import Config
 from stepflow.config.plugin_types import read_plugins
 from stepflow.config.pools import read_pools
 from stepflow.config.section import Problems, Section
+from stepflow.config.server import read_server
 from stepflow.config.settings import (
     read_blobs,
     read_lease_manager,
@@ -97,6 +98,7 @@ def _read(root: Section, base: FilePath, source: str | None) -> Config:
         recovery=read_recovery(root.section("recovery")),
         retention=read_retention(root.section("retention")),
         blobs=read_blobs(root.section("blobApi")),
+        server=read_server(root.section("server"), base / (directory or "")),
         retry=read_retry(root.section("retry")),
         pools=read_pools(root.section("pools")),
         secrets=read_secrets(root),

@@ -18,13 +18,22 @@ class Tokens(Protocol):
 
     def tokens(self) -> Sequence[str]: ...
 
+    def environment(self) -> dict[str, str]:
+        """The variables that let a child process in."""
+        ...
+
 
 class FixedTokens:
+    """They stay as they are, as long as the server runs."""
+
     def __init__(self, tokens: Sequence[str]) -> None:
         self._tokens = tuple(tokens)
 
     def tokens(self) -> Sequence[str]:
         return self._tokens
+
+    def environment(self) -> dict[str, str]:
+        return {"STEPFLOW_TOKEN": self._tokens[0]}
 
 
 def refusal(authorization: str | bytes | None, tokens: Tokens) -> CallError | None:
