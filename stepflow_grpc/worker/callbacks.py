@@ -1,6 +1,5 @@
 """What a worker says of single tasks through `stepflow.v1`: it claims them, beats for them, and answers them."""
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -102,6 +101,13 @@ class Callbacks:
             logger.log(level, "nobody takes the answer to task %s: %s", given.id, error.details())
         return True
 
+    async def progress(self, given: Given, worker_id: str, share: float) -> None:
+        """Say once how far a task is."""
+        try:
+            await self._calls.call(given.url, *_HEARTBEAT, heartbeat(given, worker_id, share), timeout_s=5.0)
+        except CallFailed as error:
+            logger.debug("the progress of task %s is not heard: %s", given.id, error.details())
+
     def introduce(self, task_id: str, url: str, components: Sequence[ComponentInfo]) -> None:
         """Answer the question which components there are. It is asked again, so that no answer has to arrive."""
         self._start(self._introduce(task_id, url, components))
@@ -136,54 +142,3 @@ def _fitting(given: Given, outcome: Outcome) -> Any:
         "into blobs (ctx.put_blob) and give their ids, or set STEPFLOW_BLOB_THRESHOLD_BYTES"
     )
     return complete(given.id, given.task.run_id, Failed(ErrorCode.WORKER_ERROR, text, may_retry=False))
-
-
-class LoopHeart:
-    """Beats for single tasks from the worker's own loop."""
-
-    def __init__(self, calls: Calls, clock: Clock, desk: Desk) -> None:
-        self._calls = calls
-        self._clock = clock
-        self._desk = desk
-        self._due: dict[TaskId, tuple[float, Given]] = {}
-        self._progress: dict[TaskId, float] = {}
-        self._beating: set[asyncio.Task[None]] = set()
-        self._added = asyncio.Event()
-
-    def add(self, given: Given) -> None:
-        self._due[given.id] = self._clock.now() + given.heartbeat_s, given
-        self._added.set()
-
-    def remove(self, task_id: TaskId) -> None:
-        self._due.pop(task_id, None)
-        self._progress.pop(task_id, None)
-
-    def progress(self, task_id: TaskId, share: float) -> None:
-        """Say it with the next beat."""
-        self._progress[task_id] = share
-
-    async def run(self) -> None:
-        """Beat, until cancelled."""
-        while True:
-            if not self._due:
-                self._added.clear()
-                await self._added.wait()
-            now = self._clock.now()
-            for task_id, (due, given) in list(self._due.items()):
-                if due <= now:
-                    self._due[task_id] = now + given.heartbeat_s, given
-                    beating = asyncio.create_task(self._beat(given))
-                    self._beating.add(beating)
-                    beating.add_done_callback(self._beating.discard)
-            await self._clock.sleep(0.1)
-
-    async def _beat(self, given: Given) -> None:
-        request = heartbeat(given, self._desk.worker_id, self._progress.get(given.id))
-        try:
-            answer = await self._calls.call(given.url, *_HEARTBEAT, request, timeout_s=5.0)
-        except CallFailed as error:
-            logger.debug("the heartbeat of task %s: %s", given.id, error.details())
-            return
-        if answer.should_abort and given.id in self._due:
-            logger.info("task %s is done by another worker", given.id)
-            self._desk.stop(given.id, given.task.attempt)

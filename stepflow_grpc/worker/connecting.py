@@ -5,7 +5,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -20,6 +20,15 @@ LOOKED_UP_EVERY_S = 10.0
 """For orchestrators that came or went; once a second while there is none."""
 
 TICK_S = 0.5
+
+
+class WholeHeart(Protocol):
+    """Says of the worker as a whole that it lives, for servers to which that is enough."""
+
+    def connect(self, address: Address, *, name: str | None = None) -> None: ...
+
+    def disconnect(self, address: Address) -> None: ...
+
 
 LookUp: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
 
@@ -49,6 +58,7 @@ class Connecting:
         clock: Clock,
         chance: Chance,
         *,
+        heart: WholeHeart,
         look_up: LookUp = look_up,
     ) -> None:
         """
@@ -60,6 +70,7 @@ class Connecting:
         self._makers = makers
         self._clock = clock
         self._chance = chance
+        self._heart = heart
         self._look_up = look_up
         self._kept: dict[Address, tuple[Connection, asyncio.Task[None]]] = {}
         self._doubles: dict[Address, Connection] = {}  # addresses that lead to an engine that is connected already
@@ -108,6 +119,7 @@ class Connecting:
             if address in self._kept or (double is not None and double.is_live):
                 continue
             connection = Connection(address, name, self._desk, self._makers, self._clock, self._chance)
+            self._heart.connect(address, name=name)
             self._kept[address] = connection, asyncio.create_task(connection.keep())
 
     async def _drop_doubles(self) -> None:
@@ -120,6 +132,7 @@ class Connecting:
                 await self._drop(address)
 
     async def _drop(self, address: Address) -> None:
+        self._heart.disconnect(address)
         _, keeping = self._kept.pop(address)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)

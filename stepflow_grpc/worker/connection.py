@@ -58,7 +58,9 @@ class Connection:
         while True:
             begun = self._clock.now()
             try:
-                return await self._connect()
+                await self._connect()
+                if self._desk.is_draining and not self._desk.has():
+                    return
             except LinkLostError as error:
                 self._tell(str(error))
             if self._clock.now() - begun > LASTED_S:

@@ -14,6 +14,7 @@ from stepflow.records import ErrorCode, Failed, Outcome, TaskId
 from stepflow_grpc import frames
 from stepflow_grpc.address import Address
 from stepflow_grpc.channel import open_channel
+from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.frames import Begun, FromServer, FromWorker, Hello, Reply, Welcome
 from stepflow_grpc.messages import WORK_PACKAGE, methods
 from stepflow_grpc.worker.link import Desk, Given, LinkLostError, NotSpokenError
@@ -40,8 +41,17 @@ AGAIN_S = 1.0
 class FastLink:
     """One orchestrator over one stream."""
 
-    def __init__(self, address: Address, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        clock: Clock | None = None,
+        *,
+        credentials: Credentials | None = None,
+        name: str | None = None,
+    ) -> None:
         self.address = address
+        self._credentials = credentials
+        self._name = name
         self.engine = ""  # which engine this is; known once it is live
         self.is_live = False
         self._clock = clock or SystemClock()
@@ -61,7 +71,7 @@ class FastLink:
         self._bytes_an_answer = 0.0
 
     async def run(self, desk: Desk) -> None:
-        async with open_channel(self.address) as channel:
+        async with open_channel(self.address, self._credentials, name=self._name) as channel:
             method = methods("WorkService", WORK_PACKAGE)["Connect"]
             make = channel.stream_stream
             call = make(method.path, method.request.SerializeToString, method.response.FromString)()

@@ -107,3 +107,7 @@ class Link(Protocol):
     def answer(self, given: Given, outcome: Outcome) -> None:
         """Say what came of a task, and again until it is acknowledged or the link is lost. Must not block."""
         ...
+
+    def say_what_is_there(self, has: Sequence[TaskId]) -> None:
+        """Another link was lost, and what the worker has may become this engine's: say which tasks it has."""
+        ...

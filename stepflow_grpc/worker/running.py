@@ -30,7 +30,7 @@ class Heart(Protocol):
 class Work:
     """A task at work."""
 
-    __slots__ = ("coroutine", "given", "has_slot", "is_stopped", "link", "rests", "sub_runs")
+    __slots__ = ("coroutine", "given", "has_slot", "is_stopped", "link", "rests", "sub_runs", "told_at")
 
     def __init__(self, given: Given, link: Link) -> None:
         self.given = given
@@ -40,6 +40,7 @@ class Work:
         self.is_stopped = False
         self.rests = 0
         self.sub_runs = 0  # calls for a sub-run that gave no key
+        self.told_at = 0.0  # when its progress was last told
 
 
 class RunningTasks:
@@ -129,7 +130,12 @@ class RunningTasks:
 
     async def _claim_again(self, work: Work, given: Given) -> None:
         assert given.claim is not None
-        if not await given.claim() and work.given is given:
+        is_ours = await given.claim()
+        if work.given is not given or given.id not in self._at_work:
+            return
+        if is_ours:
+            self._beat_for(given)
+        else:
             self.stop(given.id, given.task.attempt)
 
     def _say_again(self, given: Given, link: Link) -> bool:
@@ -148,14 +154,17 @@ class RunningTasks:
         try:
             if given.claim is not None and not await given.claim():
                 return
-            if given.heartbeat_s and self.heart is not None:
-                self.heart.add(given)
+            self._beat_for(given)
             outcome = await self._perform(given.task)
         except Exception as error:
             logger.exception("task %s of %s", given.id, given.task.target)
             outcome = Failed(ErrorCode.WORKER_ERROR, f"the worker failed: {type(error).__name__}: {error}")
         finally:
             self._end(work, outcome)
+
+    def _beat_for(self, given: Given) -> None:
+        if given.heartbeat_s and self.heart is not None:
+            self.heart.add(given)
 
     def _end(self, work: Work, outcome: Outcome | None) -> None:
         task_id = work.given.id
@@ -195,6 +204,8 @@ class RunningTasks:
             self.heart.remove(task_id)
         if not self._at_work and not self._answers:
             self._idle.set()
+            if self.is_draining:
+                self.changed()
 
     def unanswered(self) -> Sequence[tuple[Given, Outcome]]:
         return [(given, outcome) for given, outcome, _ in self._answers.values()]
@@ -205,6 +216,8 @@ class RunningTasks:
     def detach(self, link: Link) -> None:
         """A link ended: what it had to say, another one says."""
         self.links.remove(link)
+        for other in self.links:
+            other.say_what_is_there(self.has())
         for given, outcome, sayer in list(self._answers.values()):
             if not sayer.is_live and (other := self._living(sayer)) is not sayer:
                 self._answers[given.id] = given, outcome, other

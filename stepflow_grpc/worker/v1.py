@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import grpc.aio
 
-from stepflow.records import Outcome
+from stepflow.records import Outcome, TaskId
 from stepflow_grpc.address import Address
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import Credentials
@@ -43,6 +44,7 @@ class V1Link:
         self._held: deque[Given] = deque()
         self._room = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._left = asyncio.Event()
         self._desk: Desk | None = None
 
     @property
@@ -51,6 +53,14 @@ class V1Link:
 
     async def run(self, desk: Desk) -> None:
         self._desk = desk
+        if not desk.is_draining:
+            await self._pull(desk)
+        while desk.has():  # what is at work is answered by calls of its own
+            self._left.clear()
+            await self._left.wait()
+
+    async def _pull(self, desk: Desk) -> None:
+        """Until the desk drains. Raises: LinkLostError."""
         channel = open_channel(self.address, self._credentials, name=self._name)
         stub: Any = channel.unary_stream(_PULL.path, _PULL.request.SerializeToString, _PULL.response.FromString)
         stream = stub(new("PullTasksRequest", queue_name=desk.queue, worker_id=desk.worker_id))
@@ -108,12 +118,16 @@ class V1Link:
             return
         if self._desk.is_draining:
             self._leaving.set()
+            self._left.set()
         else:
             self._begin(self._desk)
 
     def answer(self, given: Given, outcome: Outcome) -> None:
         assert self._desk is not None
         self._callbacks.answer(given, outcome, self._desk)
+
+    def say_what_is_there(self, has: Sequence[TaskId]) -> None:
+        """The protocol has no words for it."""
 
     def _given(self, message: Any, desk: Desk) -> Given:
         """The task of an assignment, which has to be claimed."""

@@ -13,14 +13,18 @@ from stepflow.components import Components
 from stepflow.errors import StepflowError
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.protocols import Chance, Clock
-from stepflow.records import Outcome, Task
+from stepflow.records import Outcome, Task, TaskId
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.credentials import Credentials, read_credentials
-from stepflow_grpc.worker.callbacks import Callbacks, LoopHeart
+from stepflow_grpc.queues.records import WorkerReport
+from stepflow_grpc.worker.callbacks import Callbacks
 from stepflow_grpc.worker.calls import Calls
 from stepflow_grpc.worker.connecting import Connecting, LookUp, look_up
+from stepflow_grpc.worker.fast import FastLink
+from stepflow_grpc.worker.figures import versions
+from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.host import RemoteBlobs, WorkerHost
-from stepflow_grpc.worker.link import Link
+from stepflow_grpc.worker.link import Given, Link
 from stepflow_grpc.worker.running import RunningTasks
 from stepflow_grpc.worker.v1 import V1Link
 
@@ -34,6 +38,10 @@ QUEUE = "python"
 
 ANSWERED_WITHIN_S = 15.0
 """How long a worker that ends waits for servers to take its last answers."""
+
+
+PROGRESS_EVERY_S = 1.0
+"""How often a task's progress is told at most."""
 
 
 class WorkerError(StepflowError):
@@ -125,19 +133,18 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop` or cancellation. What the registry's lifespan raises comes out."""
         self._make_parts()
-        async with self._plugin.open():
+        async with self._plugin.open(), self._heart:
             self._is_loaded = True
-            going_on = [asyncio.create_task(work) for work in (self._connecting.run(), self._heart.run())]
+            connecting = asyncio.create_task(self._connecting.run())
             stopped = asyncio.create_task(self._stopped.wait())
             try:
-                await asyncio.wait((*going_on, stopped), return_when=asyncio.FIRST_COMPLETED)
-                for each in going_on:
-                    if each.done():
-                        each.result()
+                await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
+                if connecting.done():
+                    connecting.result()
                 await self._drain()
             finally:
                 self._is_loaded = False
-                await self._end([*going_on, stopped, *self._background])
+                await self._end([connecting, stopped, *self._background])
 
     def _make_parts(self) -> None:
         clock, chance = self._clock, self._chance
@@ -145,17 +152,44 @@ class Worker:
         self._callbacks = Callbacks(self._calls, clock, chance, start=self._start, others=self._orchestrators)
         blobs = RemoteBlobs(self._calls, clock, chance, self._blobs_at)
         self._host = WorkerHost(self._calls, clock, chance, blobs=blobs, orchestrators=self._orchestrators)
-        self._desk = RunningTasks(
-            self._perform, worker_id=self.id, queue=self.queue, slots=self.slots, components=self._registry.infos
+        self._desk = self._host.desk = RunningTasks(
+            self._perform,
+            worker_id=self.id,
+            queue=self.queue,
+            slots=self.slots,
+            components=self._registry.infos,
+            report=self._report,
         )
-        self._heart = LoopHeart(self._calls, clock, self._desk)
-        self._desk.heart = self._heart
-        self._host.desk = self._desk
-        self._host.progress = self._heart.progress
-        self._connecting = Connecting(self.address, self._desk, [self._v1_link], clock, chance, look_up=self._look_up)
+        self._host.progress = self._tell_progress
+        self._versions = versions(component.function.__module__ for component in self._registry.all())
+        self._heart = Heart(self.id, clock, unwanted=self._unwanted, ask=self._report, credentials=self._credentials)
+        self._desk.heart = _TaskHeart(self._heart, self._calls)
+        makers = (self._fast_link, self._v1_link)
+        self._connecting = Connecting(
+            self.address, self._desk, makers, clock, chance, heart=self._heart, look_up=self._look_up
+        )
+
+    def _fast_link(self, address: Address, name: str | None) -> Link:
+        return FastLink(address, self._clock, credentials=self._credentials, name=name)
 
     def _v1_link(self, address: Address, name: str | None) -> Link:
         return V1Link(address, self._callbacks, credentials=self._credentials, name=name)
+
+    def _report(self) -> WorkerReport:
+        return WorkerReport(slots=self.slots, busy=self._desk.busy, versions=self._versions)
+
+    def _unwanted(self, given: Given, is_claimed: bool) -> None:
+        """A server doesn't want to hear of a task. One that nobody waits for now may be tried again in a moment, so it
+        goes on; one that another worker has is left to that."""
+        if is_claimed:
+            logger.info("task %s is done by another worker", given.id)
+            self._desk.stop(given.id, given.task.attempt)
+
+    def _tell_progress(self, task_id: TaskId, share: float) -> None:
+        work, now = self._desk.at_work(task_id), self._clock.now()
+        if work is not None and work.given.heartbeat_s and now - work.told_at >= PROGRESS_EVERY_S:
+            work.told_at = now
+            self._start(self._callbacks.progress(work.given, self.id, share))
 
     def _orchestrators(self) -> Sequence[str]:
         """Those that are there now; else where they should be."""
@@ -210,3 +244,17 @@ class Worker:
         assert self._running is not None
         self.stop()
         await self._running
+
+
+class _TaskHeart:
+    """Has the heart beat for single tasks where their orchestrators are."""
+
+    def __init__(self, heart: Heart, calls: Calls) -> None:
+        self._heart = heart
+        self._calls = calls
+
+    def add(self, given: Given) -> None:
+        self._heart.add(given, address=self._calls.address(given.url))
+
+    def remove(self, task_id: TaskId) -> None:
+        self._heart.remove(task_id)
