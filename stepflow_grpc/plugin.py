@@ -12,8 +12,10 @@ from stepflow.clock import SystemClock
 from stepflow.errors import PluginUnavailableError
 from stepflow.protocols import Clock, Exchange, Host
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Task
+from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.queues.catalogue import Catalogue
 from stepflow_grpc.queues.credit import Settings, Sharing, SpareCredit
+from stepflow_grpc.queues.records import QueueLimits
 from stepflow_grpc.queues.task_queues import TaskQueues
 
 ATTACHED_WITHIN_S = 5.0
@@ -41,12 +43,26 @@ class QueuePlugin:
 
     It does nothing by itself: a server attaches it to the queues that its workers pull from. While a queue has no
     worker, steps wait and say so; in an engine without a server they fail.
+
+    Args:
+        pool: workers that the server starts for the plugin.
+        limits: of each of its queues; None: as they are.
     """
 
-    def __init__(self, *, name: str, queue: str, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        queue: str,
+        settings: Settings | None = None,
+        pool: Pool | None = None,
+        limits: QueueLimits | None = None,
+    ) -> None:
         self.name = name
         self.queue = queue
+        self.pool = pool
         self.settings = settings or Settings()
+        self._limits = limits
         self._hub: Hub | None = None
         self._attached = anyio.Event()
 
@@ -58,7 +74,7 @@ class QueuePlugin:
         """
         self._hub = hub
         for queue in (self.queue, *queues):
-            hub.queues.configure(queue)
+            hub.queues.configure(queue, self._limits)
         self._attached.set()
 
     def queue_of(self, params: Mapping[str, Json]) -> str:
@@ -114,8 +130,32 @@ def make_plugin(*, name: str, options: Mapping[str, Json], working_directory: Pa
         queue_timeout_s=_seconds(options.get("queueTimeoutSecs")),
         execution_timeout_s=_seconds(options.get("executionTimeoutSecs")),
     )
-    return QueuePlugin(name=name, queue=str(options["queueName"]), settings=settings)
+    queue = str(options["queueName"])
+    most = _whole(options.get("maxQueueLength"))
+    limits = None if most is None else QueueLimits(max_length=most)
+    pool = _pool(queue, options, working_directory)
+    return QueuePlugin(name=name, queue=queue, settings=settings, pool=pool, limits=limits)
+
+
+def _pool(queue: str, options: Mapping[str, Json], directory: Path) -> Pool | None:
+    """The workers that `command` describes."""
+    command, args, env = (options.get(key) for key in ("command", "args", "env"))
+    if not isinstance(command, str):
+        return None
+    more = [str(each) for each in args] if isinstance(args, list | tuple) else []
+    return Pool(
+        queue,
+        command=(command, *more),
+        replicas=_whole(options.get("replicas")) or 1,
+        max_concurrent=_whole(options.get("maxConcurrent")),
+        env={name: str(value) for name, value in env.items()} if isinstance(env, Mapping) else {},
+        directory=directory,
+    )
 
 
 def _seconds(value: Json) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: Json) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -103,7 +103,7 @@ def _names(module: str, attribute: str) -> tuple[str, ...]:
 def _check_grpc(section: Section) -> None:
     section.text("queueName", required=True)
     _check_subprocess(section)
-    for key in ("replicas", "maxConcurrent"):
+    for key in ("replicas", "maxConcurrent", "maxQueueLength"):
         if section.get(key) is not None:
             section.integer(key, 1, least=1)
     _check_timeouts(section)
