@@ -29,8 +29,15 @@ COMMANDS = {
     "validate": "Check flows and the configuration.",
     "visualize": "Draw a flow as SVG, PNG, DOT or Mermaid.",
 }
-EXTRAS = {"migrate": "postgres", "serve": "grpc"}
+EXTRAS = {"migrate": "postgres", "serve": "grpc", "submit": "grpc", "worker": "grpc"}
 """Commands that another of our packages brings, and the extra that installs what it needs."""
+
+ABOUT_OTHERS = {
+    "migrate": "Bring a PostgreSQL database to the form that this version writes.",
+    "serve": "Serve flows and runs to clients and workers on one port.",
+    "submit": "Run a flow at a server, on one input or on many.",
+    "worker": "Serve the components of a registry to a queue of a server.",
+}
 
 _GROUP = "stepflow.commands"
 _CODE = {"list-components": "list_components", "runs": "runs.group"}
@@ -67,7 +74,9 @@ class Commands(click.Group):
             raise ReaderGoneError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        others = {name: f"From {found.value.split(':')[0]}." for name, found in _others().items()}
+        others = {
+            name: ABOUT_OTHERS.get(name, f"From {found.value.split(':')[0]}.") for name, found in _others().items()
+        }
         rows = sorted({**others, **COMMANDS}.items())
         with formatter.section("Commands"):
             formatter.write_dl(rows)

@@ -121,6 +121,11 @@ class Worker:
         """Whether the lifespan is loaded, and tasks can come from an orchestrator."""
         return self._is_loaded and any(link.is_live for link in self._desk.links)
 
+    @property
+    def running(self) -> int:
+        """How many tasks are at work."""
+        return self._desk.running if self._is_loaded else 0
+
     async def ready(self) -> None:
         """Wait until it is."""
         while not self.is_ready:
