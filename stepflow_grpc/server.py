@@ -1,7 +1,12 @@
 """An engine behind a port."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +19,12 @@ from stepflow_grpc.doors import GRACE_S, Doors
 from stepflow_grpc.http import Answer, HttpSide, Request
 from stepflow_grpc.limits import Limits
 from stepflow_grpc.messages import WORK_PACKAGE
+from stepflow_grpc.peers import reachable
 from stepflow_grpc.plugin import QueuePlugin, make_hub
+from stepflow_grpc.pools.board import QueueRow, queue_rows
+from stepflow_grpc.pools.pool import Pool
+from stepflow_grpc.pools.pools import Pools
+from stepflow_grpc.pools.watch import watch
 from stepflow_grpc.services.batch import BatchService
 from stepflow_grpc.services.beats import BeatService
 from stepflow_grpc.services.blobs import BlobService
@@ -30,6 +40,12 @@ from stepflow_grpc.services.work import WorkService
 from stepflow_grpc.tls import TlsFiles
 from stepflow_grpc.wire import shown_time
 
+logger = logging.getLogger("stepflow.server")
+
+DRAIN_S = 4.0
+"""How long workers of pools may take to end their tasks when the server closes. Whoever started the server may kill it
+after 10 s: that leaves calls under way theirs, and the store its own."""
+
 _PROBES = ("/api/v1/health", "/health")
 
 
@@ -43,6 +59,9 @@ class Server:
         tls: the certificate; None speaks in clear. With TLS, `port` is gRPC's alone.
         tokens: of which callers have to show one; None lets everybody in.
         http_port: a port for HTTP alone; None: `port` speaks it too, unless there is TLS.
+        pools: workers to start, beside those of the engine's plugins that have a `command`.
+        say: takes each line that those workers write, and one when the workers of a queue change. None: the former go
+            to stderr, the latter to the log.
 
     Raises:
         ServerError: a port can't be had.
@@ -61,6 +80,8 @@ class Server:
         tokens: Tokens | None = None,
         http_port: int | None = None,
         limits: Limits | None = None,
+        pools: Sequence[Pool] = (),
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -73,6 +94,10 @@ class Server:
         routes = {f"GET {path}": self._healthy for path in _PROBES}
         http = HttpSide(routes, self._clock, limits=self._limits, tokens=tokens, open=frozenset(_PROBES))
         self._doors = Doors(http, self._clock, self._limits, tls=tls, tokens=tokens)
+        self._tls, self._tokens = tls, tokens
+        self._given_pools = tuple(pools)
+        self._say = say
+        self._routes: dict[str, list[str]] = {}  # by queue
         self._is_open = False
         self._health = HealthService(self._clock, self.is_ready)
 
@@ -92,23 +117,47 @@ class Server:
         self.port, self.http_port = self._doors.port, self._doors.http_port
         self._tasks.url = self._url or self._doors.url
         self._connections.url = self._tasks.url
+        self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance())
+        await self._engine.announce(reachable(self.host, self.port, is_secure=self._doors.url.startswith("https:")))
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
         self._is_open = True
         self._doors.welcome()
+        try:
+            await self._pools.start(self._doors.url, self._worker_environment(), self._say or _to_stderr)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
+
+    def _all_pools(self) -> list[Pool]:
+        plugins = self._engine.plugins().values()
+        own = [plugin.pool for plugin in plugins if isinstance(plugin, QueuePlugin) and plugin.pool is not None]
+        return [*own, *self._given_pools]
+
+    def _worker_environment(self) -> dict[str, str]:
+        """What workers of pools need so that they are let in, and trust this server."""
+        found = {} if self._tokens is None else dict(self._tokens.environment())
+        if self._tls is not None:
+            found["STEPFLOW_TLS_CA"] = os.environ.get("STEPFLOW_TLS_CA") or self._tls.cert
+        return found
+
+    def queues(self) -> list[QueueRow]:
+        """Who serves which queue now."""
+        return queue_rows(self._routes, self._hub.queues.statistics(), self._pools.states())
 
     def _services(self) -> dict[str, object]:
         exchange = self._engine.exchange if self._engine.backend.is_shared else None
         self._hub = make_hub(self._clock, exchange)
         discoveries = Discoveries(self._hub)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
+        self._orchestrator = OrchestratorService(self._engine, self._hub, discoveries, self._clock)
         self._connections = WorkService(self._engine, self._hub, discoveries, self._clock)
         return {
             "BlobService": BlobService(self._engine),
             "ComponentsService": ComponentsService(self._engine),
             "FlowsService": FlowsService(self._engine),
             "HealthService": self._health,
-            "OrchestratorService": OrchestratorService(self._engine, self._hub, discoveries, self._clock),
+            "OrchestratorService": self._orchestrator,
             "RunsService": RunsService(self._engine, self._clock, is_ready=self.is_ready),
             "TasksService": self._tasks,
         }
@@ -119,22 +168,32 @@ class Server:
         yield self._connections.run()
         for name, plugin in self._engine.plugins().items():
             if isinstance(plugin, QueuePlugin):
-                queues = {plugin.queue_of(params): None for _, params in self._engine.routes_to(name)}
+                queues: dict[str, None] = {}
+                for route, params in self._engine.routes_to(name):
+                    queues[plugin.queue_of(params)] = None
+                    self._routes.setdefault(plugin.queue_of(params), []).append(route)
                 plugin.attach(self._hub, list(queues))
                 for queue in {plugin.queue: None, **queues}:
                     yield plugin.serve_others(queue)
+        for state in self._pools.states():
+            self._hub.queues.configure(state.pool.queue)
+        yield watch(self.queues, self._hub.queues, self._say or partial(logger.info, "%s"), self._clock, self.port)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_open = False
+        started = self._clock.now()
+        await self._pools.stop(DRAIN_S)
+        left_s = max(GRACE_S - (self._clock.now() - started), 1.0)
         self._doors.stop()
         self._tasks.close()
         self._connections.close()
-        await asyncio.shield(self._doors.close(GRACE_S))
+        await asyncio.shield(self._doors.close(left_s))
         for work in self._work:
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
+        await self._orchestrator.close()
 
     async def _healthy(self, request: Request) -> Answer:
         answer = await self._health.HealthCheck(None)
@@ -152,6 +211,12 @@ class Server:
             },
         }
         return (200 if self.is_ready() else 503), body
+
+
+def _to_stderr(line: str) -> None:
+    with suppress(OSError, ValueError):  # it may be closed
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 serve = Server

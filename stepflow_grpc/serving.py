@@ -1,7 +1,6 @@
 """`stepflow serve`: an engine behind a port, until it is told to stop."""
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -14,29 +13,54 @@ import click
 import msgspec
 
 from stepflow.cli.apps import load_apps
+from stepflow.cli.failure import INTERRUPTED, say
 from stepflow.cli.options import engine_options, examples
 from stepflow.config import open_engine
-from stepflow.config.model import Config
+from stepflow.config.model import Config, PoolSettings
 from stepflow.config.read import load_config
 from stepflow.config.search import find_config
 from stepflow.engine import Engine
 from stepflow.errors import ConfigError, Problem
+from stepflow.execution.sealing import SECRETS
 from stepflow.records import Json
 from stepflow_grpc.listening import Listening, listening_options, read_listening
+from stepflow_grpc.pools.board import table
+from stepflow_grpc.pools.pool import Pool, PoolError, read_pool
 from stepflow_grpc.server import Server
 
-logger = logging.getLogger("stepflow.server")
+
+def _pools(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> tuple[Pool, ...]:
+    try:
+        return tuple(read_pool(text, Path.cwd()) for text in given)
+    except PoolError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 @click.command(
     "serve",
     epilog=examples(
-        "stepflow serve --config config.yml", "stepflow serve --app components:app --store runs.db --port 0"
+        "stepflow serve --config config.yml --pool cpu=components:app:2",
+        "stepflow serve --app components:app --store runs.db --port 0",
     ),
 )
 @engine_options
+@click.option(
+    "--pool",
+    "pools",
+    metavar="QUEUE=MODULE:REGISTRY[:N]",
+    multiple=True,
+    callback=_pools,
+    help="Start N workers of a queue too, one if no number is given; repeat it for more queues. Takes the place of the "
+    "pool that the configuration has for the queue.",
+)
 @click.option("--config-stdin", is_flag=True, help="Read the configuration as JSON from stdin, to its end.")
 @click.option("--store", envvar="STEPFLOW_STORE", metavar="PATH|URL", help="Where runs are kept. Not given: memory.")
+@click.option(
+    "--secrets",
+    type=click.Choice(("strict", *SECRETS)),
+    help="Whether a durable store may keep secrets in clear that clients pass, as long as STEPFLOW_SECRET_KEY is not "
+    "set: strict and refuse are no. Not given: as the configuration says, else warn.",
+)
 @listening_options
 @click.option(
     "--orchestrator-id",
@@ -48,23 +72,44 @@ logger = logging.getLogger("stepflow.server")
 def command(
     config: str | None,
     apps: tuple[str, ...],
+    pools: tuple[Pool, ...],
     config_stdin: bool,
     store: str | None,
+    secrets: str | None,
     orchestrator_id: str | None,
     **flags: Any,
 ) -> None:
     """Serve flows and runs to clients, by gRPC and HTTP on one port.
 
     Components are those of --app, of the configuration, and of workers that pull from its queues. Once calls are taken,
-    stdout gets one line, {"port": N}. SIGTERM and Ctrl-C stop it: calls under way have 5 s, and runs that are kept in a
-    store go on with the next engine that opens it.
+    stdout gets one line, {"port": N}, and stderr a table of the queues and who serves them. SIGTERM and Ctrl-C stop it:
+    its workers have 4 s for the tasks that they are at, calls under way 5 s in all, and runs that are kept in a store
+    go on with the next engine that opens it. A second Ctrl-C ends it at once.
     """
     if config is not None and config_stdin:
         raise click.UsageError("--config and --config-stdin exclude each other", click.get_current_context())
     settings = _settings(config, from_stdin=config_stdin)
-    engine = _engine(settings, apps, store, orchestrator_id or _container_name(os.environ))
+    engine = _engine(settings, apps, store, secrets, orchestrator_id or _container_name(os.environ))
     listening = read_listening(settings.server, **flags)
-    anyio.run(_serve, engine, listening, backend="asyncio")
+    anyio.run(_serve, engine, listening, _all_pools(settings, pools), backend="asyncio")
+
+
+def _all_pools(settings: Config, given: Sequence[Pool]) -> list[Pool]:
+    """The pools of the configuration, but for the queues that are given others, and those."""
+    written = [_pool(pool, settings.working_directory) for pool in settings.pools]
+    return [*(pool for pool in written if pool.queue not in {each.queue for each in given}), *given]
+
+
+def _pool(settings: PoolSettings, directory: Path) -> Pool:
+    return Pool(
+        settings.queue,
+        settings.app,
+        command=() if settings.command is None else (settings.command, *settings.args),
+        replicas=settings.replicas,
+        max_concurrent=settings.max_concurrent,
+        env=settings.env,
+        directory=directory,
+    )
 
 
 def _settings(config: str | None, *, from_stdin: bool) -> Config:
@@ -81,12 +126,10 @@ def _settings(config: str | None, *, from_stdin: bool) -> Config:
     return load_config(document, environ=os.environ)
 
 
-def _engine(settings: Config, apps: Sequence[str], store: str | None, name: str | None) -> Engine:
+def _engine(settings: Config, apps: Sequence[str], store: str | None, secrets: str | None, name: str | None) -> Engine:
     location = store if store is not None else settings.storage.url
-    engine = open_engine(settings, components=load_apps(apps), store=location, name=name, secrets="plain")
-    if engine.backend.is_durable and not os.environ.get("STEPFLOW_SECRET_KEY"):
-        logger.warning("secrets that clients pass are kept in the store in clear: set STEPFLOW_SECRET_KEY to seal them")
-    return engine
+    mode = "refuse" if secrets == "strict" else secrets or settings.secrets or "warn"
+    return open_engine(settings, components=load_apps(apps), store=location, name=name, secrets=mode)
 
 
 def _container_name(environ: Mapping[str, str]) -> str | None:
@@ -95,18 +138,25 @@ def _container_name(environ: Mapping[str, str]) -> str | None:
     return environ.get("HOSTNAME") if is_container else None
 
 
-async def _serve(engine: Engine, listening: Listening) -> None:
+async def _serve(engine: Engine, listening: Listening, pools: Sequence[Pool]) -> None:
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopped.is_set():
+            os._exit(INTERRUPTED)  # workers of pools are ended all the same: see `stepflow_grpc.pools.guard`
+        stopped.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     url = os.environ.get("STEPFLOW_ORCHESTRATOR_URL")
-    async with engine, Server(engine, url=url, **listening.options()) as server:
+    async with engine, Server(engine, url=url, pools=pools, say=say, **listening.options()) as server:
         sys.stdout.write(_announcement(server))
         sys.stdout.flush()
-        click.echo(f"serving on {_shown(server)}; Ctrl-C stops it", err=True)
+        say(f"serving on {_shown(server)}; Ctrl-C stops it")
+        for line in table(server.queues(), server.port):
+            say(line)
         await stopped.wait()
-        click.echo("stopping", err=True)
+        say("stopping")
 
 
 def _announcement(server: Server) -> str:

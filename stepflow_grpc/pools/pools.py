@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -48,17 +49,18 @@ class Pools:
         self._replicas: list[list[Replica]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, tasks_url: str, say: Callable[[str], None]) -> None:
+    async def start(self, tasks_url: str, env: Mapping[str, str], say: Callable[[str], None]) -> None:
         """Start every worker, and wait for none of them to connect.
 
         Args:
             tasks_url: where they find the server, as host:port.
+            env: variables that they need beside its address and those that this process has.
             say: takes a line that a worker wrote.
         """
         if not self._pools:
             return
         await self._guard.start()
-        around = Surroundings(tasks_url, self._clock, self._chance, self._guard, say)
+        around = Surroundings(tasks_url, {**os.environ, **env}, self._clock, self._chance, self._guard, say)
         self._replicas = [[Replica(pool, n + 1, around) for n in range(pool.replicas)] for pool in self._pools]
         self._tasks = [asyncio.create_task(_kept(replica)) for replica in self._all()]
 

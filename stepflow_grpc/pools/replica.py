@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -24,6 +24,7 @@ class Surroundings(msgspec.Struct, frozen=True, eq=False):
     """What the workers of one server share."""
 
     tasks_url: str  # host:port, where they find the server
+    env: Mapping[str, str]
     clock: Clock
     chance: Chance
     guard: Guard
@@ -84,7 +85,7 @@ class Replica:
         around, pool = self._around, self._pool
         self._started_at = around.clock.now()
         self.restarts_at = None
-        env = {**os.environ, **pool.variables(around.tasks_url)}
+        env = {**around.env, **pool.variables(around.tasks_url)}
         try:
             process = await GroupProcess.start(pool.arguments(), env=env, directory=pool.directory, say=self._say)
         except OSError as error:
@@ -120,7 +121,8 @@ class Replica:
         return delay_s
 
     def _say(self, line: str) -> None:
-        self._around.say(f"[{self._name}] {line}")
+        with suppress(OSError, ValueError):  # whoever listened has left
+            self._around.say(f"[{self._name}] {line}")
 
     def _signal(self, number: int) -> None:
         if self._process is not None:

@@ -195,7 +195,7 @@ class Sharing:
                 if entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue):
                     outcome = await self._exchanged(entry)
                 else:
-                    async with waiting(f"no worker serves queue {queue.name!r}"):
+                    async with waiting(queue.unserved):
                         outcome = await self._unserved(entry)
             return outcome
         finally:

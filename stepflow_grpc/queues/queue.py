@@ -44,6 +44,7 @@ class Queue:
         self.finished = 0
         self.timed_out = 0
         self.unserved_since: float | None = None
+        self.trouble: str | None = None  # why it has no worker, where somebody knows
         self.due_at = inf
         self.served_elsewhere_until = 0.0  # another engine took a task of it lately
         self.prober: Entry | None = None  # looks whether another engine does
@@ -51,6 +52,12 @@ class Queue:
     @property
     def is_served(self) -> bool:
         return bool(self.streams)
+
+    @property
+    def unserved(self) -> str:
+        """What its tasks wait for while nobody serves it."""
+        reason = f"no worker serves queue {self.name!r}"
+        return reason if self.trouble is None else f"{reason}: {self.trouble}"
 
     def place(self, stream: Stream) -> None:
         """Put a stream among those that can be sent something, behind the others like it."""

@@ -85,6 +85,13 @@ class TaskQueues:
             queue.limits = limits
         return queue
 
+    def explain_unserved(self, name: str, trouble: str | None) -> None:
+        """Say why a queue has no worker, to whoever waits for one; None: nobody knows."""
+        queue = self._queues.get(name)
+        if queue is not None and queue.trouble != trouble:
+            queue.trouble = trouble
+            queue.ring()
+
     def full(self, name: str) -> QueueFull | None:
         """Why no new run may be submitted that needs this queue; None: there is room."""
         queue = self._queues.get(name)
@@ -271,9 +278,11 @@ class TaskQueues:
 
     async def wait_served(self, entry: Entry, waiting: Waiting) -> None:
         """Return when a worker came, or the task is claimed or over without."""
-        async with waiting(f"no worker serves queue {entry.queue.name!r}"):
-            while not _may_go_on(entry):
-                await entry.changed()
+        while not _may_go_on(entry):
+            reason = entry.queue.unserved
+            async with waiting(reason):
+                while not _may_go_on(entry) and entry.queue.unserved == reason:
+                    await entry.changed()
 
     def enter(self, queued: QueuedTask) -> Entry:
         """Make a task known, outside the line. `leave` has to follow."""

@@ -1,0 +1,41 @@
+"""Tells people how queues are served, whenever that has changed."""
+
+from collections.abc import Callable, Sequence
+
+from stepflow.protocols import Clock
+from stepflow_grpc.pools.board import QueueRow, change, why_unserved
+from stepflow_grpc.queues.task_queues import TaskQueues
+
+LOOKS_S = 0.5
+
+PATIENCE_S = 5.0
+"""A change is told when it has held for one look, or after so long: twenty workers that start are not twenty lines."""
+
+_Face = tuple[object, ...]
+
+
+async def watch(
+    rows: Callable[[], Sequence[QueueRow]], queues: TaskQueues, tell: Callable[[str], None], clock: Clock, port: int
+) -> None:
+    """Until it is cancelled. How it is at first is taken as told."""
+    told = {row.queue: _face(row) for row in rows()}
+    seen = dict(told)
+    since: dict[str, float] = {}
+    while True:
+        await clock.sleep(LOOKS_S)
+        found = rows()
+        for row in found:
+            queues.explain_unserved(row.queue, why_unserved(row))
+            face, before = _face(row), seen.get(row.queue)
+            seen[row.queue] = face
+            if face == told.get(row.queue):
+                since.pop(row.queue, None)
+            elif face == before or clock.now() - since.setdefault(row.queue, clock.now()) >= PATIENCE_S:
+                told[row.queue] = face
+                since.pop(row.queue, None)
+                tell(change(row, found, port))
+
+
+def _face(row: QueueRow) -> _Face:
+    """What of a queue people want to hear of."""
+    return (row.workers, row.slots, row.service)
