@@ -36,7 +36,7 @@ class Floats(bytes):
     """A `double precision[]`."""
 
 
-_KINDS: dict[type, int] = {Bools: 1000, Blobs: 1001, Ints: 1016, Texts: 1009, Floats: 1022}
+KINDS: dict[type, int] = {Bools: 1000, Blobs: 1001, Ints: 1016, Texts: 1009, Floats: 1022}
 
 
 def bools(values: Sequence[bool]) -> Bools:
@@ -85,7 +85,7 @@ class _ArrayDumper(Dumper):
 
     def __init__(self, cls: type, context: AdaptContext | None = None) -> None:
         super().__init__(cls, context)
-        self.oid = _KINDS[cls]
+        self.oid = KINDS[cls]
 
     def dump(self, obj: Buffer) -> Buffer:
         return obj
@@ -93,5 +93,5 @@ class _ArrayDumper(Dumper):
 
 def register_arrays(adapters: AdaptersMap) -> None:
     """Let a connection take the arrays of this module."""
-    for kind in _KINDS:
+    for kind in KINDS:
         adapters.register_dumper(kind, _ArrayDumper)

@@ -15,8 +15,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from stepflow.errors import StoreError
 from stepflow_postgres.arrays import register_arrays
-from stepflow_postgres.faults import in_our_words, is_lost
+from stepflow_postgres.faults import in_our_words, is_lost, store_error
 from stepflow_postgres.location import Location
+from stepflow_postgres.sender import Sender
 from stepflow_postgres.statements import in_schema, statement
 
 Row: TypeAlias = tuple[Any, ...]
@@ -41,7 +42,7 @@ class Database:
     def __init__(self, location: Location) -> None:
         self.location = location
         self._pool: AsyncConnectionPool[Connection] | None = None
-        self._kept: Connection | None = None
+        self._kept: tuple[Connection, Sender] | None = None
         self._is_writing = False
 
     @property
@@ -78,7 +79,8 @@ class Database:
         if pool is None:
             return
         if kept is not None:
-            await pool.putconn(kept)
+            kept[1].leave()
+            await pool.putconn(kept[0])
         await pool.close()
 
     async def ask(self, name: str, parameters: Parameters | None = None) -> list[Row]:
@@ -132,22 +134,27 @@ class Database:
                     return await _send_all(connection, prepared)
         self._is_writing = True
         try:
-            with in_our_words(self.shown):
-                return await self._write_kept(prepared)
+            return await self._write_kept(prepared)
+        except (Error, OSError) as error:
+            raise store_error(error, self.shown) from error
         finally:
             self._is_writing = False
 
     async def _write_kept(self, statements: Sequence[tuple[bytes, Parameters]]) -> Sequence[list[Row]]:
-        pool = self._opened()
-        connection = self._kept
-        if connection is None:
-            connection = self._kept = await pool.getconn()
+        if self._kept is None:
+            taken = await self._opened().getconn()
+            self._kept = taken, Sender(taken, is_prepared=self.location.is_prepared)
+        connection, sender = self._kept
         try:
+            if len(statements) == 1:
+                return [await sender.send(*statements[0])]
+            sender.leave()
             return await _send_all(connection, statements)
         except BaseException as error:
             self._kept = None
+            sender.leave()
             with anyio.CancelScope(shield=True):
-                await pool.putconn(connection)  # which looks at what state it is in
+                await self._opened().putconn(connection)  # which looks at what state it is in
             if is_lost(error):
                 await self._renew()
             raise

@@ -87,6 +87,15 @@ def _run_id(group: RunGroup) -> RunId:
     return group.run_id
 
 
+def entry_parameters(write: Write) -> Parameters:
+    """For `append_entries`."""
+    last = write.first + write.count - 1
+    numbers = [
+        *(write.lease.epoch, write.first, last, write.count, write.min_item, write.max_item, int(write.has_inputs)),
+    ]
+    return {"run": write.run_id, "owner": write.lease.owner, "numbers": ints(numbers), "payload": write.payload}
+
+
 def one_parameters(write: Write) -> Parameters:
     """For `advance_run`."""
     change = write.change or _NOTHING
@@ -100,9 +109,8 @@ def one_parameters(write: Write) -> Parameters:
         "run": write.run_id,
         "owner": write.lease.owner,
         "numbers": ints(numbers),
-        "status": change.status and change.status.value,
-        "ended_at": change.ended_at,
-        "error": _text(change.error),
+        "ended_at": floats([change.ended_at]),
+        "words": texts([change.status, _text(change.error)]),
         "payload": write.payload,
         "items": ints([result.index for result in write.results]),
         "outcomes": blobs([_encode(result.outcome) for result in write.results]),
@@ -136,6 +144,20 @@ def begin_parameters(groups: Sequence[RunGroup]) -> Parameters:
         "new": _encode(new).decode(),
         **_entry_columns(groups),
         **_result_columns(groups),
+    }
+
+
+def begin_one_parameters(group: RunGroup) -> Parameters:
+    """For `begin_run`. The group begins with its run's first write, and the run has no key."""
+    row, results = _new_row(1, group), [result for write in group.writes for result in write.results]
+    return {
+        "owner": group.lease.owner,
+        "words": texts([row.get(name) for name in _WORDS]),
+        "numbers": ints([row.get(name) for name in _NUMBERS]),
+        "times": floats([row["created_at"], row["ended_at"]]),
+        "items": ints([result.index for result in results]),
+        "outcomes": blobs([_encode(result.outcome) for result in results]),
+        **_write_columns(group.writes),
     }
 
 
@@ -196,14 +218,14 @@ def _change_columns(changes: Sequence[RunChange]) -> Parameters:
     }
 
 
-def _new_row(at: int, group: RunGroup) -> dict[str, object]:
+def _new_row(at: int, group: RunGroup) -> dict[str, Any]:
     """The row of a run whose first writes are these."""
     write = group.head
     record = write.new
     assert record is not None
     digest = key_digest(record)
     parent, change, (mark, low_water) = record.parent, group.change, group.mark
-    row: dict[str, object] = {name: getattr(record, name) for name in _SAME}
+    row: dict[str, Any] = {name: getattr(record, name) for name in _SAME}
     row.update({name: value for name in _CHANGED if (value := getattr(change, name)) is not None})
     row["error"] = _text(change.error or record.error)
     for name in ("flow_name", "key"):
@@ -225,6 +247,13 @@ def _new_row(at: int, group: RunGroup) -> dict[str, object]:
     }
 
 
+_WORDS = (
+    *("id", "root_id", "flow_id", "flow_name", "status", "parent_run", "parent_key", "error", "group_name", "retry_of"),
+)
+_NUMBERS = (
+    *("parent_item", "parent_step", "total", "succeeded", "failed", "journal_format", "is_sealed", "epoch"),
+    *("last", "places", "checkpoint", "low_water"),
+)
 _CHANGED = ("status", "ended_at", "total", "succeeded", "failed")
 _SAME = (*_CHANGED, "id", "root_id", "flow_id", "created_at", "journal_format", "retry_of", "is_sealed")
 

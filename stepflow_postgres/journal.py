@@ -8,7 +8,16 @@ from stepflow.protocols import PAGE, ended_topic
 from stepflow.records import Committed, Entries, KeyTaken, Lease, LeaseLost, RunId, Verdict, Write
 from stepflow_postgres.arrays import blobs, texts
 from stepflow_postgres.connection import Database, Statement
-from stepflow_postgres.groups import RunGroup, advance_parameters, begin_parameters, grouped, key_digest, one_parameters
+from stepflow_postgres.groups import (
+    RunGroup,
+    advance_parameters,
+    begin_one_parameters,
+    begin_parameters,
+    entry_parameters,
+    grouped,
+    key_digest,
+    one_parameters,
+)
 from stepflow_postgres.signals import PostgresSignals
 
 LAST_POSITION = 2**62
@@ -123,12 +132,21 @@ def _parts(groups: Sequence[RunGroup]) -> Iterator[tuple[Sequence[RunGroup], Sta
             wave = seen[digest] = seen.get(digest, -1) + 1
         waves.setdefault((group.lease.owner, wave), []).append(group)
     for part in waves.values():
-        yield part, ("begin_runs", begin_parameters(part))
-    for part in going_on.values():
-        if len(part) == 1 and len(part[0].writes) == 1:
-            yield part, ("advance_run", one_parameters(part[0].head))
+        if len(part) == 1 and _digest(part[0]) is None:
+            yield part, ("begin_run", begin_one_parameters(part[0]))
         else:
-            yield part, ("advance_runs", advance_parameters(part))
+            yield part, ("begin_runs", begin_parameters(part))
+    for part in going_on.values():
+        yield part, _advance(part)
+
+
+def _advance(part: Sequence[RunGroup]) -> Statement:
+    if len(part) > 1 or len(part[0].writes) > 1:
+        return "advance_runs", advance_parameters(part)
+    write = part[0].head
+    if write.results or write.change is not None or write.is_checkpoint:
+        return "advance_run", one_parameters(write)
+    return "append_entries", entry_parameters(write)
 
 
 def _digest(group: RunGroup) -> bytes | None:

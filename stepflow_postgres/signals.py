@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 
 import anyio
@@ -15,6 +15,8 @@ from psycopg import AsyncConnection, Notify, sql
 
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
+from stepflow_postgres.arrays import texts
+from stepflow_postgres.sender import Sender
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,6 +25,13 @@ _PATIENCE_S = 5.0  # of the self-test
 _PAYLOAD_BYTES = 7_900  # PostgreSQL takes less than 8000
 _LONGEST_TOPIC = 500  # longer ones are sent as their digest
 _MOST_WAITING = 10_000  # topics that are kept while the database is away
+_GATHER_S = 0.001  # before topics are sent: who waits here goes on first, and what comes together goes together
+_BETWEEN_S = 0.01  # after topics were sent: so often is enough where there are new ones all the time
+_CLOSING_S = 0.5  # how long closing waits until the last ones are sent
+_NOTIFY = b"""
+SELECT pg_notify(%(channel)s, payload)
+FROM set_config('synchronous_commit', 'off', true), unnest(%(payloads)s) AS payload
+"""  # what a crash takes with it is looked for anyway
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 
@@ -60,6 +69,8 @@ class PostgresSignals:
         self._listeners: dict[str, dict[PostgresListener, None]] = {}
         self._waiting: dict[str, None] = {}  # topics to be sent
         self._has_waiting = asyncio.Event()
+        self._is_sent = asyncio.Event()
+        self._is_sent.set()
         self._id = secrets.token_hex(8)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_wanted = asyncio.Event()
@@ -79,6 +90,9 @@ class PostgresSignals:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self._is_sent.is_set():
+            with self._clock.timeout(_CLOSING_S, shield=True):
+                await self._is_sent.wait()
         for task in self._tasks:
             task.cancel()
         with anyio.CancelScope(shield=True):
@@ -105,6 +119,7 @@ class PostgresSignals:
             self._waiting[_short(topic)] = None
         if len(self._waiting) > _MOST_WAITING:
             self._waiting.clear()
+        self._is_sent.clear()
         self._has_waiting.set()
 
     def wake(self, *topics: str) -> None:
@@ -121,33 +136,33 @@ class PostgresSignals:
         while True:
             await self._has_waiting.wait()
             try:
-                async with await _connect(self._conninfo) as connection:
+                async with _sender(self._conninfo) as sender:
                     while True:
                         await self._has_waiting.wait()
-                        await self._send_waiting(connection)
+                        await self._clock.sleep(_GATHER_S)
+                        await self._send_waiting(sender)
                         delay_s = _FIRST_DELAY_S
+                        await self._clock.sleep(_BETWEEN_S)
             except (psycopg.Error, OSError) as error:
                 _LOG.debug("signals can't be sent at the moment: %s", error)
             await self._clock.sleep(delay_s)
             delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
 
-    async def _send_waiting(self, connection: AsyncConnection) -> None:
+    async def _send_waiting(self, sender: Sender) -> None:
         """One statement for all that came together while the one before was on its way."""
         topics, self._waiting = self._waiting, {}
         self._has_waiting.clear()
         try:
-            await self._notify(connection, topics)
+            await self._notify(sender, topics)
         except (psycopg.Error, OSError):
             self._waiting = {**topics, **self._waiting}
             self._has_waiting.set()
             raise
+        if not self._waiting:
+            self._is_sent.set()
 
-    async def _notify(self, connection: AsyncConnection, keys: Iterable[str]) -> None:
-        quickly = "set_config('synchronous_commit', 'off', true)"  # what a crash takes with it is looked for anyway
-        await connection.execute(
-            f"SELECT pg_notify(%s, payload) FROM {quickly}, unnest(%s::text[]) AS payload".encode(),
-            (self._channel, list(_packed(self._id, keys))),
-        )
+    async def _notify(self, sender: Sender, keys: Iterable[str]) -> None:
+        await sender.send(_NOTIFY, {"channel": self._channel, "payloads": texts([*_packed(self._id, keys)])})
 
     async def _hear_all(self, conninfo: str) -> None:
         delay_s = _FIRST_DELAY_S
@@ -169,8 +184,8 @@ class PostgresSignals:
 
     async def _works(self, listening: AsyncConnection) -> bool:
         """Whether what is sent on another connection arrives on this one. Behind a transaction pooler it does not."""
-        async with await _connect(self._conninfo) as sending:
-            await self._notify(sending, [SELF_TEST])
+        async with _sender(self._conninfo) as sender:
+            await self._notify(sender, [SELF_TEST])
         async with aclosing(listening.notifies(timeout=_PATIENCE_S)) as notices:
             async for notice in notices:
                 if self._take(notice):
@@ -201,6 +216,16 @@ class PostgresSignals:
 
 async def _connect(conninfo: str) -> AsyncConnection:
     return await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+
+
+@asynccontextmanager
+async def _sender(conninfo: str) -> AsyncIterator[Sender]:
+    async with await _connect(conninfo) as connection:
+        sender = Sender(connection, is_prepared=False)
+        try:
+            yield sender
+        finally:
+            sender.leave()
 
 
 def _short(topic: str) -> str:

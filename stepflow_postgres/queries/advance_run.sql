@@ -1,6 +1,6 @@
 -- One write to one run, as `advance_runs` takes many: nearly all commits of an engine with little to do are such.
 -- The numbers: epoch, first, last, count, min_item, max_item, places, checkpoint, low_water, total, succeeded, failed,
--- has_inputs.
+-- has_inputs. The words: status, error.
 WITH advanced AS (
     UPDATE stepflow._runs
     SET
@@ -11,9 +11,9 @@ WITH advanced AS (
         total = coalesce((%(numbers)s)[10], total),
         succeeded = coalesce((%(numbers)s)[11], succeeded),
         failed = coalesce((%(numbers)s)[12], failed),
-        status = coalesce(%(status)s, status),
-        ended_at = coalesce(%(ended_at)s, ended_at),
-        error = coalesce(%(error)s, error),
+        status = coalesce((%(words)s)[1], status),
+        ended_at = coalesce((%(ended_at)s)[1], ended_at),
+        error = coalesce((%(words)s)[2], error),
         claims = 0
     WHERE
         id = %(run)s

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from stepflow.errors import StoreError
@@ -85,6 +86,49 @@ async def test_a_write_to_one_run_is_one_statement(store: PostgresBackend, ids: 
     assert counted.reads == []
 
 
+async def test_what_a_lone_run_does_most_has_statements_of_its_own(store: PostgresBackend, ids: Ids, monkeypatch: Any):
+    run, keyed = record(ids.draw()), record(ids.draw(), key="monday")
+    counted = Counted(store, monkeypatch)
+
+    for writes in ([write(run.id, 1, ["begun"], new=run)], [write(run.id, 2, ["a"])], [write(run.id, 2, ["again"])]):
+        assert list(await store.journal.commit(writes)) == [Committed()]
+    await store.journal.commit([write(keyed.id, 1, ["begun"], new=keyed)])
+
+    assert counted.names == [["begin_run"], ["append_entries"], ["append_entries"], ["begin_runs"]]
+    assert await entries(store, run.id) == [(1, "begun"), (2, "a")]
+
+
+async def test_a_run_that_begins_alone_is_stored_as_those_that_begin_together(store: PostgresBackend, ids: Ids):
+    parent = ParentLink(run_id=ids.draw(), item=3, step=2, key="k\0")
+    why = Failed(ErrorCode.CANCELLED, "stop \0")
+    like = msgspec.structs.replace(
+        record(ids.draw(), parent=parent, root_id=parent.run_id, flow_name="ünï\0", group="g"),
+        retry_of=ids.draw(),
+        is_sealed=True,
+        journal_format=1,
+        total=None,
+    )
+    new = [msgspec.structs.replace(like, id=ids.draw(), parent=_numbered(parent, n)) for n in range(3)]
+    writes = [
+        [
+            write(run.id, 1, ["begun"], new=run, results=[result(2), result(0)]),
+            write(run.id, 2, ["mark"], items=(1, 4), is_checkpoint=True),
+            write(run.id, 3, ["end"], change=RunChange(status=RunStatus.CANCELLED, ended_at=7.0, error=why, total=9)),
+        ]
+        for run in new
+    ]
+
+    await store.journal.commit(writes[0])
+    await store.journal.commit(writes[1] + writes[2])
+
+    stored = [await store.runs.get(run.id) for run in new]
+    assert stored[0] is not None
+    assert (stored[0].parent, stored[0].error, stored[0].total) == (new[0].parent, why, 9)
+    assert stored[1:] == [msgspec.structs.replace(stored[0], id=run.id, parent=run.parent) for run in new[1:]]
+    for read in (store.journal.read, store.journal.history, store.runs.completed):
+        assert await read(new[0].id) == await read(new[1].id) == await read(new[2].id) != []
+
+
 async def test_a_refusal_is_looked_into_by_reading_only(store: PostgresBackend, ids: Ids, monkeypatch: Any):
     run = await begin(store, record(ids.draw()))
     await store.database.write("leave", {"owner": "engine-1"})
@@ -95,6 +139,10 @@ async def test_a_refusal_is_looked_into_by_reading_only(store: PostgresBackend, 
     assert list(verdicts) == [LeaseLost(current=1), LeaseLost(current=0)]
     assert counted.names == [["advance_runs"]]
     assert counted.reads == ["find_present", "find_heads"]
+
+
+def _numbered(parent: ParentLink, number: int) -> ParentLink:
+    return msgspec.structs.replace(parent, key=f"{parent.key}{number}")
 
 
 async def test_what_begins_and_what_goes_on_in_one_commit_is_one_transaction(store: PostgresBackend, ids: Ids):
