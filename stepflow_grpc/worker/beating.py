@@ -1,8 +1,9 @@
 """A process that says for a worker that it lives, also where the worker's own threads get no turn to run.
 
 `python -m stepflow_grpc.worker.beating PID FILE` is started by `stepflow_grpc.worker.heart`. All it has to know comes
-twice a second as one line of JSON through a pipe; what it has to say comes out in lines too. It ends as soon as that
-pipe is closed or its parent is gone, whatever it waits for, and says nothing while the parent is stopped.
+twice a second as one line of JSON through a pipe, and at once what is new; what it has to say comes out in lines too.
+It ends as soon as that pipe is closed or its parent is gone, whatever it waits for, and says nothing while the parent
+is stopped.
 """
 
 import os
@@ -10,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, assert_never
 
 import grpc
 import msgspec
@@ -54,8 +55,8 @@ class Running(msgspec.Struct, frozen=True):
     period_s: float
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """All that there is to know. Each one replaces the one before."""
+class State(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
+    """All that there is to know. Each one replaces what was known before."""
 
     worker_id: str
     turns: int  # of the parent's event loop so far
@@ -65,6 +66,26 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     tasks: Mapping[int, Running] = {}  # by a number that is used once
     report: WorkerReport
     credentials: Credentials
+
+
+class Connected(msgspec.Struct, frozen=True, tag="connected"):
+    """One more server is to be told of the worker."""
+
+    orchestrator: Orchestrator
+
+
+class Begun(msgspec.Struct, frozen=True, tag="begun"):
+    """One more task is at work. Said before it begins: after that, nothing might be said for long."""
+
+    number: int
+    task: Running
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    number: int
+
+
+Told: TypeAlias = State | Connected | Begun | Ended
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
@@ -103,9 +124,9 @@ def main() -> NoReturn:
 
 def _read(beating: "Beating") -> NoReturn:
     """Take what the parent says, until it hangs up."""
-    decoder = msgspec.json.Decoder(State)
+    decoder = msgspec.json.Decoder(Told)
     for line in sys.stdin.buffer:
-        beating.state = decoder.decode(line)
+        beating.take(decoder.decode(line))
     os._exit(0)
 
 
@@ -120,7 +141,9 @@ class Beating:
     """What is said to whom."""
 
     def __init__(self, parent: int, file: int) -> None:
-        self.state: State | None = None
+        self._state: State | None = None
+        self._orchestrators: list[Orchestrator] = []
+        self._tasks: dict[int, Running] = {}
         self._parent = parent
         self._turns = TurnCounter(parent, file)
         self._meter = Meter(parent, SystemClock().now)
@@ -130,9 +153,24 @@ class Beating:
         self._connections: dict[Orchestrator, _Connection] = {}
         self._unwanted: set[int] = set()
 
+    def take(self, told: Told) -> None:
+        """Called by a thread of its own."""
+        match told:
+            case State():
+                self._orchestrators, self._tasks = list(told.orchestrators), dict(told.tasks)
+                self._state = told
+            case Connected(orchestrator):
+                self._orchestrators.append(orchestrator)
+            case Begun(number, task):
+                self._tasks[number] = task
+            case Ended(number):
+                self._tasks.pop(number, None)
+            case _:
+                assert_never(told)
+
     def look(self) -> None:
         """Say what is due."""
-        state = self.state
+        state = self._state
         if state is None:
             return
         if is_stopped(self._parent):
@@ -142,8 +180,9 @@ class Beating:
         self._tell_stalled(held_up)
         if self._looks % BEAT_LOOKS == 0:
             self._beat(state, held_up)
-        self._unwanted &= state.tasks.keys()
-        for number, task in state.tasks.items():
+        tasks = self._tasks.copy()
+        self._unwanted &= tasks.keys()
+        for number, task in tasks.items():
             if number not in self._unwanted and self._looks % max(1, round(task.period_s / LOOK_S)) == 0:
                 self._beat_for(state, number, task)
         self._close_unused()
@@ -167,7 +206,7 @@ class Beating:
             held_up_s=0.0 if held_up is None else held_up.seconds,
             stack=None if held_up is None else held_up.stack,
         )
-        for orchestrator in state.orchestrators:
+        for orchestrator in list(self._orchestrators):
             connection = self._connection(orchestrator, state.credentials)
             if connection is not None:
                 connection.beat(beat)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import select
 import sys
 import threading
 from collections.abc import Callable
@@ -18,7 +19,19 @@ from stepflow.records import TaskId
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.credentials import Credentials, read_credentials
 from stepflow_grpc.queues.records import WorkerReport
-from stepflow_grpc.worker.beating import Orchestrator, Ready, Running, Said, Stalled, State, Unwanted
+from stepflow_grpc.worker.beating import (
+    Begun,
+    Connected,
+    Ended,
+    Orchestrator,
+    Ready,
+    Running,
+    Said,
+    Stalled,
+    State,
+    Told,
+    Unwanted,
+)
 from stepflow_grpc.worker.link import Given
 from stepflow_grpc.worker.stalls import LOOK_S, Watch, threads
 
@@ -26,6 +39,7 @@ _LOG = logging.getLogger("stepflow.worker")
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 _READY_WITHIN_S = 10.0
+_PATIENCE_S = 0.1  # of the event loop with a process that does not read what it is told
 _LONGEST_LINE = 1_000_000
 _SAID = msgspec.json.Decoder(Said)
 
@@ -64,6 +78,7 @@ class Heart:
         self._running: dict[int, Running] = {}
         self._number_of: dict[TaskId, int] = {}
         self._ready = anyio.Event()
+        self._telling: _Telling | None = None
 
     def connect(self, address: Address, *, name: str | None = None) -> None:
         """Beat for the worker as a whole at a server.
@@ -72,6 +87,7 @@ class Heart:
             name: what the server's certificate has to be for, where the address is one of several of a name.
         """
         self._orchestrators[address] = Orchestrator(address, name)
+        self._tell(Connected(self._orchestrators[address]))
 
     def disconnect(self, address: Address) -> None:
         self._orchestrators.pop(address, None)
@@ -88,15 +104,21 @@ class Heart:
         self._given[number] = given
         self._running[number] = Running(given.id, given.task.run_id, orchestrator, given.heartbeat_s or 1.0)
         self._number_of[given.id] = number
+        self._tell(Begun(number, self._running[number]))
 
     def remove(self, task_id: TaskId) -> None:
         number = self._number_of.pop(task_id, None)
         if number is not None:
             del self._given[number], self._running[number]
+            self._tell(Ended(number))
 
     def report(self, report: WorkerReport) -> None:
         """How the worker is from now on."""
         self._report = report
+
+    def _tell(self, told: Told) -> None:
+        if self._telling is not None:
+            self._telling.tell(msgspec.json.encode(told) + b"\n")
 
     async def __aenter__(self) -> Self:
         self._watch = Watch()
@@ -156,12 +178,14 @@ class Heart:
         finally:
             os.close(reads)
         telling.start()
+        self._telling = telling
         try:
             assert process.stdout is not None
             while line := await process.stdout.readline():
                 self._hear(line)
             return await process.wait()
         finally:
+            self._telling = None
             if process.returncode is None:
                 process.kill()
                 await process.wait()
@@ -216,13 +240,17 @@ def _environment() -> dict[str, str]:
 
 
 class _Telling:
-    """A thread that writes what a process has to know into its pipe, until that is broken or it is ended."""
+    """Writes what a process has to know into its pipe: by a thread all of it twice a second, until the pipe is broken
+    or this is ended, and by the event loop what is new, at once.
+    """
 
     def __init__(self, pipe: int, line: Callable[[], bytes]) -> None:
         self._pipe = pipe
         self._line = line
+        self._lock = threading.Lock()  # what is new must not come before what was put together without it
+        self._is_behind = False
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._tell, name="stepflow heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._tell_all, name="stepflow heartbeat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -232,14 +260,37 @@ class _Telling:
         self._is_over.set()
         self._thread.join()
 
-    def _tell(self) -> None:
+    def tell(self, line: bytes) -> None:
+        """Write at once, unless the process does not read: it will be told with the rest."""
+        if self._is_behind or not self._lock.acquire(timeout=_PATIENCE_S):
+            self._is_behind = True
+            return
+        try:
+            if len(line) <= select.PIPE_BUF and not self._is_over.is_set() and self._has_room():
+                os.write(self._pipe, line)
+        except OSError:
+            pass  # the process ended, which another sees
+        finally:
+            self._lock.release()
+
+    def _has_room(self) -> bool:
+        """Whether a short line can be written without waiting."""
+        poll = select.poll()
+        poll.register(self._pipe, select.POLLOUT)
+        return bool(poll.poll(0))
+
+    def _tell_all(self) -> None:
         try:
             while not self._is_over.is_set():
-                rest = memoryview(self._line())
-                while rest:
-                    rest = rest[os.write(self._pipe, rest) :]
+                with self._lock:
+                    rest = memoryview(self._line())
+                    while rest:
+                        rest = rest[os.write(self._pipe, rest) :]
+                    self._is_behind = False
                 self._is_over.wait(LOOK_S)
         except OSError:
             pass  # the process ended, which another sees
         finally:
-            os.close(self._pipe)
+            with self._lock:
+                self._is_over.set()
+                os.close(self._pipe)

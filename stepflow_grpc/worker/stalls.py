@@ -165,7 +165,7 @@ def arranged(text: str, known: list[Thread], busiest: int | None) -> str:
         is_busy = busiest is not None and busiest == (_unknown(busiest, known) if thread is None else thread.native_id)
         shown = f"thread {thread.name!r}" if thread is not None else f"thread 0x{head[1]}"
         (holds if is_busy else others).append(f"{shown} is at:\n{frames}")
-    return "\n".join(holds or others)[:_LONGEST]
+    return "\n".join([f"held up by {each}" for each in holds] or others)[:_LONGEST]
 
 
 def _unknown(native_id: int, known: list[Thread]) -> int | None:
