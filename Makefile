@@ -35,7 +35,7 @@ docs:  ## build the documentation; a warning is an error
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 proto:  ## compile the protos into their descriptor set
-	$(PYTHON) stepflow_grpc/proto/regenerate.py
+	$(PYTHON) -m stepflow_grpc.proto.regenerate
 
 bench:  ## the benchmarks, one after the other
 	$(PYTHON) benchmarks/bench_import.py

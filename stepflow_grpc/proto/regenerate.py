@@ -1,9 +1,11 @@
-"""Compile the protos beside this file: `make proto`. Needs grpcio-tools; those who use the package do not."""
+"""Compile the protos beside this file, and write stubs: `make proto`. Needs grpcio-tools; users do not."""
 
 import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+
+from stepflow_grpc.proto.stubs import stubs
 
 HERE = Path(__file__).parent
 DESCRIPTORS = HERE / "stepflow_v1.binpb"
@@ -28,5 +30,8 @@ def compiled() -> bytes:
 
 
 if __name__ == "__main__":
-    DESCRIPTORS.write_bytes(compiled())
-    sys.stdout.write(f"wrote {DESCRIPTORS.name}\n")
+    found = compiled()
+    DESCRIPTORS.write_bytes(found)
+    for name, text in stubs(found).items():
+        (HERE / name).write_text(text)
+    sys.stdout.write(f"wrote {DESCRIPTORS.name} and stubs of its messages\n")

@@ -2,12 +2,11 @@
 
 import platform
 from collections.abc import Callable
-from typing import Any
 
 import stepflow
 from stepflow.protocols import Clock
 from stepflow_grpc.batches import FEATURE
-from stepflow_grpc.messages import new
+from stepflow_grpc.proto.stepflow_v1 import BuildInfo, HealthCheckRequest, HealthCheckResponse
 from stepflow_grpc.wire import timestamp
 
 
@@ -25,13 +24,12 @@ class HealthService:
     def status(self) -> str:
         return "healthy" if self._is_ready() else "draining"
 
-    async def HealthCheck(self, request: Any) -> Any:
-        build = new(
-            "BuildInfo",
+    async def HealthCheck(self, request: HealthCheckRequest) -> HealthCheckResponse:
+        build = BuildInfo(
             git_version=stepflow.__version__,
             rustc_version="",
             profile="python",
             features=["grpc", FEATURE],
             target=f"{platform.system().lower()}-{platform.machine()}-python{platform.python_version()}",
         )
-        return new("HealthCheckResponse", status=self.status(), timestamp=timestamp(self._clock.now()), build=build)
+        return HealthCheckResponse(status=self.status(), timestamp=timestamp(self._clock.now()), build=build)

@@ -7,7 +7,9 @@ import pytest
 from google.protobuf import descriptor_pool
 
 from stepflow_grpc import messages
+from stepflow_grpc.proto import stepflow_v1
 from stepflow_grpc.proto.regenerate import DESCRIPTORS, compiled
+from stepflow_grpc.proto.stubs import stubs
 
 SERVICES = {
     "TasksService": 2,
@@ -24,6 +26,17 @@ def test_the_committed_descriptors_are_those_of_the_protos() -> None:
     pytest.importorskip("grpc_tools")
 
     assert DESCRIPTORS.read_bytes() == compiled()
+
+
+def test_the_committed_stubs_are_those_of_the_descriptors() -> None:
+    for name, text in stubs(DESCRIPTORS.read_bytes()).items():
+        assert DESCRIPTORS.with_name(name).read_text() == text
+
+
+def test_messages_are_imported_by_their_names() -> None:
+    assert stepflow_v1.TaskAssignment is messages.MESSAGES["TaskAssignment"]
+    with pytest.raises(AttributeError, match=r"stepflow.v1 has no message Nothing"):
+        stepflow_v1.Nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("service", SERVICES)
