@@ -21,14 +21,12 @@ from stepflow.plugins.normal import normalise
 from stepflow.protocols import Chance, Clock
 from stepflow.records import Blob, BlobId, BlobType, ComponentInfo, Json, RunId, RunRecord, RunStatus
 from stepflow_grpc.address import Address, read_address
-from stepflow_grpc.batches import FEATURE
 from stepflow_grpc.client.calls import Calls
 from stepflow_grpc.client.errors import TooLargeError
 from stepflow_grpc.client.following import looked_at
 from stepflow_grpc.client.records import Health, StoredFlow, stored_flow_of, variables_of
 from stepflow_grpc.client.remote_run import RemoteRun
 from stepflow_grpc.client.submission import (
-    LONGEST_REQUEST,
     RemoteOptions,
     SingleSubmission,
     StreamedSubmission,
@@ -43,7 +41,6 @@ PATIENCE_S = 30.0
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _SEARCHED = 1_000
-_SPLIT = "keep its parts as blobs of their own"
 
 
 class Client:
@@ -107,9 +104,13 @@ class Client:
         self._health = Health(status=answer.status, version=build.git_version, features=tuple(build.features))
         return self._health
 
-    async def _takes_batches(self) -> bool:
-        health = self._health or await self.health()
-        return FEATURE in health.features
+    async def _server(self) -> Health:
+        return self._health or await self.health()
+
+    async def _check_size(self, what: str, request: Any, remedy: str) -> None:
+        size, limit = request.ByteSize(), (await self._server()).longest_message
+        if size > limit:
+            raise TooLargeError(what, size, limit, remedy)
 
     async def store_flow(self, flow: FlowLike, *, dry_run: bool = False) -> StoredFlow:
         """Keep a flow at the server, and get its id and what the server finds doubtful.
@@ -122,8 +123,7 @@ class Client:
         """
         read = read_flow(flow)
         request: Any = new("StoreFlowRequest", flow=to_struct(flow_to_json(read)), dry_run=dry_run)
-        if request.ByteSize() > LONGEST_REQUEST:
-            raise TooLargeError("the flow", request.ByteSize(), LONGEST_REQUEST, "split it into sub-flows")
+        await self._check_size("the flow", request, "split it into flows that call each other")
         stored = stored_flow_of(await self._calls.unary("FlowsService", "StoreFlow", request))
         found = tuple(located(stored.diagnostics, read.origin))
         if not stored.is_stored and not dry_run:
@@ -183,7 +183,7 @@ class Client:
                 known = ", ".join(RemoteOptions.__annotations__)
                 raise TypeError(f"there is no option {name!r}; there are {known}")
         check_concurrency(options.get("max_concurrency"))
-        kind = StreamedSubmission if await self._takes_batches() else SingleSubmission
+        kind = StreamedSubmission if (await self._server()).takes_batches else SingleSubmission
         return kind(self._calls, flow_id, options)
 
     async def run(self, flow: FlowLike, input: Json = None, **options: Unpack[RemoteOptions]) -> Json:
@@ -204,7 +204,7 @@ class Client:
         return await self._run(await self.get(run_id))
 
     async def _run(self, record: RunRecord) -> RemoteRun:
-        return RemoteRun(self._calls, record, streams=await self._takes_batches())
+        return RemoteRun(self._calls, record, streams=(await self._server()).takes_batches)
 
     async def list_runs(
         self,
@@ -269,9 +269,7 @@ class Client:
         return await self._put(request)
 
     async def _put(self, request: Any) -> BlobId:
-        size = request.ByteSize()
-        if size > LONGEST_REQUEST:
-            raise TooLargeError("the blob", size, LONGEST_REQUEST, _SPLIT)
+        await self._check_size("the blob", request, "keep its parts as blobs of their own")
         id: BlobId = (await self._calls.unary("BlobService", "PutBlob", request)).blob_id
         return id
 

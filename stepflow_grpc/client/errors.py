@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
-import msgspec
 
 from stepflow.errors import (
     BlobNotFoundError,
@@ -28,6 +27,7 @@ from stepflow.errors import (
     StepflowError,
 )
 from stepflow_grpc.address import Address
+from stepflow_grpc.services.details import read_details
 
 Code = grpc.StatusCode
 
@@ -149,14 +149,15 @@ def _exhausted(text: str, metadata: Any) -> StepflowError:
     found = _SENT.search(text)
     if found is not None:
         return TooLargeError("the message", int(found[1]), int(found[2]), "send less at once, or put it into blobs")
-    return ServerBusyError(text, retry_after_s=_pushback(metadata))
+    return ServerBusyError(text, retry_after_s=_retry_after(metadata))
 
 
-def _pushback(metadata: Any) -> float | None:
-    """After how many seconds the server wants to be asked again, as gRPC's own retries read it."""
-    for key, value in metadata or ():
-        if key == "grpc-retry-pushback-ms" and str(value).isdigit():
-            return int(value) / 1_000
+def _retry_after(metadata: Any) -> float | None:
+    """After how many seconds the server wants to be asked again, where it says so."""
+    for detail in read_details(metadata):
+        if detail.DESCRIPTOR.name == "RetryInfo":
+            seconds: float = detail.retry_delay.seconds + detail.retry_delay.nanos / 1e9
+            return seconds
     return None
 
 
@@ -170,7 +171,3 @@ def problems_of(text: str) -> Sequence[Problem]:
         else:
             found.append(Problem(message=told[2], code=int(told[1]) if told[1] else None))
     return found
-
-
-def placed(problems: Sequence[Problem], source: str | None) -> tuple[Problem, ...]:
-    return tuple(msgspec.structs.replace(problem, source=problem.source or source) for problem in problems)

@@ -9,9 +9,12 @@ import msgspec
 from stepflow.errors import Problem
 from stepflow.plan.variables import VariableInfo
 from stepflow.records import BlobId, ErrorCode, Failed, Json, RunId, RunStatus
+from stepflow_grpc.batches import FEATURE
+from stepflow_grpc.channel import LONGEST_MESSAGE
 from stepflow_grpc.messages import NUMBERS
 from stepflow_grpc.wire import CODE_OF, STATUS_OF, from_struct, from_timestamp, from_value
 
+LONGEST_OF_REFERENCE = 4 * 1024 * 1024
 _LEVELS = {NUMBERS[f"DIAGNOSTIC_LEVEL_{level.upper()}"]: level for level in ("fatal", "error", "warning")}
 
 
@@ -21,6 +24,16 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     version: str
     features: tuple[str, ...] = ()
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether it has what the reference's servers have not: batches of any length, keys of runs, large messages."""
+        return FEATURE in self.features
+
+    @property
+    def longest_message(self) -> int:
+        """Bytes of one message that it takes."""
+        return LONGEST_MESSAGE if self.takes_batches else LONGEST_OF_REFERENCE
 
     @property
     def is_healthy(self) -> bool:

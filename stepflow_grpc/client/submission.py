@@ -14,6 +14,7 @@ from stepflow.records import BlobId, Json, RunRecord
 from stepflow_grpc.batches import FromClient, Opening, Pieces, frame, part_frames, submitted
 from stepflow_grpc.client.calls import Calls
 from stepflow_grpc.client.errors import NotServedError, TooLargeError
+from stepflow_grpc.client.records import LONGEST_OF_REFERENCE
 from stepflow_grpc.messages import WORK_PACKAGE, new
 from stepflow_grpc.wire import fill_struct, record_of, to_value
 
@@ -129,9 +130,6 @@ class StreamedSubmission:
             raise await self._calls.failure_of(self._call, "Submit") from None
 
 
-LONGEST_REQUEST = 4 * 1024 * 1024
-
-
 class SingleSubmission:
     """To any server of the protocol: one message, which a large batch does not fit into."""
 
@@ -155,10 +153,10 @@ class SingleSubmission:
 
     async def finish(self) -> RunRecord:
         size = self._request.ByteSize()
-        if size > LONGEST_REQUEST:
+        if size > LONGEST_OF_REFERENCE:
             what = f"the batch of {len(self._request.input):,} items"
             remedy = "submit several smaller ones, or put large documents into blobs and pass their ids"
-            raise TooLargeError(what, size, LONGEST_REQUEST, remedy)
+            raise TooLargeError(what, size, LONGEST_OF_REFERENCE, remedy)
         answer = await self._calls.unary("RunsService", "CreateRun", self._request, repeat=False)
         return record_of(answer.summary)
 

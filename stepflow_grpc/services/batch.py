@@ -54,7 +54,7 @@ class BatchService:
         async for message in frames:
             size += len(message.json)
             if size > self._most_bytes:
-                raise CallError(Code.RESOURCE_EXHAUSTED, _too_much(self._most_bytes))
+                raise invalid(_too_much(self._most_bytes))
             try:
                 if batch.take(from_client(message)):
                     break

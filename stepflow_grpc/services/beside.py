@@ -6,6 +6,9 @@ from typing import Any
 PARENT = "stepflow-parent"
 """The step that a sub-run is submitted for: `run id/item/step`."""
 
+KEY = "stepflow-key"
+"""The caller's name for a run: submitted again under it, the same run is given."""
+
 FORWARDED = "stepflow-forwarded"
 """Another orchestrator asks for a worker; it is not asked on. How much it wants is told in `stepflow_grpc.peers`."""
 
