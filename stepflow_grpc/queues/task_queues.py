@@ -190,6 +190,11 @@ class TaskQueues:
             if entry.id not in has and now - entry.heard_at > SILENT_S:
                 self._give_up(entry, f"worker {worker_id!r} does not have task {entry.id}, which it had claimed")
 
+    def is_sent_to(self, task_id: TaskId, worker_id: str) -> bool:
+        """Whether a task went to a worker through a stream of this engine, or is claimed here by somebody."""
+        entry = self._entries.get(task_id)
+        return entry is not None and (entry.claimant is not None or worker_id in entry.names)
+
     def heartbeat(self, task_id: TaskId, worker_id: str, *, attempt: int | None = None) -> Heard:
         """A worker begins with a task, or is at work on it."""
         now = self._deadlines.now()

@@ -21,6 +21,7 @@ from stepflow.errors import (
 from stepflow.records import RunId
 from stepflow_grpc.messages import PACKAGE, Method, methods
 from stepflow_grpc.queues.records import QueueFull
+from stepflow_grpc.services.beside import CALL
 from stepflow_grpc.services.details import bad_request, debug_info, error_info, missing, short, trailers
 
 logger = logging.getLogger("stepflow.server")
@@ -149,6 +150,7 @@ def _unary(
 ) -> Callable[[bytes, Any], Awaitable[Any]]:
     async def call(data: bytes, context: Any) -> Any:
         size = 0
+        CALL.set(context)
         try:
             if gate is not None and len(data) > SMALL:
                 gate.enter(len(data))

@@ -1,15 +1,25 @@
 """What workers call back for: they claim tasks, answer them, and submit runs of their own."""
 
-from typing import Any
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Never
+
+import grpc.aio
 
 from stepflow.engine import Engine
-from stepflow.errors import RunNotFoundError
+from stepflow.errors import ComponentError, RunNotFoundError
+from stepflow.execution.handle import Run
 from stepflow.protocols import Clock
+from stepflow.records import ParentLink, RunRecord
+from stepflow_grpc.answers import Answers, Verdict
 from stepflow_grpc.messages import NUMBERS, new
+from stepflow_grpc.peers import HOLDER, OWNER, Peers
 from stepflow_grpc.plugin import Hub
-from stepflow_grpc.queues.records import Heard, Taken
+from stepflow_grpc.queues.records import Heard
+from stepflow_grpc.services.beside import FORWARDED, PARENT, said
 from stepflow_grpc.services.calls import CallError, Code, invalid, not_found, run_id_of
-from stepflow_grpc.services.runs import create_run, fill_items, wait_for
+from stepflow_grpc.services.followers import Followers
+from stepflow_grpc.services.runs import create_run, fill_items, sub_run_of, wait_for
 from stepflow_grpc.services.tasks import Discoveries
 from stepflow_grpc.wire import fill_run, outcome_of
 
@@ -18,20 +28,37 @@ _ALREADY_CLAIMED = NUMBERS["TASK_STATUS_ALREADY_CLAIMED"]
 
 
 class OrchestratorService:
-    """Hears of tasks from workers."""
+    """Hears of tasks from workers, whichever engine they went through and whichever drives their runs."""
 
     def __init__(self, engine: Engine, hub: Hub, discoveries: Discoveries, clock: Clock) -> None:
         self._engine = engine
-        self._hub = hub
+        self._queues = hub.queues
         self._discoveries = discoveries
         self._clock = clock
+        self._answers = Answers(engine, hub.queues)
+        self._peers = Peers(engine, clock)
+        self._followers = Followers(engine)
+
+    async def close(self) -> None:
+        await self._followers.close()
+        await self._peers.close()
+
+    # Tasks
 
     async def TaskHeartbeat(self, request: Any) -> Any:
         if not request.worker_id:
-            raise invalid("worker_id must not be empty")
-        heard = self._hub.queues.heartbeat(request.task_id, request.worker_id)
+            raise invalid("worker_id must not be empty", "worker_id")
+        if not self._queues.is_sent_to(request.task_id, request.worker_id):
+            wants = said(FORWARDED)
+            if wants == HOLDER:
+                raise not_found("task", request.task_id)
+            if wants is None and self._peers.may_exist and await self._may_be_elsewhere(request):
+                answer = await self._peers.heartbeat(request)
+                if answer is not None:
+                    return answer
+        heard = self._queues.heartbeat(request.task_id, request.worker_id)
         if heard is Heard.UNKNOWN:
-            raise await self._unknown(request)
+            return await self._claimed_at_owner(request)
         is_claimed = heard is Heard.ALREADY_CLAIMED
         status = _ALREADY_CLAIMED if is_claimed else _IN_PROGRESS
         return new("TaskHeartbeatResponse", should_abort=is_claimed, status=status)
@@ -43,28 +70,90 @@ class OrchestratorService:
             return new("CompleteTaskResponse")
         outcome = outcome_of(request)
         if outcome is None:
-            raise invalid("the task has no result: set response with its output, or error")
-        if self._hub.queues.complete(request.task_id, outcome) is Taken.UNKNOWN:
-            raise await self._unknown(request)
-        return new("CompleteTaskResponse")
+            raise invalid("the task has no result: set response with its output, or error", "result")
+        if self._answers.now(request.task_id, outcome):
+            return new("CompleteTaskResponse")
+        if said(FORWARDED) == HOLDER:
+            raise not_found("task", request.task_id)
+        if await self._peers.complete(request):
+            return new("CompleteTaskResponse")
+        run_id = run_id_of(request.run_id) if request.run_id else ""
+        match await self._answers.later(run_id, request.task_id, outcome):
+            case Verdict.RECORDED:
+                return new("CompleteTaskResponse")
+            case Verdict.AGAIN:
+                raise CallError(Code.UNAVAILABLE, f"the answer to task {request.task_id} can't be kept now; try again")
+            case Verdict.NOBODY:
+                raise not_found("task", request.task_id)
 
-    async def _unknown(self, request: Any) -> CallError:
-        """Why a task is not known: nobody waits for it, or its run is on the way to an engine."""
-        missing = not_found("task", request.task_id)
+    async def _may_be_elsewhere(self, request: Any) -> bool:
         if not request.run_id:
-            return missing
+            return True
         record = await self._engine.backend.runs.get(run_id_of(request.run_id))
-        if record is None or record.status.is_terminal or self._engine.is_driving(record.id):
-            return missing
-        return CallError(Code.UNAVAILABLE, f"run {record.id} is being recovered; try again")
+        return record is not None and not record.status.is_terminal
+
+    async def _claimed_at_owner(self, request: Any) -> Any:
+        """The claim of a task that is not known here: its run is another engine's, or on the way to one."""
+        if not request.run_id:
+            raise not_found("task", request.task_id)
+        record = await self._engine.backend.runs.get(run_id_of(request.run_id))
+        if record is None or record.status.is_terminal:
+            raise not_found("task", request.task_id)
+        if self._engine.is_driving(record.id):
+            self._refuse_here(record, request)
+        if said(FORWARDED) is None and (url := await self._peers.owner(record.id)) is not None:
+            return await self._forwarded(url, "TaskHeartbeat", request)
+        raise CallError(Code.UNAVAILABLE, f"run {record.id} is being recovered; try again")
+
+    def _refuse_here(self, record: RunRecord, request: Any) -> Never:
+        if self._engine.has_begun(record.id, request.task_id):
+            raise CallError(Code.UNAVAILABLE, f"task {request.task_id} is not given out again yet; try again")
+        raise not_found("task", request.task_id)
+
+    async def _forwarded(self, url: str, name: str, request: Any, beside: Mapping[str, str] = {}) -> Any:
+        try:
+            return await self._peers.call(url, name, request, wants=OWNER, beside=list(beside.items()))
+        except grpc.aio.AioRpcError as error:
+            raise CallError(error.code(), error.details() or "") from None
+
+    # Runs
 
     async def SubmitRun(self, request: Any) -> Any:
         if not request.HasField("run_request"):
-            raise invalid("run_request is missing")
-        await self._check_root(request)
+            raise invalid("run_request is missing", "run_request")
+        root = await self._root(request)
+        parent = said(PARENT)
+        if parent is not None:
+            return await self._submit_sub_run(request, parent)
         key = f"{request.root_run_id}/{request.subflow_key}" if request.HasField("subflow_key") else None
         run = await create_run(self._engine, request.run_request, key=key)
-        wants = request.run_request
+        if root is not None:
+            self._followers.follow(run.id, root.id)
+        return await self._status_of(run, request.run_request)
+
+    async def _submit_sub_run(self, request: Any, parent: str) -> Any:
+        """A run below the step that asks for it, at the engine that drives it. The step's slot is lent to the run."""
+        link = _link_of(parent, request.subflow_key if request.HasField("subflow_key") else "")
+        if not self._engine.is_driving(link.run_id):
+            return await self._submitted_at_owner(request, link, parent)
+        async with AsyncExitStack() as stack:
+            if request.run_request.wait:
+                await stack.enter_async_context(self._engine.lending(link.run_id, link.item, link.step))
+            try:
+                run = await sub_run_of(self._engine, link, request.run_request)
+            except ComponentError as error:
+                raise CallError(Code.FAILED_PRECONDITION, str(error)) from None
+            return await self._status_of(run, request.run_request)
+
+    async def _submitted_at_owner(self, request: Any, link: ParentLink, parent: str) -> Any:
+        record = await self._engine.backend.runs.get(link.run_id)
+        if record is None or record.status.is_terminal:
+            raise not_found("run", link.run_id)
+        if said(FORWARDED) is None and (url := await self._peers.owner(record.id)) is not None:
+            return await self._forwarded(url, "SubmitRun", request, {PARENT: parent})
+        raise CallError(Code.UNAVAILABLE, f"run {record.id} is being recovered; try again")
+
+    async def _status_of(self, run: Run, wants: Any) -> Any:
         record = await wait_for(run, self._clock, wants) if wants.wait else await run.record()
         status = fill_run(record, new("OrchestratorRunStatus"))
         if wants.wait:
@@ -72,18 +161,27 @@ class OrchestratorService:
         return status
 
     async def GetRun(self, request: Any) -> Any:
-        await self._check_root(request)
+        await self._root(request)
         run = await self._engine.get_run(run_id_of(request.run_id))
-        record = await wait_for(run, self._clock, request) if request.wait else await run.record()
+        record = await self._waited(run, request) if request.wait else await run.record()
         status = fill_run(record, new("OrchestratorRunStatus"))
         if request.include_results:
             await fill_items(run, record, self._engine, status.results, order=request.result_order)
         return status
 
-    async def _check_root(self, request: Any) -> None:
-        """Whoever names a root run has to name one that goes on."""
+    async def _waited(self, run: Run, request: Any) -> RunRecord:
+        """Whoever waits for a sub-run of a step is that step, where it says so; its slot is lent meanwhile."""
+        parent = said(PARENT)
+        if parent is None:
+            return await wait_for(run, self._clock, request)
+        link = _link_of(parent, "")
+        async with self._engine.lending(link.run_id, link.item, link.step):
+            return await wait_for(run, self._clock, request)
+
+    async def _root(self, request: Any) -> RunRecord | None:
+        """Whoever names a root run has to name one that goes on. None: nobody is named."""
         if not request.HasField("root_run_id"):
-            return
+            return None
         root_id = run_id_of(request.root_run_id)
         try:
             record = await self._engine.get(root_id)
@@ -91,3 +189,13 @@ class OrchestratorService:
             raise not_found("run", root_id) from None
         if record.status.is_terminal:
             raise not_found("run", root_id)
+        return record
+
+
+def _link_of(text: str, key: str) -> ParentLink:
+    """Raises: CallError, where the text names no step."""
+    run_id, _, place = text.partition("/")
+    item, _, step = place.partition("/")
+    if not (item.isascii() and item.isdigit() and step.isascii() and step.isdigit()):
+        raise invalid(f"{text!r} names no step: write run id/item/step", PARENT)
+    return ParentLink(run_id=run_id_of(run_id), item=int(item), step=int(step), key=key)

@@ -9,8 +9,9 @@ from stepflow.execution.handle import Run
 from stepflow.flow.identity import flow_to_json
 from stepflow.flow.read import flow_from_json
 from stepflow.protocols import Clock
-from stepflow.records import ItemResult, RunId, RunRecord
+from stepflow.records import ItemResult, ParentLink, RunId, RunRecord
 from stepflow_grpc.messages import NUMBERS, new
+from stepflow_grpc.services.beside import KEY, said
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.calls import CallError, Code, not_found, run_id_of
 from stepflow_grpc.services.flows import stored_flow
@@ -38,6 +39,25 @@ async def create_run(engine: Engine, request: Any, *, key: str | None = None) ->
         max_concurrency=max(1, concurrency),
         validation="warn",
         key=key,
+    )
+
+
+async def sub_run_of(engine: Engine, link: ParentLink, request: Any) -> Run:
+    """Submit what a `CreateRunRequest` says below a step of a run that is driven here.
+
+    Raises: CallError, StepflowError.
+    """
+    flow = await stored_flow(engine, blob_id_of(request.flow_id))
+    return await engine.submit_sub_run(
+        link.run_id,
+        link.item,
+        link.step,
+        flow,
+        [from_value(value) for value in request.input],
+        key=link.key or None,
+        variables={name: from_value(value) for name, value in request.variables.items()},
+        overrides=from_struct(request.overrides) if request.HasField("overrides") else None,
+        max_concurrency=max(1, request.max_concurrency) if request.HasField("max_concurrency") else None,
     )
 
 
@@ -80,7 +100,7 @@ class RunsService:
     async def CreateRun(self, request: Any) -> Any:
         if not self._is_ready():
             raise CallError(Code.UNAVAILABLE, "the server is closing; try again")
-        run = await create_run(self._engine, request)
+        run = await create_run(self._engine, request, key=said(KEY))
         record = await wait_for(run, self._clock, request) if request.wait else await run.record()
         response: Any = new("CreateRunResponse", summary=summary(record))
         if request.wait:

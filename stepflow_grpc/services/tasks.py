@@ -84,7 +84,7 @@ class TasksService:
             raise invalid("queue_name must not be empty")
         worker_id = request.worker_id or f"unnamed-{self._id()}"
         try:
-            stream = self._hub.queues.connect(queue, worker_id)
+            stream = self._hub.queues.connect(queue, request.worker_id)  # of one without a name they learn it later
         except QueueNotFoundError:
             raise not_found("queue", queue) from None
         question = self._discoveries.ask(queue, worker_id)
@@ -122,4 +122,7 @@ class TasksService:
         owned = await self._engine.backend.owners.ownership(record.id)
         if owned is None or owned.engine is None:
             raise CallError(Code.UNAVAILABLE, f"run {run_id} is being taken over; ask again")
-        return new("GetOrchestratorForRunResponse", orchestrator_service_url=owned.engine.url or self.url)
+        url = self.url if owned.owner == self._engine.owner else owned.engine.url
+        if url is None:
+            raise CallError(Code.UNAVAILABLE, f"run {run_id} is driven by engine {owned.engine.name}, which has no URL")
+        return new("GetOrchestratorForRunResponse", orchestrator_service_url=url)

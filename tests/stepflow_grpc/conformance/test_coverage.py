@@ -1,0 +1,14 @@
+"""Every item of the checklist has a test whose name begins with its number."""
+
+import re
+from pathlib import Path
+
+NOT_YET = range(80, 85)
+"""What is asked of the REST side."""
+
+
+def test_every_item_of_the_checklist_has_a_test() -> None:
+    text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    numbers = {int(number) for number in re.findall(r"def test_(\d\d)_", text)}
+
+    assert numbers == set(range(1, 87)) - set(NOT_YET)
