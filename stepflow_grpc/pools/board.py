@@ -79,7 +79,7 @@ def why_unserved(row: QueueRow) -> str | None:
     """What the pools of a queue have to do with it that it has no worker; None: nothing to tell."""
     match row.service:
         case Service.CRASHING | Service.SILENT if not row.workers:
-            return f"its pool {_trouble(row)}"
+            return _trouble(row)
         case _:
             return None
 
@@ -140,8 +140,8 @@ def _app(rows: Sequence[QueueRow]) -> str:
 def _trouble(row: QueueRow) -> str:
     if row.service is Service.SILENT:
         running = sum(state.running for state in row.pools)
-        return f"has not connected within {CONNECTS_WITHIN_S:g} s ({running} of {row.expected} workers run)"
+        return f"its pool has not connected within {CONNECTS_WITHIN_S:g} s ({running} of {row.expected} workers run)"
     crashing = sum(state.crashing for state in row.pools)
     deaths = [state.last_death for state in row.pools if state.last_death is not None]
     last = max(deaths, key=lambda death: death.at)
-    return f"crashes as it starts: {last.reason} ({crashing} of {row.expected} workers)"
+    return f"its pool crashes as it starts: {last.reason} ({crashing} of {row.expected} workers)"

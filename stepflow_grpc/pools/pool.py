@@ -10,6 +10,12 @@ import msgspec
 
 from stepflow.errors import StepflowError
 
+GRACE_S = 3.0
+"""How long a worker of ours may take for its tasks when it is stopped; then it gives them back."""
+
+_OF_ONE = ("STEPFLOW_WORKER_ID", "STEPFLOW_READY_FILE", "STEPFLOW_HEALTH_PORT")
+"""Variables that no two workers may have alike."""
+
 
 class PoolError(StepflowError):
     """The pool can't be had as it is described."""
@@ -75,7 +81,13 @@ class Pool(msgspec.Struct, frozen=True):
             found["STEPFLOW_MAX_CONCURRENT"] = str(self.max_concurrent)
         if self.app is not None:
             found["PYTHONUNBUFFERED"] = "1"  # what components print shows at once
+            found["STEPFLOW_SHUTDOWN_GRACE_SECS"] = str(GRACE_S)
         return found | dict(self.env)
+
+    def environment(self, tasks_url: str, inherited: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment of a worker."""
+        kept = {name: value for name, value in inherited.items() if name not in _OF_ONE}
+        return kept | self.variables(tasks_url)
 
 
 _TEXT = re.compile(r"(?P<queue>[^=]+)=(?P<app>[\w.]+:[A-Za-z_][\w.]*)(?::(?P<replicas>[0-9]+))?")

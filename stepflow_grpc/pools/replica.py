@@ -85,7 +85,7 @@ class Replica:
         around, pool = self._around, self._pool
         self._started_at = around.clock.now()
         self.restarts_at = None
-        env = {**around.env, **pool.variables(around.tasks_url)}
+        env = pool.environment(around.tasks_url, around.env)
         try:
             process = await GroupProcess.start(pool.arguments(), env=env, directory=pool.directory, say=self._say)
         except OSError as error:
