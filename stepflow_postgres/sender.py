@@ -32,7 +32,7 @@ class Sender:
     def __init__(self, connection: AsyncConnection[Any], *, is_prepared: bool) -> None:
         self._pgconn = connection.pgconn
         self._socket = connection.pgconn.socket  # which can't be asked for once the connection is lost
-        self._connection = connection
+        self._loaded = Transformer(connection)
         self._is_prepared = is_prepared
         self._names: dict[bytes, bytes] = {}
         self._ready_now: asyncio.Future[None] | None = None
@@ -116,9 +116,8 @@ class Sender:
     def _rows(self, result: PGresult) -> list[tuple[Any, ...]]:
         if not result.ntuples:
             return []
-        transformer = Transformer(self._connection)
-        transformer.set_pgresult(result)
-        return transformer.load_rows(0, result.ntuples, tuple)
+        self._loaded.set_pgresult(result)
+        return self._loaded.load_rows(0, result.ntuples, tuple)
 
 
 def _settle(ready: "asyncio.Future[None]") -> None:

@@ -127,6 +127,7 @@ class Executor:
         self._waits = Waits(clock, tasks, self._note_wait)
         self._runnable: deque[Tree[LiveRun]] = deque()
         self._runners: dict[_Runner, None] = {}
+        self._event = type(anyio.Event())  # that of the backend that runs, which need not be looked for each time
         self._idle: list[anyio.Event] = []
         self._waking = 0  # runners that were woken and have not looked for work yet
 
@@ -449,7 +450,7 @@ class Executor:
         return len(self._runnable) > 1 or tree.has_ready or tree.admitting() is not None
 
     async def _wait_for_work(self) -> None:
-        event = anyio.Event()
+        event = self._event()
         self._idle.append(event)
         try:
             await event.wait()

@@ -54,6 +54,7 @@ class Recorder:
         self._dirty: list[LiveRun] = []
         self._unflushed: list[LiveRun] = []
         self._news = anyio.Event()
+        self._event = type(self._news)  # that of the backend that runs, which need not be looked for each time
         self._is_closing = False
         self._served = anyio.Event()  # nobody commits any more
 
@@ -62,7 +63,7 @@ class Recorder:
         try:
             while not self._is_closing:
                 await self._news.wait()
-                self._news = anyio.Event()
+                self._news = self._event()
                 await self._commit_all()
         finally:
             self._served.set()
