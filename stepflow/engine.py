@@ -319,6 +319,11 @@ class Engine:
             (route.key, rule.params) for route in self._table.routes for rule in route.rules if rule.plugin == plugin
         ]
 
+    def plugins_behind(self, component: str) -> list[tuple[str, Mapping[str, Json]]]:
+        """The plugins that may answer for a component's path, each with the params of the route to it."""
+        found = self._table.candidates(component)
+        return [(rule.plugin, rule.params) for candidate in found for rule in candidate.route.rules]
+
     def is_driving(self, run_id: RunId) -> bool:
         """Whether this engine drives the run now."""
         return self._live(run_id) is not None
@@ -481,6 +486,11 @@ class Engine:
     async def resume(self, run_id: RunId) -> None:
         """Go on with a run that was paused. Raises: RunNotFoundError."""
         await self._membership.ask(await self.get(run_id), MessageKind.RESUME)
+
+    def has_begun(self, run_id: RunId, task_id: TaskId) -> bool:
+        """Whether this engine drives the run, and the step of this task has begun and not finished."""
+        live = self._live(run_id)
+        return live is not None and live.place_of(task_id) is not None
 
     async def announce(self, url: str) -> None:
         """Tell the other engines of the store where this one can be reached from now on."""

@@ -25,6 +25,7 @@ from stepflow_grpc.pools.board import QueueRow, queue_rows
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import Pools
 from stepflow_grpc.pools.watch import watch
+from stepflow_grpc.proto.stepflow_v1 import HealthCheckRequest
 from stepflow_grpc.services.batch import BatchService
 from stepflow_grpc.services.beats import BeatService
 from stepflow_grpc.services.blobs import BlobService
@@ -34,6 +35,7 @@ from stepflow_grpc.services.flows import FlowsService
 from stepflow_grpc.services.guard import Tokens
 from stepflow_grpc.services.health import HealthService
 from stepflow_grpc.services.orchestrator import OrchestratorService
+from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import RunsService
 from stepflow_grpc.services.tasks import Discoveries, TasksService
 from stepflow_grpc.services.work import WorkService
@@ -108,7 +110,7 @@ class Server:
     async def __aenter__(self) -> Self:
         services = [handlers(name, service, gate=self._gate) for name, service in self._services().items()]
         ours = {
-            "BatchService": BatchService(self._engine, is_ready=self.is_ready),
+            "BatchService": BatchService(self._engine, is_ready=self.is_ready, room=self._room),
             "BeatService": BeatService(self._hub),
             "WorkService": self._connections,
         }
@@ -148,6 +150,7 @@ class Server:
     def _services(self) -> dict[str, object]:
         exchange = self._engine.exchange if self._engine.backend.is_shared else None
         self._hub = make_hub(self._clock, exchange)
+        self._room = Room(self._engine, self._hub)
         discoveries = Discoveries(self._hub)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
         self._orchestrator = OrchestratorService(self._engine, self._hub, discoveries, self._clock)
@@ -158,7 +161,7 @@ class Server:
             "FlowsService": FlowsService(self._engine),
             "HealthService": self._health,
             "OrchestratorService": self._orchestrator,
-            "RunsService": RunsService(self._engine, self._clock, is_ready=self.is_ready),
+            "RunsService": RunsService(self._engine, self._clock, is_ready=self.is_ready, room=self._room),
             "TasksService": self._tasks,
         }
 
@@ -196,7 +199,7 @@ class Server:
         await self._orchestrator.close()
 
     async def _healthy(self, request: Request) -> Answer:
-        answer = await self._health.HealthCheck(None)
+        answer = await self._health.HealthCheck(HealthCheckRequest())
         build = answer.build
         body: Json = {
             "status": answer.status,

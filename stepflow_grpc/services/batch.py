@@ -12,6 +12,7 @@ from stepflow_grpc.batches import FromClient, Opening, Submitted, frame, from_cl
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.calls import CallError, Code, invalid, run_id_of
 from stepflow_grpc.services.flows import stored_flow
+from stepflow_grpc.services.room import Room
 
 MOST_BYTES = 512 * 1024 * 1024
 """Of the inputs of one batch, as JSON text: they are held until the last of them is there."""
@@ -25,16 +26,21 @@ class BatchService:
         most_bytes: of the inputs of one batch.
     """
 
-    def __init__(self, engine: Engine, *, is_ready: Callable[[], bool], most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self, engine: Engine, *, is_ready: Callable[[], bool], most_bytes: int = MOST_BYTES, room: Room | None = None
+    ) -> None:
         self._engine = engine
         self._is_ready = is_ready
         self._most_bytes = most_bytes
+        self._room = room
 
     async def Submit(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if not self._is_ready():
             raise CallError(Code.UNAVAILABLE, "the server is closing; try again")
         opening, inputs = await self._taken(frames)
         flow = await stored_flow(self._engine, blob_id_of(opening.flow_id))
+        if self._room is not None:
+            self._room.check(flow)
         run = await self._engine.submit(
             flow,
             inputs,

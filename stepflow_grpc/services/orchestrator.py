@@ -19,6 +19,7 @@ from stepflow_grpc.queues.records import Heard
 from stepflow_grpc.services.beside import FORWARDED, PARENT, said
 from stepflow_grpc.services.calls import CallError, Code, invalid, not_found, run_id_of
 from stepflow_grpc.services.followers import Followers
+from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import create_run, fill_items, sub_run_of, wait_for
 from stepflow_grpc.services.tasks import Discoveries
 from stepflow_grpc.wire import fill_run, outcome_of
@@ -38,6 +39,7 @@ class OrchestratorService:
         self._answers = Answers(engine, hub.queues)
         self._peers = Peers(engine, clock)
         self._followers = Followers(engine)
+        self._room = Room(engine, hub)
 
     async def close(self) -> None:
         await self._followers.close()
@@ -126,7 +128,7 @@ class OrchestratorService:
         if parent is not None:
             return await self._submit_sub_run(request, parent)
         key = f"{request.root_run_id}/{request.subflow_key}" if request.HasField("subflow_key") else None
-        run = await create_run(self._engine, request.run_request, key=key)
+        run = await create_run(self._engine, request.run_request, key=key, room=self._room)
         if root is not None:
             self._followers.follow(run.id, root.id)
         return await self._status_of(run, request.run_request)

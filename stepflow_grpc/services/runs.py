@@ -15,6 +15,7 @@ from stepflow_grpc.services.beside import KEY, said
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.calls import CallError, Code, not_found, run_id_of
 from stepflow_grpc.services.flows import stored_flow
+from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.steps import EventStream, step_statuses
 from stepflow_grpc.wire import STATUS_OF, fill_results, fill_struct, from_struct, from_value, item_message, summary
 
@@ -27,9 +28,11 @@ MOST_LISTED = 1_000
 _BY_COMPLETION = NUMBERS["RESULT_ORDER_BY_COMPLETION"]
 
 
-async def create_run(engine: Engine, request: Any, *, key: str | None = None) -> Run:
+async def create_run(engine: Engine, request: Any, *, key: str | None = None, room: Room | None = None) -> Run:
     """Submit what a `CreateRunRequest` says. Raises: CallError, StepflowError."""
     flow = await stored_flow(engine, blob_id_of(request.flow_id))
+    if room is not None:
+        room.check(flow)
     concurrency = request.max_concurrency if request.HasField("max_concurrency") else DEFAULT_CONCURRENCY
     return await engine.submit(
         flow,
@@ -92,15 +95,18 @@ async def fill_items(run: Run, record: RunRecord, engine: Engine, into: Any, *, 
 class RunsService:
     """Runs of every engine that shares the store."""
 
-    def __init__(self, engine: Engine, clock: Clock, *, is_ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, engine: Engine, clock: Clock, *, is_ready: Callable[[], bool], room: Room | None = None
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._is_ready = is_ready
+        self._room = room
 
     async def CreateRun(self, request: Any) -> Any:
         if not self._is_ready():
             raise CallError(Code.UNAVAILABLE, "the server is closing; try again")
-        run = await create_run(self._engine, request, key=said(KEY))
+        run = await create_run(self._engine, request, key=said(KEY), room=self._room)
         record = await wait_for(run, self._clock, request) if request.wait else await run.record()
         response: Any = new("CreateRunResponse", summary=summary(record))
         if request.wait:
