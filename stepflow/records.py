@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 
@@ -99,7 +100,19 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def task_id(run_id: RunId, item: int, step: int) -> TaskId:
     """A UUID version 5 in the name space of the run."""
-    return str(uuid5(UUID(run_id), f"{item}/{step}"))
+    digest = _name_space(run_id).copy()
+    digest.update(b"%d/%d" % (item, step))
+    text = digest.hexdigest()
+    variant = _VARIANTS[text[16]]
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
+
+
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # RFC 9562, section 4.1
+
+
+@lru_cache(maxsize=1_024)
+def _name_space(run_id: RunId) -> "hashlib._Hash":
+    return hashlib.sha1(UUID(run_id).bytes, usedforsecurity=False)
 
 
 class ComponentInfo(msgspec.Struct, frozen=True, kw_only=True):

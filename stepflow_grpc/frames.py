@@ -83,6 +83,7 @@ class FromServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     tasks: Sequence[Given] = ()
     gone: Sequence[Gone] = ()
     recorded: Sequence[TaskId] = ()  # the worker may forget these answers
+    heard: int = 0  # of the worker's frames with answers, so many more: it keeps two of them on the way
     again: Sequence[TaskId] = ()  # their runs are on the way to another engine: say these answers again in a second
 
 

@@ -115,7 +115,7 @@ class QueuePlugin:
         queue = self.queue_of(task.params)
         waiting = partial(host.waiting, task)
         try:
-            hub = await self._server(queue)
+            hub = self._hub or await self._server(queue)
         except PluginUnavailableError as error:
             return Failed(ErrorCode.UNREACHABLE, str(error), may_retry=False)
         queued = self.settings.queued(task, queue)

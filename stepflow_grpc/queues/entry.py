@@ -3,9 +3,8 @@
 from math import inf
 from typing import TYPE_CHECKING
 
-import anyio
-
 from stepflow.records import Outcome, TaskId
+from stepflow_grpc.queues.bell import Bell, make_bell
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
 from stepflow_grpc.queues.stream import Stream, Worker
 
@@ -69,7 +68,7 @@ class Entry:
         self.outcome: Outcome | None = None
         self.followers: list[Entry] = []  # earlier attempts that end with it
         self.due_at = inf
-        self._bell: anyio.Event | None = None
+        self._bell: Bell | None = None
 
     @property
     def run(self) -> str:
@@ -98,9 +97,9 @@ class Entry:
             self._bell.set()
 
     async def changed(self) -> None:
-        self._bell = anyio.Event()
+        self._bell = make_bell()
         try:
-            await self._bell.wait()
+            await self._bell
         finally:
             self._bell = None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from stepflow.records import TaskId
+from stepflow_grpc.queues.bell import Bell, make_bell
 from stepflow_grpc.queues.records import Discovery, Pulled, QueuedTask, Withdrawn, WorkerKind, WorkerReport
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ class Worker:
         return False
 
 
+class Sending:
+    """What a stream was sent is looked after once it may be overdue."""
+
+    __slots__ = ("due_at", "stream")
+
+    def __init__(self, stream: "Stream") -> None:
+        self.stream = stream
+        self.due_at = inf
+
+
 class Stream:
     """Where a worker's tasks come out. `next` and `more` are for the one who writes them to the worker."""
 
@@ -80,10 +91,11 @@ class Stream:
         self.overdue: dict[TaskId, None] = {}
         self.patience_s = FORGIVEN_S
         self.due_at = inf
+        self.sending = Sending(self)
         self._queues = queues
         self._notices: deque[Pulled] = deque()
         self._unsent: OrderedDict[TaskId, QueuedTask] = OrderedDict()
-        self._bell: anyio.Event | None = None
+        self._bell: Bell | None = None
 
     async def next(self) -> Pulled:
         """What to send next. Raises: anyio.EndOfStream once the stream is disconnected."""
@@ -91,20 +103,29 @@ class Stream:
         while not (self._notices or self._unsent):
             if not self.is_open:
                 raise anyio.EndOfStream
-            self._bell = anyio.Event()
-            await self._bell.wait()
+            await self._rung()
         return self._pop()
 
     async def rung(self) -> None:
         """Return when something is there to send, or `ring` was called. Raises: anyio.EndOfStream, as `next`."""
         if not self.is_open:
             raise anyio.EndOfStream
-        self._bell = anyio.Event()
-        await self._bell.wait()
+        await self._rung()
+
+    async def _rung(self) -> None:
+        self._bell = make_bell()
+        try:
+            await self._bell
+        finally:
+            self._bell = None
 
     def more(self, limit: int) -> list[Pulled]:
         """What else could be sent now, at most so many."""
         self.go_on()
+        if not self._notices and len(self._unsent) <= limit:
+            tasks: list[Pulled] = list(self._unsent.values())
+            self._unsent.clear()
+            return tasks
         return [self._pop() for _ in range(min(limit, len(self._notices) + len(self._unsent)))]
 
     @property
@@ -160,6 +181,8 @@ class Stream:
         self.credit += 1
 
     def send(self, entry: "Entry", now: float) -> None:
+        if entry.id in self.out:
+            del self.out[entry.id]  # the oldest comes first
         self.out[entry.id] = (entry, now)
         self.credit -= 1
         self._unsent[entry.id] = entry.queued

@@ -25,7 +25,7 @@ from stepflow_grpc.queues.records import (
     WorkerStatistics,
 )
 from stepflow_grpc.queues.statistics import queue_statistics, worker_statistics
-from stepflow_grpc.queues.stream import Stream, Worker
+from stepflow_grpc.queues.stream import Sending, Stream, Worker
 
 logger = logging.getLogger("stepflow.queues")
 
@@ -61,7 +61,7 @@ class TaskQueues:
         self._workers: dict[str, Worker] = {}
         self._entries: dict[TaskId, Entry] = {}
         self._given_up: dict[TaskId, _GivenUp] = {}
-        self._deadlines: Deadlines[Entry | Stream | Queue] = Deadlines(clock)
+        self._deadlines: Deadlines[Entry | Stream | Sending | Queue] = Deadlines(clock)
         self._place = 0
 
     async def run(self) -> None:
@@ -73,6 +73,8 @@ class TaskQueues:
                     self._look_at_entry(watched)
                 elif isinstance(watched, Stream):
                     self._look_at_stream(watched)
+                elif isinstance(watched, Sending):
+                    self._look_at_sent(watched.stream)
                 else:
                     self._warn(watched)
 
@@ -323,9 +325,15 @@ class TaskQueues:
         if stream is not None and stream.is_open:
             stream.unreserve()
             self._send(entry, stream)
-        elif entry.queue.is_served:
-            self._line_in(entry, is_back=stream is not None)
-            self.pump(entry.queue)
+            return
+        queue = entry.queue
+        if not queue.streams:
+            return
+        if not (queue.line or queue.overdue) and (next_stream := queue.next_stream()) is not None:
+            self._give(entry, next_stream)
+            return
+        self._line_in(entry, is_back=stream is not None)
+        self.pump(queue)
 
     def give_credit_back(self, entry: Entry) -> None:
         """Leave the line, and free the worker that was kept for it."""
@@ -346,10 +354,7 @@ class TaskQueues:
             entry = queue.line.take()
             assert entry is not None
             entry.is_in_line = False
-            if entry.wants_only_credit:
-                self._reserve(entry, stream)
-            else:
-                self._send(entry, stream)
+            self._give(entry, stream)
         while queue.spare and queue.idle and not len(queue.line):
             ticket = next(iter(queue.spare))
             del queue.spare[ticket]
@@ -365,6 +370,12 @@ class TaskQueues:
         for stream in tuple(worker.streams):
             self.pump(stream.queue)
 
+    def _give(self, entry: Entry, stream: Stream) -> None:
+        if entry.wants_only_credit:
+            self._reserve(entry, stream)
+        else:
+            self._send(entry, stream)
+
     def _reserve(self, entry: Entry, stream: Stream) -> None:
         entry.reserved = stream
         stream.reserve()
@@ -377,7 +388,7 @@ class TaskQueues:
         entry.names[stream.worker.id] = None
         stream.send(entry, now)
         entry.queue.place(stream)
-        self._deadlines.set(entry, now + OVERDUE_S)
+        self._deadlines.set(stream.sending, now + OVERDUE_S)
 
     def _send_back(self, entry: Entry, stream: Stream) -> None:
         """A stream that a task was sent to is gone."""
@@ -478,8 +489,11 @@ class TaskQueues:
         self.pump(queue)
 
     def _answered(self, entry: Entry, outcome: Outcome, now: float) -> None:
-        if not entry.is_claimed and len(entry.out) == 1:
-            next(iter(entry.out)).heard(entry.id, None, now)
+        if entry.claimant is None and len(entry.out) == 1:
+            stream = next(iter(entry.out))
+            if entry.id in stream.out:
+                stream.heard(entry.id, None, now)
+                stream.queue.place(stream)
         entry.queue.ended.append(now)
         entry.queue.finished += 1
         self._finish(entry, outcome)
@@ -499,9 +513,10 @@ class TaskQueues:
         self._line_out(entry)
         queue.overdue.pop(entry, None)
         for stream in entry.out:
-            if not stream.withdraw(entry):
-                self._deadlines.set(stream, self._deadlines.now() + stream.patience_s)
-            queue.place(stream)
+            if entry.id in stream.out:
+                if not stream.withdraw(entry):
+                    self._deadlines.set(stream, self._deadlines.now() + stream.patience_s)
+                queue.place(stream)
         entry.out.clear()
         reserved, entry.reserved = entry.reserved, None
         if reserved is not None and reserved.is_open:
@@ -584,6 +599,16 @@ class TaskQueues:
             self._line_in(entry, is_back=True)
         self.pump(queue)
         return now + LOOK_AGAIN_S
+
+    def _look_at_sent(self, stream: Stream) -> None:
+        """What is sent and unclaimed: the oldest first."""
+        now = self._deadlines.now()
+        for entry, since in tuple(stream.out.values()):
+            if since + OVERDUE_S > now:
+                self._deadlines.set(stream.sending, since + OVERDUE_S)
+                return
+            if entry.id not in stream.overdue:
+                self._look_at_entry(entry)
 
     def _look_at_stream(self, stream: Stream) -> None:
         if not stream.is_open or not stream.overdue:

@@ -9,6 +9,7 @@ import anyio
 import msgspec
 
 from stepflow.engine import Engine
+from stepflow.errors import SecretKeyError, StoreError
 from stepflow.protocols import Clock
 from stepflow.records import ErrorCode, Failed, TaskId
 from stepflow_grpc.frames import (
@@ -34,6 +35,15 @@ logger = logging.getLogger("stepflow.server")
 
 MOST_TASKS = 256
 """Of one frame."""
+
+MOST_RECEIPTS = 1_000
+"""Answers that are recorded and not said to be, at most."""
+
+ROUNDS = 3
+"""Of the event loop, which a frame waits for tasks where it has none."""
+
+LATE_S = 0.02
+"""How long that waits for tasks to go with."""
 
 FRAME_BYTES = 1024 * 1024
 """What a frame of several tasks is kept below."""
@@ -86,6 +96,10 @@ class WorkService:
         connection = _Connection(self, stream, hello)
         self._connections[connection] = None
         listening = asyncio.create_task(connection.listen(frames, credit))
+        beside = [
+            asyncio.create_task(connection.tell_late(self._clock)),
+            asyncio.create_task(connection.look_for_runs()),
+        ]
         try:
             yield frame(FromServer(welcome=Welcome(url=self.url, engine=self.engine.owner)))
             async for message in connection.frames():
@@ -94,7 +108,8 @@ class WorkService:
         except anyio.EndOfStream:
             raise CallError(Code.UNAVAILABLE, "the server is closing; connect again") from None
         finally:
-            listening.cancel()
+            for task in (listening, *beside):
+                task.cancel()
             del self._connections[connection]
             stream.disconnect()
             self.discoveries.left(hello.queue, hello.worker_id)
@@ -130,13 +145,31 @@ class _Connection:
         self._again: list[TaskId] = []
         self._is_over = False
         self._bytes_a_task = 0.0
-        self._unknown: list[Reply] = []
+        self._unknown: asyncio.Queue[Reply] = asyncio.Queue()
+        self._heard = 0
+        self._late = asyncio.Event()
+        self._has_late = False
 
     # To the worker
 
     def recorded(self, task_id: TaskId) -> None:
+        """It goes with the next tasks, or a moment later: the worker misses nothing meanwhile."""
         self._recorded.append(task_id)
-        self.stream.ring()
+        if not self._has_late:
+            self._has_late = True
+            self._late.set()
+        if len(self._recorded) >= MOST_RECEIPTS:
+            self.stream.ring()
+
+    async def tell_late(self, clock: Clock) -> None:
+        """Say what goes with nothing else. Until it is cancelled."""
+        while True:
+            await self._late.wait()
+            self._late.clear()
+            await clock.sleep(LATE_S)
+            self._has_late = False
+            if self._recorded:
+                self.stream.ring()
 
     def again(self, task_id: TaskId) -> None:
         self._again.append(task_id)
@@ -152,29 +185,38 @@ class _Connection:
             if self._is_over:
                 return
             await self.stream.rung()
+            await self._let_steps_begin()
 
     def _has_news(self) -> bool:
-        return bool(self._recorded or self._again or self._gone or self.stream.has_more)
+        return bool(self._again or self._gone or self.stream.has_more)
+
+    async def _let_steps_begin(self) -> None:
+        """What the last answers made ready goes into the same frame, where it comes at once."""
+        for _ in range(ROUNDS):
+            if self._has_news():
+                return
+            await asyncio.sleep(0)
 
     def _ready(self) -> Sequence[Any]:
         tasks: list[Given] = []
-        gone, recorded, again = self._gone, self._recorded, self._again
-        self._gone, self._recorded, self._again = [], [], []
+        gone, recorded, again, heard = self._gone, self._recorded, self._again, self._heard
+        self._gone, self._recorded, self._again, self._heard = [], [], [], 0
         limit = max(1, min(MOST_TASKS, int(FRAME_BYTES / self._bytes_a_task) if self._bytes_a_task else MOST_TASKS))
         for pulled in self.stream.more(limit):
             if isinstance(pulled, QueuedTask):
                 tasks.append(Given(pulled.id, pulled.task))
             elif isinstance(pulled, Withdrawn):
                 gone.append(Gone(pulled.task_id, pulled.attempt))
-        if not (tasks or gone or recorded or again):
+        if not (tasks or gone or recorded or again or heard):
             return ()
-        message = frame(FromServer(tasks=tasks, gone=gone, recorded=recorded, again=again))
+        message = frame(FromServer(tasks=tasks, gone=gone, recorded=recorded, again=again, heard=heard))
         size = len(message.json)
         if tasks:
             self._bytes_a_task = size / len(tasks)
         if size <= 2 * FRAME_BYTES:
             return (message,)
-        return [frame(FromServer(gone=gone, recorded=recorded, again=again)), *self._split(tasks)]
+        first = frame(FromServer(gone=gone, recorded=recorded, again=again, heard=heard))
+        return (first, *self._split(tasks))
 
     def _split(self, tasks: Sequence[Given]) -> Sequence[Any]:
         """Tasks that are too much for one frame."""
@@ -210,8 +252,6 @@ class _Connection:
             self.stream.grant(credit)
             async for message in frames:
                 self._take(_read(message))
-                if self._unknown:
-                    await self._look_for_runs()
         finally:
             self._is_over = True
             self.stream.ring()
@@ -226,10 +266,10 @@ class _Connection:
             self._learn(said.components)
         if said.has is not None:
             queues.reconcile(worker_id, frozenset(said.has))
-        if said.declined:
-            self.stream.decline(said.declined)
         if said.credit:
             self.stream.grant(said.credit)
+        if said.declined:
+            self.stream.decline(said.declined)
         for begun in said.begun:
             if queues.heartbeat(begun.id, worker_id, attempt=begun.attempt) is not Heard.IN_PROGRESS:
                 self._gone.append(Gone(begun.id, begun.attempt))
@@ -243,22 +283,22 @@ class _Connection:
             elif self._receipts.is_owed(reply.run_id, reply.item, reply.step):
                 self._receipts.owe(reply.run_id, reply.item, reply.step, self, reply.id)
             else:
-                self._unknown.append(reply)
+                self._unknown.put_nowait(reply)
+        if said.answers:
+            self._heard += 1
+            self.stream.ring()
 
-    async def _look_for_runs(self) -> None:
-        """Answers to tasks that nobody waits for here: their runs may be on the way to an engine."""
-        unknown, self._unknown = self._unknown, []
-        for reply in unknown:
-            if await self._is_wanted(reply):
+    async def look_for_runs(self) -> None:
+        """Hand answers to tasks that nobody waits for here to whoever drives their runs. Until it is cancelled."""
+        while True:
+            reply = await self._unknown.get()
+            try:
+                await self._engine.answer(reply.run_id, reply.id, reply.outcome, attempt=reply.attempt)
+            except (StoreError, SecretKeyError) as error:
+                logger.warning("the answer to task %s can't be kept now: %s", reply.id, error)
                 self.again(reply.id)
             else:
                 self.recorded(reply.id)
-
-    async def _is_wanted(self, reply: Reply) -> bool:
-        if self._engine.is_driving(reply.run_id):
-            return self._engine.is_waiting_for(reply.run_id, reply.item, reply.step)
-        record = await self._engine.backend.runs.get(reply.run_id)
-        return record is not None and not record.status.is_terminal
 
 
 def _read(message: Any) -> FromWorker:

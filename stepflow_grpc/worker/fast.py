@@ -28,6 +28,9 @@ FRAME_BYTES = 1024 * 1024
 LONGEST_ANSWER = 4 * 1024 * 1024 - 64 * 1024
 """Bytes of one answer that a server takes."""
 
+MOST_UNHEARD = 2
+"""Frames with answers on the way: what ends meanwhile waits for the next, so that a busy server gets large ones."""
+
 TICK_S = 0.025
 """A task that was not answered within one to two of these is said to have begun."""
 
@@ -66,6 +69,7 @@ class FastLink:
         self._begun: list[Begun] = []
         self._granted = 0  # tasks that the server may still send
         self._components: Sequence[Any] = ()
+        self._unheard = 0  # frames with answers that the server has not taken
         self._has_told_draining = False
         self._has: Sequence[TaskId] | None = None
         self._bytes_an_answer = 0.0
@@ -122,7 +126,7 @@ class FastLink:
     def _begin_anew(self, desk: Desk) -> None:
         for kept in (self._said, self._to_say, self._declined, self._new, self._older, self._begun):
             kept.clear()
-        self._has, self._has_told_draining = None, False
+        self._has, self._has_told_draining, self._unheard = None, False, 0
         self._granted = desk.free
         self._components = desk.components
 
@@ -152,6 +156,7 @@ class FastLink:
             raise LinkLostError(f"{self.address} ended the stream")
 
     def _take(self, desk: Desk, said: FromServer) -> None:
+        self._unheard -= said.heard
         for task_id in said.recorded:
             self._said.pop(task_id, None)
             desk.acknowledged(task_id)
@@ -190,7 +195,7 @@ class FastLink:
         while True:
             for message in self._ready(desk):
                 await call.write(message)
-            if self._to_say:
+            if self._to_say and self._unheard < MOST_UNHEARD:
                 continue
             if desk.is_draining and self._has_told_draining and not (self._said or desk.has()):
                 await call.done_writing()
@@ -204,7 +209,11 @@ class FastLink:
             await self._bell.wait()
 
     def _ready(self, desk: Desk) -> Sequence[Any]:
-        answers = self._next_answers()
+        answers: Sequence[Reply] = ()
+        if self._unheard < MOST_UNHEARD:
+            answers = self._next_answers()
+        elif not self._is_urgent(desk):
+            return ()
         credit = desk.free - self._granted
         self._granted += credit
         begun, self._begun = self._begun, []
@@ -227,9 +236,18 @@ class FastLink:
         size = len(message.json)
         if answers:
             self._bytes_an_answer = size / len(answers)
+            self._unheard += 1
         if size <= 2 * FRAME_BYTES:
             return (message,)
-        return [frames.frame(msgspec.structs.replace(said, answers=())), *self._split(answers)]
+        self._unheard -= 1
+        parts = self._split(answers)
+        self._unheard += len(parts)
+        return (frames.frame(msgspec.structs.replace(said, answers=())), *parts)
+
+    def _is_urgent(self, desk: Desk) -> bool:
+        """Whether something is to be said that waits for no turn."""
+        has_more = self._begun or self._declined or self._has is not None or desk.free < self._granted
+        return bool(has_more) or desk.is_draining != self._has_told_draining or desk.components is not self._components
 
     def _next_answers(self) -> list[Reply]:
         limit = MOST_ANSWERS
