@@ -4,7 +4,7 @@ from stepflow_grpc.pools.pools import PoolState
 from stepflow_grpc.pools.restarts import Death
 from stepflow_grpc.queues.records import QueueStatistics
 
-CPU = Pool("cpu", "components:app", replicas=2)
+CPU = Pool("cpu", "m:app", replicas=2)
 
 
 def statistics(name: str, workers: int = 0, slots: int = 0) -> QueueStatistics:
@@ -29,7 +29,7 @@ def test_the_table_shows_who_serves_a_queue_and_what_to_type_where_nobody_does()
 
     assert lines == [
         "QUEUE  ROUTES                 WORKERS  SLOTS",
-        "gpu    /ml/{*component} /gpu  0        0      nobody serves it; type: stepflow worker components:app --queue gpu",
+        "gpu    /ml/{*component} /gpu  0        0      nobody serves it; type: stepflow worker m:app --queue gpu",
         "cpu    /{*component}          1 of 2   4",
     ]
 
@@ -70,7 +70,7 @@ def test_a_change_is_one_line() -> None:
     assert change(rows[0], rows) == "queue cpu: 2 workers, 8 slots"
     assert change(row(1, state()), rows) == "queue cpu: 1 of 2 workers, 4 slots"
     assert change(row(1), rows) == "queue cpu: 1 worker, 4 slots"
-    assert change(row(0), rows) == "queue cpu: nobody serves it; type: stepflow worker components:app --queue cpu"
+    assert change(row(0), rows) == "queue cpu: nobody serves it; type: stepflow worker m:app --queue cpu"
     assert (
         change(row(0, state(crashing=2)), rows)
         == "queue cpu: its pool crashes as it starts: exit code 1 (2 of 2 workers)"
