@@ -95,9 +95,7 @@ async def fill_items(run: Run, record: RunRecord, engine: Engine, into: Any, *, 
 class RunsService:
     """Runs of every engine that shares the store."""
 
-    def __init__(
-        self, engine: Engine, clock: Clock, *, is_ready: Callable[[], bool], room: Room | None = None
-    ) -> None:
+    def __init__(self, engine: Engine, clock: Clock, *, is_ready: Callable[[], bool], room: Room | None = None) -> None:
         self._engine = engine
         self._clock = clock
         self._is_ready = is_ready
