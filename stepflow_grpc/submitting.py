@@ -1,5 +1,6 @@
 """`stepflow submit FLOW`: one input or many, at a server."""
 
+from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -32,7 +33,7 @@ from stepflow.flow.model import Flow
 from stepflow.flow.read import read_flow
 from stepflow.plan.checks import check
 from stepflow.plan.variables import misspelt_variables
-from stepflow.records import BlobId
+from stepflow.records import BlobId, Json
 from stepflow_grpc.address import DEFAULT, VARIABLE
 from stepflow_grpc.client.client import Client
 from stepflow_grpc.client.remote_run import RemoteRun
@@ -160,12 +161,13 @@ def _submitting(given: dict[str, Any], held: ExitStack) -> tuple[Begin, bool, in
     flow = read_flow(chosen_flow(given["flow"], given["flow_option"]))
     warn_of(flow)
     options = _options(flow, given)
+    inputs: Iterable[Json] | AsyncIterator[Json]
     if given["inputs"] is not None:
         file = held.enter_context(InputFile(given["inputs"]))
         inputs, count = file.values(), file.count()
     else:
         value = single_input(**{name: given[name] for name in ("input", "input_json", "input_yaml", "stdin_format")})
-        inputs, count = iter([value]), 1
+        inputs, count = [value], 1
 
     async def begin(client: Client) -> RemoteRun:
         try:

@@ -114,14 +114,18 @@ class Calls:
 
         return await (self.repeating(ask) if repeat else ask())
 
-    async def repeating(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` gives, asked again while the server is away or busy."""
+    async def repeating(self, ask: Callable[[], Awaitable[T]], *, only_busy: bool = False) -> T:
+        """What `ask` gives, asked again while the server is away or busy.
+
+        Args:
+            only_busy: a server that went away may have done it, and asking twice would do harm.
+        """
         patience = self.patience()
         while True:
             try:
                 return await ask()
             except (ServerUnavailableError, ServerBusyError) as error:
-                if not self._has_answered:
+                if not self._has_answered or (only_busy and not isinstance(error, ServerBusyError)):
                     raise
                 await patience.wait(error)
 

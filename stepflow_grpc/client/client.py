@@ -166,9 +166,10 @@ class Client:
                 return await submission.finish()
 
         flow_id = await self.flow_id(flow)
-        may_repeat = isinstance(inputs, Sequence) and options.get("key") is not None and not options.get("new")
-        record = await (self._calls.repeating(send) if may_repeat else send())
-        return await self._run(record)
+        if not isinstance(inputs, Sequence):
+            return await self._run(await send())
+        is_named = options.get("key") is not None and not options.get("new")
+        return await self._run(await self._calls.repeating(send, only_busy=not is_named))
 
     async def flow_id(self, flow: FlowLike) -> BlobId:
         """The id of a flow, which is stored unless it is one already. Raises: FlowInvalidError."""

@@ -64,9 +64,8 @@ async def polled(calls: Calls, run_id: RunId, order: str) -> AsyncGenerator[Item
         for message in results:
             if message.item_index in known:
                 continue
-            if message.status in _RUNNING and not is_over:
-                if order == "item":
-                    break
+            is_early = message.status in _RUNNING or (order == "item" and message.item_index != len(known))
+            if is_early and not is_over:
                 continue
             known.add(message.item_index)
             fresh += 1

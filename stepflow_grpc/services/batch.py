@@ -37,10 +37,7 @@ class BatchService:
     async def Submit(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if not self._is_ready():
             raise CallError(Code.UNAVAILABLE, "the server is closing; try again")
-        opening, inputs = await self._taken(frames)
-        flow = await stored_flow(self._engine, blob_id_of(opening.flow_id))
-        if self._room is not None:
-            self._room.check(flow)
+        opening, flow, inputs = await self._taken(frames)
         run = await self._engine.submit(
             flow,
             inputs,
@@ -54,23 +51,31 @@ class BatchService:
         )
         yield frame(Submitted(run=await run.record()))
 
-    async def _taken(self, frames: AsyncIterator[Any]) -> tuple[Opening, list[Json]]:
-        """The whole batch, once its last frame is there."""
+    async def _taken(self, frames: AsyncIterator[Any]) -> tuple[Opening, dict[str, Json], list[Json]]:
+        """The whole batch, once its last frame is there. What its opening is refused for is told before that."""
         batch, size = _Batch(), 0
+        flow: dict[str, Json] | None = None
         async for message in frames:
             size += len(message.json)
             if size > self._most_bytes:
                 raise invalid(_too_much(self._most_bytes))
             try:
-                if batch.take(from_client(message)):
-                    break
+                is_last = batch.take(from_client(message))
             except msgspec.DecodeError as error:
                 raise invalid(f"a frame of the batch can't be read: {error}") from None
-        else:
-            raise invalid("the batch broke off before its end; nothing was started")
-        if batch.opening is None:
-            raise invalid("the batch does not say which flow to run")
-        return batch.opening, batch.inputs
+            if batch.opening is None:
+                raise invalid("the batch does not say first which flow to run")
+            flow = await self._accepted(batch.opening) if flow is None else flow
+            if is_last:
+                return batch.opening, flow, batch.inputs
+        raise invalid("the batch broke off before its end; nothing was started")
+
+    async def _accepted(self, opening: Opening) -> dict[str, Json]:
+        """The flow that is to be run, where there is room for it."""
+        flow = await stored_flow(self._engine, blob_id_of(opening.flow_id))
+        if self._room is not None:
+            self._room.check(flow)
+        return flow
 
     async def Results(self, message: Any) -> AsyncIterator[Any]:
         try:

@@ -124,7 +124,7 @@ async def test_a_key_gives_the_run_that_has_it(submit: Any, flow_id: str) -> Non
 @pytest.mark.parametrize(
     ("frames", "code", "words"),
     [
-        ([inputs(1, last=True)], "INVALID_ARGUMENT", "does not say which flow"),
+        ([inputs(1, last=True)], "INVALID_ARGUMENT", "does not say first which flow"),
         ([Frame(json=b"{")], "INVALID_ARGUMENT", "can't be read"),
         ([frame(FromClient(opening=Opening(flow_id="a" * 64), is_complete=True))], "NOT_FOUND", "flow"),
     ],
