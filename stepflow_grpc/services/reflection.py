@@ -74,11 +74,13 @@ def _file_of(symbol: str) -> Any:
     try:
         return POOL.FindFileContainingSymbol(symbol)
     except KeyError:
-        service, _, method = symbol.rpartition(".")
-        found = _found(POOL.FindServiceByName, service) if service else None
-        if found is None or method not in found.methods_by_name:
-            raise KeyError(f"'{symbol}'") from None
-        return found.file
+        name, _, method = symbol.rpartition(".")
+    try:
+        service = POOL.FindServiceByName(name)
+        service.methods_by_name[method]
+    except KeyError:
+        raise KeyError(f"'{symbol}'") from None
+    return service.file
 
 
 def _add_files(file: Any, response: Any) -> None:
