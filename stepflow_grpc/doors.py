@@ -54,6 +54,7 @@ class Doors:
         self.host = ""
         self.port = 0
         self.http_port: int | None = None  # that of HTTP, where it has one of its own
+        self.local_port = 0  # of 127.0.0.1, where gRPC is spoken without the front; 0: `port` has none
 
     @property
     def url(self) -> str:
@@ -94,9 +95,9 @@ class Doors:
                 raise _taken(port, host, "--port", _reason(error)) from None
             await self._grpc.start()
             return
-        behind = self._grpc.add_insecure_port("127.0.0.1:0")
+        self.local_port = self._grpc.add_insecure_port("127.0.0.1:0")
         await self._grpc.start()
-        self.port = await self._open_front(("127.0.0.1", behind), host, port, "--port")
+        self.port = await self._open_front(("127.0.0.1", self.local_port), host, port, "--port")
 
     async def _open_front(
         self, behind: tuple[str, int] | None, host: str, port: int, flag: str, tls: ssl.SSLContext | None = None

@@ -33,6 +33,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = VERSION
     url: str  # where calls about tasks go: host:port
     engine: str = ""  # which one this is: a worker that meets the same one twice keeps one connection
+    local_port: int = 0  # of 127.0.0.1, where workers on the same machine speak without a detour; 0: there is none
 
 
 class Given(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -93,7 +94,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     worker_id: str
     report: WorkerReport | None = None
     held_up_s: float = 0.0  # how long its event loop has had no turn; 0: it runs
-    stack: str | None = None  # of the threads of a worker that is held up, the one that holds it among them
+    stack: str | None = None  # of the thread that holds a worker up, or of all where that is not known
+    begun: Sequence[Begun] = ()  # tasks that it may have had no turn to say this of
 
 
 class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
