@@ -2,48 +2,53 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-import grpc
-import grpc.aio
-
 from stepflow.clock import SystemChance, SystemClock
 from stepflow.engine import Engine
-from stepflow.errors import StepflowError
 from stepflow.protocols import Clock
 from stepflow.records import Json
 from stepflow_grpc.address import PORT
-from stepflow_grpc.front import Front
-from stepflow_grpc.http import Answer, HttpSide
+from stepflow_grpc.doors import GRACE_S, Doors
+from stepflow_grpc.http import Answer, HttpSide, Request
+from stepflow_grpc.limits import Limits
 from stepflow_grpc.messages import WORK_PACKAGE
+from stepflow_grpc.peers import reachable
 from stepflow_grpc.plugin import QueuePlugin, make_hub
+from stepflow_grpc.pools.board import QueueRow, queue_rows
+from stepflow_grpc.pools.pool import Pool
+from stepflow_grpc.pools.pools import Pools
+from stepflow_grpc.pools.watch import watch
+from stepflow_grpc.proto.stepflow_v1 import HealthCheckRequest
 from stepflow_grpc.services.batch import BatchService
+from stepflow_grpc.services.beats import BeatService
 from stepflow_grpc.services.blobs import BlobService
-from stepflow_grpc.services.calls import handlers
+from stepflow_grpc.services.calls import Gate, handlers
 from stepflow_grpc.services.components import ComponentsService
 from stepflow_grpc.services.flows import FlowsService
+from stepflow_grpc.services.guard import Tokens
 from stepflow_grpc.services.health import HealthService
 from stepflow_grpc.services.orchestrator import OrchestratorService
+from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import RunsService
 from stepflow_grpc.services.tasks import Discoveries, TasksService
 from stepflow_grpc.services.work import WorkService
+from stepflow_grpc.tls import TlsFiles
 from stepflow_grpc.wire import shown_time
 
 logger = logging.getLogger("stepflow.server")
 
+DRAIN_S = 4.0
+"""How long workers of pools may take to end their tasks when the server closes. Whoever started the server may kill it
+after 10 s: that leaves calls under way theirs, and the store its own."""
 
-_ANY = ("0.0.0.0", "::", "")
-LONGEST_MESSAGE = 4 * 1024 * 1024
-"""Bytes of one message that is taken; larger values go through blobs."""
-
-GRACE_S = 5.0
-"""How long calls that are under way may take when the server closes."""
-
-
-class ServerError(StepflowError):
-    """The server could not be started."""
+_PROBES = ("/api/v1/health", "/health")
 
 
 class Server:
@@ -53,9 +58,16 @@ class Server:
         engine: is opened and closed by whoever gives it.
         port: 0 takes a free one; `port` says which, once the server is open.
         url: where workers call back, as host:port. None: here.
+        tls: the certificate; None speaks in clear. With TLS, `port` is gRPC's alone.
+        tokens: of which callers have to show one; None lets everybody in.
+        http_port: a port for HTTP alone; None: `port` speaks it too, unless there is TLS.
+        pools: workers to start, beside those of the engine's plugins that have a `command`.
+        say: takes each line that those workers write, and one when the workers of a queue change. None: the former go
+            to stderr, the latter to the log.
 
     Raises:
-        ServerError: the port can't be had.
+        ServerError: a port can't be had.
+        CredentialsError: the certificate can't be used.
     """
 
     def __init__(
@@ -66,12 +78,28 @@ class Server:
         port: int = PORT,
         url: str | None = None,
         clock: Clock | None = None,
+        tls: TlsFiles | None = None,
+        tokens: Tokens | None = None,
+        http_port: int | None = None,
+        limits: Limits | None = None,
+        pools: Sequence[Pool] = (),
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self.host = host
         self.port = port
+        self.http_port = http_port
         self._url = url
         self._engine = engine
         self._clock = clock or SystemClock()
+        self._limits = limits or Limits()
+        self._gate = Gate(self._limits.in_flight_bytes)
+        routes = {f"GET {path}": self._healthy for path in _PROBES}
+        http = HttpSide(routes, self._clock, limits=self._limits, tokens=tokens, open=frozenset(_PROBES))
+        self._doors = Doors(http, self._clock, self._limits, tls=tls, tokens=tokens)
+        self._tls, self._tokens = tls, tokens
+        self._given_pools = tuple(pools)
+        self._say = say
+        self._routes: dict[str, list[str]] = {}  # by queue
         self._is_open = False
         self._health = HealthService(self._clock, self.is_ready)
 
@@ -80,40 +108,60 @@ class Server:
         return self._is_open
 
     async def __aenter__(self) -> Self:
-        self._grpc = grpc.aio.server(options=[("grpc.max_receive_message_length", LONGEST_MESSAGE)])
-        services = self._services()
-        self._grpc.add_generic_rpc_handlers([handlers(name, service) for name, service in services.items()])
-        ours = {"BatchService": BatchService(self._engine, is_ready=self.is_ready), "WorkService": self._connections}
-        self._grpc.add_generic_rpc_handlers([handlers(name, service, WORK_PACKAGE) for name, service in ours.items()])
-        behind = self._grpc.add_insecure_port("127.0.0.1:0")
-        await self._grpc.start()
-        routes = {f"GET {path}": self._healthy for path in ("/api/v1/health", "/health")}
-        self._front = Front(("127.0.0.1", behind), HttpSide(routes))
-        try:
-            self.port = await self._front.open(self.host, self.port)
-        except OSError as error:
-            await self._grpc.stop(None)
-            remedy = "take another with --port, 0 for a free one"
-            raise ServerError(f"port {self.port} of {self.host} can't be had: {error.strerror}; {remedy}") from error
-        self._tasks.url = self._url or f"{'127.0.0.1' if self.host in _ANY else self.host}:{self.port}"
-        self._connections.url = self._tasks.url
+        services = [handlers(name, service, gate=self._gate) for name, service in self._services().items()]
+        ours = {
+            "BatchService": BatchService(self._engine, is_ready=self.is_ready, room=self._room),
+            "BeatService": BeatService(self._hub),
+            "WorkService": self._connections,
+        }
+        services += [handlers(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
+        await self._doors.open(services, self.host, self.port, self.http_port)
+        self.port, self.http_port = self._doors.port, self._doors.http_port
+        self._tasks.url = self._url or self._doors.url
+        self._connections.url, self._connections.local_port = self._tasks.url, self._doors.local_port
+        self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance())
+        await self._engine.announce(reachable(self.host, self.port, is_secure=self._doors.url.startswith("https:")))
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
         self._is_open = True
+        self._doors.welcome()
+        try:
+            await self._pools.start(self._doors.url, self._worker_environment(), self._say or _to_stderr)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
+
+    def _all_pools(self) -> list[Pool]:
+        plugins = self._engine.plugins().values()
+        own = [plugin.pool for plugin in plugins if isinstance(plugin, QueuePlugin) and plugin.pool is not None]
+        return [*own, *self._given_pools]
+
+    def _worker_environment(self) -> dict[str, str]:
+        """What workers of pools need so that they are let in, and trust this server."""
+        found = {} if self._tokens is None else dict(self._tokens.environment())
+        if self._tls is not None:
+            found["STEPFLOW_TLS_CA"] = os.environ.get("STEPFLOW_TLS_CA") or self._tls.cert
+        return found
+
+    def queues(self) -> list[QueueRow]:
+        """Who serves which queue now."""
+        return queue_rows(self._routes, self._hub.queues.statistics(), self._pools.states())
 
     def _services(self) -> dict[str, object]:
         exchange = self._engine.exchange if self._engine.backend.is_shared else None
         self._hub = make_hub(self._clock, exchange)
+        self._room = Room(self._engine, self._hub)
         discoveries = Discoveries(self._hub)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
+        self._orchestrator = OrchestratorService(self._engine, self._hub, discoveries, self._clock)
         self._connections = WorkService(self._engine, self._hub, discoveries, self._clock)
         return {
             "BlobService": BlobService(self._engine),
             "ComponentsService": ComponentsService(self._engine),
             "FlowsService": FlowsService(self._engine),
             "HealthService": self._health,
-            "OrchestratorService": OrchestratorService(self._engine, self._hub, discoveries, self._clock),
-            "RunsService": RunsService(self._engine, self._clock, is_ready=self.is_ready),
+            "OrchestratorService": self._orchestrator,
+            "RunsService": RunsService(self._engine, self._clock, is_ready=self.is_ready, room=self._room),
             "TasksService": self._tasks,
         }
 
@@ -123,26 +171,35 @@ class Server:
         yield self._connections.run()
         for name, plugin in self._engine.plugins().items():
             if isinstance(plugin, QueuePlugin):
-                queues = {plugin.queue_of(params): None for params in self._engine.route_params(name)}
+                queues: dict[str, None] = {}
+                for route, params in self._engine.routes_to(name):
+                    queues[plugin.queue_of(params)] = None
+                    self._routes.setdefault(plugin.queue_of(params), []).append(route)
                 plugin.attach(self._hub, list(queues))
                 for queue in {plugin.queue: None, **queues}:
                     yield plugin.serve_others(queue)
+        for state in self._pools.states():
+            self._hub.queues.configure(state.pool.queue)
+        yield watch(self.queues, self._hub.queues, self._say or partial(logger.info, "%s"), self._clock, self.port)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_open = False
-        self._front.stop()
+        started = self._clock.now()
+        await self._pools.stop(DRAIN_S)
+        left_s = max(GRACE_S - (self._clock.now() - started), 1.0)
+        self._doors.stop()
         self._tasks.close()
         self._connections.close()
-        await asyncio.shield(self._grpc.stop(GRACE_S))
+        await asyncio.shield(self._doors.close(left_s))
         for work in self._work:
             work.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        await self._front.close()
+        await self._orchestrator.close()
 
-    async def _healthy(self) -> Answer:
-        answer = await self._health.HealthCheck(None)
+    async def _healthy(self, request: Request) -> Answer:
+        answer = await self._health.HealthCheck(HealthCheckRequest())
         build = answer.build
         body: Json = {
             "status": answer.status,
@@ -157,6 +214,12 @@ class Server:
             },
         }
         return (200 if self.is_ready() else 503), body
+
+
+def _to_stderr(line: str) -> None:
+    with suppress(OSError, ValueError):  # it may be closed
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 serve = Server
