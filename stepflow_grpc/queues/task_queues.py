@@ -586,9 +586,11 @@ class TaskQueues:
 
     def _look_at_unclaimed(self, entry: Entry, now: float) -> float:
         """Sent and not claimed: after a while an idle worker gets a copy, or whoever is next if no holder lives."""
-        overdue_at = max(entry.out.values()) + OVERDUE_S
-        if now < overdue_at:
-            return overdue_at
+        sent_at = max(entry.out.values())
+        if now < sent_at + OVERDUE_S:
+            return sent_at + OVERDUE_S
+        if now < sent_at + SILENT_S and all(_will_tell(stream.worker, now) for stream in entry.out):
+            return min(now + OVERDUE_S, sent_at + SILENT_S)
         queue = entry.queue
         for stream in entry.out:
             stream.mark_overdue(entry.id)
@@ -694,6 +696,11 @@ def _is_stale(entry: Entry, attempt: int | None, worker_id: str | None) -> bool:
     if entry.claimant is None:
         return attempt is None and entry.attempt > 1
     return worker_id is not None and entry.claimant.id != worker_id
+
+
+def _will_tell(worker: Worker, now: float) -> bool:
+    """Whether a worker says by itself what it begins and what it declines; one that is held up might not get a turn."""
+    return worker.kind is WorkerKind.OURS and not worker.held_up_s and now - worker.heard_at <= SILENT_S
 
 
 def _is_suspect(worker: Worker, now: float) -> bool:

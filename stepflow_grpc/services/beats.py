@@ -25,6 +25,8 @@ class BeatService:
             beat = _BEAT.decode(request.json)
         except msgspec.DecodeError as error:
             raise invalid(f"this is no beat: {error}") from None
+        for begun in beat.begun:
+            self._hub.queues.heartbeat(begun.id, beat.worker_id, attempt=begun.attempt)
         stack = None if beat.stack is None else beat.stack[:LONGEST_STACK]
         is_known = self._hub.queues.beat(beat.worker_id, beat.report, held_up_s=beat.held_up_s, stack=stack)
         return frame(BeatAnswer(is_known=is_known))

@@ -1,9 +1,9 @@
 """A process that says for a worker that it lives, also where the worker's own threads get no turn to run.
 
-`python -m stepflow_grpc.worker.beating PID FILE` is started by `stepflow_grpc.worker.heart`. All it has to know comes
-twice a second as one line of JSON through a pipe, and at once what is new; what it has to say comes out in lines too.
-It ends as soon as that pipe is closed or its parent is gone, whatever it waits for, and says nothing while the parent
-is stopped.
+`python -m stepflow_grpc.worker.beating PID STACKS BEGINNINGS`, the latter two files that are open already, is started
+by `stepflow_grpc.worker.heart`. All it has to know comes twice a second as one line of JSON through a pipe, and at once
+what is new; what it has to say comes out in lines too. It ends as soon as that pipe is closed or its parent is gone,
+whatever it waits for, and says nothing while the parent is stopped.
 """
 
 import os
@@ -25,8 +25,9 @@ from stepflow_grpc.credentials import Credentials, CredentialsError
 from stepflow_grpc.frames import Beat, frame
 from stepflow_grpc.messages import WORK_PACKAGE, Method, methods, new
 from stepflow_grpc.queues.records import WorkerReport
+from stepflow_grpc.worker.beginnings import read_beginnings
 from stepflow_grpc.worker.figures import GpuMeter, Meter
-from stepflow_grpc.worker.stalls import LOOK_S, HeldUp, Thread, TurnCounter
+from stepflow_grpc.worker.stalls import HELD_LOOKS, LOOK_S, HeldUp, Thread, TurnCounter
 
 BEAT_LOOKS = 2
 """A worker is spoken of every so many looks: every second."""
@@ -36,6 +37,7 @@ MOST_OPEN = 3
 
 _PATIENCE_S = 2.5
 _UNSPOKEN_LOOKS = 120  # until a server that did not know the service is asked again
+_TOLD_LOOKS = 2 * HELD_LOOKS  # without a turn of the loop: so long it is said which tasks it began lately
 _KEPT_LOOKS = 60  # a connection that nothing is said on is kept open for so long
 
 
@@ -111,9 +113,9 @@ Said: TypeAlias = Ready | Unwanted | Stalled
 
 def main() -> NoReturn:
     leave_signals_to_parent()
-    parent, file = int(sys.argv[1]), int(sys.argv[2])
+    parent, stacks, beginnings = (int(argument) for argument in sys.argv[1:])
     end_with(parent)
-    beating = Beating(parent, file)
+    beating = Beating(parent, stacks, beginnings)
     threading.Thread(target=_read, args=(beating,), daemon=True).start()
     _say(Ready())
     pause = threading.Event()  # never set: it waits
@@ -140,15 +142,17 @@ def _say(said: Said) -> None:
 class Beating:
     """What is said to whom."""
 
-    def __init__(self, parent: int, file: int) -> None:
+    def __init__(self, parent: int, stacks: int, beginnings: int) -> None:
         self._state: State | None = None
         self._orchestrators: list[Orchestrator] = []
         self._tasks: dict[int, Running] = {}
         self._parent = parent
-        self._turns = TurnCounter(parent, file)
+        self._turns = TurnCounter(parent, stacks)
         self._meter = Meter(parent, SystemClock().now)
         self._gpu = GpuMeter()
         self._looks = 0
+        self._late_looks = 0
+        self._beginnings = beginnings
         self._is_stalled = False
         self._connections: dict[Orchestrator, _Connection] = {}
         self._unwanted: set[int] = set()
@@ -178,6 +182,7 @@ class Beating:
             return
         held_up = self._turns.look(state.turns, state.stack, state.threads)
         self._tell_stalled(held_up)
+        self._late_looks = self._late_looks + 1 if self._turns.is_late else 0
         if self._looks % BEAT_LOOKS == 0:
             self._beat(state, held_up)
         tasks = self._tasks.copy()
@@ -203,8 +208,9 @@ class Beating:
         beat = Beat(
             worker_id=state.worker_id,
             report=report,
-            held_up_s=0.0 if held_up is None else held_up.seconds,
+            held_up_s=self._late_looks * LOOK_S if self._late_looks > 1 else 0.0,
             stack=None if held_up is None else held_up.stack,
+            begun=read_beginnings(self._beginnings) if 1 < self._late_looks <= _TOLD_LOOKS else (),
         )
         for orchestrator in list(self._orchestrators):
             connection = self._connection(orchestrator, state.credentials)

@@ -32,6 +32,7 @@ from stepflow_grpc.worker.beating import (
     Told,
     Unwanted,
 )
+from stepflow_grpc.worker.beginnings import Beginnings
 from stepflow_grpc.worker.link import Given
 from stepflow_grpc.worker.stalls import LOOK_S, Watch, threads
 
@@ -112,6 +113,10 @@ class Heart:
             del self._given[number], self._running[number]
             self._tell(Ended(number))
 
+    def begin(self, task_id: TaskId, attempt: int) -> None:
+        """A task begins that has not been claimed, and whose beginning it may get no turn to tell of."""
+        self._beginnings.note(task_id, attempt)
+
     def report(self, report: WorkerReport) -> None:
         """How the worker is from now on."""
         self._report = report
@@ -122,6 +127,7 @@ class Heart:
 
     async def __aenter__(self) -> Self:
         self._watch = Watch()
+        self._beginnings = Beginnings()
         self._work = [
             asyncio.create_task(self._turn(), name="turns of the event loop"),
             asyncio.create_task(self._keep(), name=f"heartbeat of {self._worker_id}"),
@@ -147,6 +153,7 @@ class Heart:
         with anyio.CancelScope(shield=True):  # it kills its process at once
             await asyncio.wait(self._work)
         self._watch.close()
+        self._beginnings.close()
 
     async def _turn(self) -> None:
         while True:
@@ -192,18 +199,19 @@ class Heart:
             telling.end()
 
     async def _spawn(self, reads: int) -> asyncio.subprocess.Process:
+        files = (self._watch.file, self._beginnings.file)
         return await asyncio.create_subprocess_exec(
             sys.executable or "python3",
             "-P",  # modules of the current directory are not for it
             "-m",
             "stepflow_grpc.worker.beating",
             str(os.getpid()),
-            str(self._watch.file),
+            *(str(file) for file in files),
             stdin=reads,
             stdout=asyncio.subprocess.PIPE,
             stderr=None if _LOG.isEnabledFor(logging.DEBUG) else asyncio.subprocess.DEVNULL,
             env=_environment(),
-            pass_fds=(self._watch.file,),
+            pass_fds=files,
             limit=_LONGEST_LINE,
         )
 

@@ -44,7 +44,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.turns = 0
-        self.file = _nameless_file()
+        self.file = nameless_file()
         self._loop = threading.get_ident()
         self._seen = -1
         self._looks = 0
@@ -79,7 +79,8 @@ class Watch:
         os.close(self.file)
 
 
-def _nameless_file() -> int:
+def nameless_file() -> int:
+    """A file in memory or without a name, that another process can be given."""
     if sys.platform != "linux":
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
@@ -112,6 +113,11 @@ class TurnCounter:
         self._looks = 0
         self._stack: str | None = None
         self._used: Mapping[int, int] = {}
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the loop had no turn at the last look, for however short."""
+        return self._looks > 0
 
     def forget(self) -> None:
         """The process was stopped: that was not its loop's fault."""

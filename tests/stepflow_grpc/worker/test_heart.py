@@ -122,9 +122,15 @@ async def until(holds: Callable[[], object]) -> None:
             await anyio.sleep(0.01)
 
 
+def is_gone(pid: int) -> bool:
+    try:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
 async def until_gone(pid: int | None) -> None:
-    place = Path(f"/proc/{pid}/cmdline")
-    await until(lambda: pid is None or not place.exists() or not place.read_bytes())
+    await until(lambda: pid is None or is_gone(pid))
 
 
 @pytest.fixture
