@@ -595,12 +595,30 @@ class Engine:
     async def list_components(self) -> list[ListedComponent]:
         """Every component that can be called, with the paths that lead to it. What a plugin can't tell is left out."""
         self._backend()
-        return [
-            ListedComponent(name, info, self._table.caller_paths(name, info))
-            for name in self._sources
-            for info in self._dispatcher.components(name, {}) or ()
-            if not info.is_alias
-        ]
+        return [listed for name in self._sources for listed in self._listed(name)]
+
+    def _listed(self, plugin: str) -> Iterable[ListedComponent]:
+        """What a plugin has behind any of its routes: which queue one leads to may be said in its params."""
+        found: dict[str, ListedComponent] = {}
+        routes: list[Mapping[str, Json]] = [params for _, params in self.routes_to(plugin)]
+        for params in [each for number, each in enumerate(routes) if each not in routes[:number]] or [{}]:
+            for info in self._dispatcher.components(plugin, params) or ():
+                if not info.is_alias:
+                    paths = self._table.caller_paths(plugin, info, params)
+                    before = found[info.id].routes if info.id in found else ()
+                    found[info.id] = ListedComponent(plugin, info, tuple(dict.fromkeys((*before, *paths))))
+        return found.values()
+
+    def failed_plugins(self) -> dict[str, str]:
+        """The plugins that can't be made or opened here, by name, and why."""
+        self._backend()
+        failed: dict[str, str] = {}
+        for name in self._sources:
+            try:
+                self._dispatcher.plugin(name)
+            except PluginUnavailableError as error:
+                failed[name] = str(error)
+        return failed
 
     def _backend(self) -> Backend:
         if self._stack is None:

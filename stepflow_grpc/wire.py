@@ -255,6 +255,7 @@ def fill_run(record: RunRecord, message: Any) -> Any:
     message.status = STATUS[record.status]
     message.items.CopyFrom(statistics(record))
     message.created_at.CopyFrom(timestamp(record.created_at))
+    message.created_at_seqno = 1  # a run's journal begins with its start
     if record.flow_name is not None:
         message.flow_name = record.flow_name
     if record.parent is not None:

@@ -80,14 +80,20 @@ class RouteTable:
                 break
         return tuple(found)
 
-    def caller_paths(self, plugin: str, info: ComponentInfo) -> tuple[str, ...]:
-        """The paths by which flows can name a component, whatever the conditions of the rules."""
+    def caller_paths(
+        self, plugin: str, info: ComponentInfo, params: Mapping[str, Json] | None = None
+    ) -> tuple[str, ...]:
+        """The paths by which flows can name a component, whatever the conditions of the rules.
+
+        Args:
+            params: only of rules with these; None: of all.
+        """
         below = mount_path(info)
         paths = (
             route.caller_path(rule, below)
             for route in self.routes
             for rule in route.rules
-            if rule.plugin == plugin and rule.admits(info.id)
+            if rule.plugin == plugin and rule.admits(info.id) and params in (None, rule.params)
         )
         return tuple(dict.fromkeys(path for path in paths if path is not None))
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from stepflow.engine import Engine
 from stepflow_grpc.messages import new
+from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.wire import fill_struct
 
 
@@ -14,7 +15,10 @@ class ComponentsService:
         self._engine = engine
 
     async def ListRegisteredComponents(self, request: Any) -> Any:
-        response: Any = new("ListRegisteredComponentsResponse", complete=True)
+        failed = self._failed()
+        response: Any = new("ListRegisteredComponentsResponse", complete=not failed)
+        for plugin in sorted(failed):
+            response.failed_plugins.add(plugin=plugin, error=failed[plugin])
         listed = sorted(await self._engine.list_components(), key=lambda each: (each.info.id, each.plugin))
         for each in listed:
             entry = response.components.add(component_id=each.info.id, plugin=each.plugin)
@@ -25,6 +29,18 @@ class ComponentsService:
                 _fill(entry, each.info.input_schema, "input_schema")
                 _fill(entry, each.info.output_schema, "output_schema")
         return response
+
+    def _failed(self) -> dict[str, str]:
+        """Plugins whose lists are not known, or not whole, and why."""
+        failed = self._engine.failed_plugins()
+        for name, plugin in self._engine.plugins().items():
+            if isinstance(plugin, QueuePlugin):
+                routes = [params for _, params in self._engine.routes_to(name)] or [{}]
+                silent = {plugin.queue_of(params): None for params in routes if plugin.components(params) is None}
+                if silent:
+                    queues = ", ".join(repr(queue) for queue in silent)
+                    failed[name] = f"no worker has said yet which components it has: queue {queues}"
+        return failed
 
 
 def _fill(entry: Any, schema: Any, name: str) -> None:

@@ -50,6 +50,8 @@ class OrchestratorService:
     async def TaskHeartbeat(self, request: Any) -> Any:
         if not request.worker_id:
             raise invalid("worker_id must not be empty", "worker_id")
+        if self._discoveries.is_asked(request.task_id):  # some workers claim the question before they answer it
+            return new("TaskHeartbeatResponse", status=_IN_PROGRESS)
         if not self._queues.is_sent_to(request.task_id, request.worker_id):
             wants = said(FORWARDED)
             if wants == HOLDER:

@@ -119,6 +119,7 @@ class RunsService:
 
     async def _listed(self, request: Any, count: int) -> Sequence[RunRecord]:
         found: list[RunRecord] = []
+        before: RunId | None = None
         asked: dict[str, Any] = {
             "status": STATUS_OF.get(request.status),
             "flow_name": request.flow_name if request.HasField("flow_name") else None,
@@ -127,12 +128,31 @@ class RunsService:
             "roots_only": request.roots_only or (request.HasField("max_depth") and request.max_depth == 0),
         }
         while len(found) < count:
-            before = found[-1].id if found else None
             page = await self._engine.backend.runs.list(**asked, limit=min(count - len(found), 1_000), before=before)
             if not page:
                 break
-            found.extend(page)
+            deepest = request.max_depth if request.HasField("max_depth") else None
+            found.extend(page if deepest is None else [each for each in page if await self._depth(each) <= deepest])
+            before = page[-1].id
         return found
+
+    async def _depth(self, record: RunRecord) -> int:
+        """How far a run is below its root."""
+        depth = 0
+        while record.parent is not None:
+            depth += 1
+            parent = await self._engine.backend.runs.get(record.parent.run_id)
+            if parent is None:
+                break
+            record = parent
+        return depth
+
+    async def _ended_at(self, record: RunRecord) -> int:
+        """The place of a run's end in its journal."""
+        last = 0
+        while rows := await self._engine.backend.journal.read(record.id, after=last):
+            last = rows[-1].first + rows[-1].count - 1
+        return last
 
     async def _summary(self, record: RunRecord) -> Any:
         owned = await self._engine.backend.owners.ownership(record.id)
@@ -143,7 +163,10 @@ class RunsService:
         run = await self._engine.get_run(run_id_of(request.run_id))
         record = await wait_for(run, self._clock, request) if request.wait else await run.record()
         steps = await step_statuses(self._engine, record, item=0)
-        return new("GetRunResponse", summary=await self._summary(record), steps=steps)
+        summary = await self._summary(record)
+        if record.status.is_terminal:
+            summary.finished_at_seqno = await self._ended_at(record)
+        return new("GetRunResponse", summary=summary, steps=steps)
 
     async def GetRunItems(self, request: Any) -> Any:
         response: Any = new("GetRunItemsResponse")

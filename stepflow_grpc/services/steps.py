@@ -137,10 +137,17 @@ class EventStream:
             if teller is None:
                 continue
             for told in teller.tell(event, position if place is None else place):
+                if isinstance(event, SubRunLinked):
+                    await self._describe(event.run_id, told.sub_run_created)
                 yield told
             if isinstance(event, SubRunLinked) and self._has_sub_runs:
                 async for told in self._run(event.run_id, position if place is None else place):
                     yield told
+
+    async def _describe(self, run_id: RunId, created: Any) -> None:
+        record = await self._engine.backend.runs.get(run_id)
+        if record is not None:
+            created.flow_id, created.item_count = record.flow_id, record.total or 0
 
 
 class _Teller:

@@ -49,6 +49,10 @@ class Discoveries:
         if not workers[worker_id]:
             del workers[worker_id]
 
+    def is_asked(self, id: str) -> bool:
+        """Whether the answer to this question is still waited for."""
+        return id in self._asked
+
     def answered(self, id: str, result: Any) -> bool:
         """Learn what a worker lists. False: nobody asked, or no longer."""
         asked = self._asked.pop(id, None)

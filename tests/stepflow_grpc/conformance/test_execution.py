@@ -24,9 +24,7 @@ async def attempts(client: Any, t: Any, pull: Any) -> list[Any]:
     return tasks
 
 
-async def test_23_a_task_id_is_of_one_run_item_and_step_and_kept_across_retries(
-    client: Any, t: Any, pull: Any
-) -> None:
+async def test_23_a_task_id_is_of_one_run_item_and_step_and_kept_across_retries(client: Any, t: Any, pull: Any) -> None:
     retried = await attempts(client, t, pull)
     two = {
         "steps": [{"id": id, "component": "/w/echo", "input": {"$input": "$"}} for id in ("a", "b")],

@@ -229,9 +229,7 @@ async def beats(worker: Any, task: Any) -> None:
 
 
 @pytest.mark.slow
-async def test_46_a_worker_that_claimed_and_fell_silent_is_dead_after_5_to_10_s(
-    client: Any, t: Any, pull: Any
-) -> None:
+async def test_46_a_worker_that_claimed_and_fell_silent_is_dead_after_5_to_10_s(client: Any, t: Any, pull: Any) -> None:
     async with pull("default", "silent") as worker:
         run_id = await client.begin(t.one())
         await worker.claim(await worker.next())
