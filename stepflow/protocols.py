@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -521,7 +521,7 @@ class Plugin(Protocol):
         ...
 
     async def wait_components(self, params: Mapping[str, Json]) -> None:
-        """Return once `components(params)` is known."""
+        """Return once `components(params)` is known. An `Explaining` plugin may also once that says another thing."""
         ...
 
     async def perform(self, task: Task, host: Host) -> Outcome:
@@ -529,6 +529,15 @@ class Plugin(Protocol):
 
         The output is plain JSON and the caller's own (see `stepflow.plugins.normal`).
         """
+        ...
+
+
+@runtime_checkable
+class Explaining(Protocol):
+    """A plugin that knows why nobody has told it which components there are."""
+
+    def lacking(self, params: Mapping[str, Json]) -> str:
+        """What a step waits for, such as "no worker serves queue 'gpu'"."""
         ...
 
 

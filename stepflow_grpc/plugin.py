@@ -30,6 +30,11 @@ class Hub(msgspec.Struct, frozen=True):
     sharing: Sharing | None = None  # None: no other engine shares the store
     exchange: Exchange | None = None
 
+    def explain_unserved(self, queue: str, trouble: str | None) -> None:
+        """Say why a queue has no worker, to whoever waits for one; None: nobody knows."""
+        if self.queues.explain_unserved(queue, trouble):
+            self.catalogue.ring(queue)
+
 
 def make_hub(clock: Clock, exchange: Exchange | None = None) -> Hub:
     """Queues for one engine. `exchange`: of an engine whose store others share."""
@@ -95,6 +100,11 @@ class QueuePlugin:
 
     def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo] | None:
         return None if self._hub is None else self._hub.catalogue.components(self.queue_of(params))
+
+    def lacking(self, params: Mapping[str, Json]) -> str:
+        queue = self.queue_of(params)
+        found = None if self._hub is None else self._hub.queues.configure(queue)
+        return f"the component list of queue {queue!r}" if found is None or found.is_served else found.unserved
 
     async def wait_components(self, params: Mapping[str, Json]) -> None:
         hub = await self._server(self.queue_of(params))

@@ -122,6 +122,7 @@ class Server:
         self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance())
         await self._engine.announce(reachable(self.host, self.port, is_secure=self._doors.url.startswith("https:")))
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
+        self._watching = asyncio.create_task(self._watch())
         self._is_open = True
         self._doors.welcome()
         try:
@@ -180,13 +181,17 @@ class Server:
                     yield plugin.serve_others(queue)
         for state in self._pools.states():
             self._hub.queues.configure(state.pool.queue)
-        yield watch(self.queues, self._hub.queues, self._say or partial(logger.info, "%s"), self._clock, self.port)
+
+    def _watch(self) -> Coroutine[None, None, None]:
+        say = self._say or partial(logger.info, "%s")
+        return watch(self.queues, self._hub.explain_unserved, say, self._clock, self.port)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_open = False
         started = self._clock.now()
+        self._watching.cancel()
         await self._pools.stop(DRAIN_S)
         left_s = max(GRACE_S - (self._clock.now() - started), 1.0)
         self._doors.stop()
@@ -195,7 +200,7 @@ class Server:
         await asyncio.shield(self._doors.close(left_s))
         for work in self._work:
             work.cancel()
-        await asyncio.gather(*self._work, return_exceptions=True)
+        await asyncio.gather(self._watching, *self._work, return_exceptions=True)
         await self._orchestrator.close()
 
     async def _healthy(self, request: Request) -> Answer:

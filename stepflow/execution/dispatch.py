@@ -11,7 +11,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from stepflow.errors import PluginUnavailableError
-from stepflow.protocols import Plugin
+from stepflow.protocols import Explaining, Plugin
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json
 from stepflow.routing.router import Resolved, Router, Unroutable
 from stepflow.routing.table import RouteTable
@@ -93,7 +93,7 @@ class Dispatcher:
                 if isinstance(found, Unroutable):
                     return Failed(found.code, found.message, may_retry=False)
                 plugin = await self._opened(found.plugin, waiting)
-                async with waiting(f"the component list of plugin {found.plugin!r}"):
+                async with waiting(_lacking(plugin, found.plugin, found.params)):
                     await plugin.wait_components(found.params)
                 found = self.router.resolve(component, input)
             plugin = await self._opened(found.plugin, waiting)
@@ -135,3 +135,8 @@ class Dispatcher:
             )
         finally:
             self._opening[name].set()
+
+
+def _lacking(plugin: Plugin, name: str, params: Mapping[str, Json]) -> str:
+    """What a step waits for that can't be routed yet."""
+    return plugin.lacking(params) if isinstance(plugin, Explaining) else f"the component list of plugin {name!r}"

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from stepflow.protocols import Clock
 from stepflow_grpc.pools.board import QueueRow, change, why_unserved
-from stepflow_grpc.queues.task_queues import TaskQueues
 
 LOOKS_S = 0.5
 
@@ -15,9 +14,18 @@ _Face = tuple[object, ...]
 
 
 async def watch(
-    rows: Callable[[], Sequence[QueueRow]], queues: TaskQueues, tell: Callable[[str], None], clock: Clock, port: int
+    rows: Callable[[], Sequence[QueueRow]],
+    explain: Callable[[str, str | None], None],
+    tell: Callable[[str], None],
+    clock: Clock,
+    port: int,
 ) -> None:
-    """Until it is cancelled. How it is at first is taken as told."""
+    """Until it is cancelled. How it is at first is taken as told.
+
+    Args:
+        explain: takes a queue's name and why it has no worker, or None.
+        tell: takes a line.
+    """
     told = {row.queue: _face(row) for row in rows()}
     seen = dict(told)
     since: dict[str, float] = {}
@@ -25,7 +33,7 @@ async def watch(
         await clock.sleep(LOOKS_S)
         found = rows()
         for row in found:
-            queues.explain_unserved(row.queue, why_unserved(row))
+            explain(row.queue, why_unserved(row))
             face, before = _face(row), seen.get(row.queue)
             seen[row.queue] = face
             if face == told.get(row.queue):

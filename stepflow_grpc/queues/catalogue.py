@@ -37,7 +37,11 @@ class Catalogue:
         """What can be called there; None while nobody said anything."""
         return self._lists.get(queue)
 
+    def ring(self, queue: str) -> None:
+        """Let everybody who waits look why."""
+        self._news.pop(queue, anyio.Event()).set()
+
     async def wait(self, queue: str) -> None:
-        """Return once something is known."""
-        while queue not in self._lists:
+        """Return once something is known, or after `ring`."""
+        if queue not in self._lists:
             await self._news.setdefault(queue, anyio.Event()).wait()

@@ -87,12 +87,14 @@ class TaskQueues:
             queue.limits = limits
         return queue
 
-    def explain_unserved(self, name: str, trouble: str | None) -> None:
-        """Say why a queue has no worker, to whoever waits for one; None: nobody knows."""
+    def explain_unserved(self, name: str, trouble: str | None) -> bool:
+        """Say why a queue has no worker, to whoever waits for one; None: nobody knows. False: that is no news."""
         queue = self._queues.get(name)
-        if queue is not None and queue.trouble != trouble:
-            queue.trouble = trouble
-            queue.ring()
+        if queue is None or queue.trouble == trouble:
+            return False
+        queue.trouble = trouble
+        queue.ring()
+        return True
 
     def full(self, name: str) -> QueueFull | None:
         """Why no new run may be submitted that needs this queue; None: there is room."""
