@@ -1,4 +1,4 @@
-"""Checklist 1–8: one port for all, and the server as a process."""
+"""Checklist 1–8, 85 and 86: one port for all, the server as a process, and workers that it starts."""
 
 import asyncio
 import json
@@ -22,6 +22,53 @@ CONFIG = """
 plugins:
   builtin: {type: builtin}
   workers: {type: grpc, queueName: default}
+routes:
+  /w: [{plugin: workers}]
+"""
+WORKER = """
+import os, sys
+from pathlib import Path
+
+import grpc
+from stepflow_grpc.messages import methods, new
+from stepflow_grpc.wire import to_value
+
+NAMES = ("STEPFLOW_TRANSPORT", "STEPFLOW_TASKS_URL", "STEPFLOW_QUEUE_NAME", "STEPFLOW_BLOB_URL", "MINE", "HOME")
+
+
+def stub(channel, service, name):
+    method = methods(service)[name]
+    make = channel.unary_stream if method.streams else channel.unary_unary
+    return make(method.path, method.request.SerializeToString, method.response.FromString)
+
+
+print("the worker says this", file=sys.stderr, flush=True)
+channel = grpc.insecure_channel(os.environ["STEPFLOW_TASKS_URL"])
+complete = stub(channel, "OrchestratorService", "CompleteTask")
+pulled = stub(channel, "TasksService", "PullTasks")
+for task in pulled(new("PullTasksRequest", queue_name=os.environ["STEPFLOW_QUEUE_NAME"], worker_id=str(os.getpid()))):
+    answer = new("CompleteTaskRequest", task_id=task.task_id)
+    if task.WhichOneof("task") == "list_components":
+        for id in ("where", "dies"):
+            answer.list_components.components.add(component_id=id)
+    elif task.execute.component_id == "dies" and not Path("died").exists():
+        beat = new("TaskHeartbeatRequest", task_id=task.task_id, worker_id=str(os.getpid()))
+        stub(channel, "OrchestratorService", "TaskHeartbeat")(beat)
+        Path("died").touch()
+        os._exit(3)
+    else:
+        seen = {name: os.environ.get(name) for name in NAMES}
+        to_value({**seen, "cwd": os.getcwd(), "attempt": task.execute.attempt}, answer.response.output)
+    complete(answer)
+"""
+STARTED = """
+plugins:
+  workers:
+    type: grpc
+    queueName: started
+    command: %s
+    args: [worker.py]
+    env: {MINE: "mine", HOME: "/overridden"}
 routes:
   /w: [{plugin: workers}]
 """
@@ -119,7 +166,7 @@ async def test_06_a_configuration_on_stdin_may_hold_nulls(tmp_path: Path, connec
     config = {
         "plugins": {
             "builtin": {"type": "builtin"},
-            "w": {"type": "grpc", "queueName": "q", "command": None, "env": None},
+            "w": {"type": "grpc", "queueName": "q", "command": None},
         },
         "routes": {"/builtin": [{"plugin": "builtin", "conditions": None}], "/w": [{"plugin": "w"}]},
         "storageConfig": None,
@@ -142,3 +189,28 @@ async def test_08_messages_of_nearly_4_mib_are_taken(client: Any) -> None:
     blob_id = (await client("BlobService", "PutBlob", **asked)).blob_id
 
     assert len(blob_id) == 64
+
+
+@pytest.mark.slow
+async def test_85_86_a_worker_that_the_server_starts_is_told_where_to_pull_and_started_again(
+    tmp_path: Path, connect: Any, t: Any
+) -> None:
+    folder = tmp_path / "configured"
+    folder.mkdir()
+    (folder / "worker.py").write_text(WORKER)
+    (folder / "config.yml").write_text(STARTED % sys.executable)
+    async with serving("--config", "configured/config.yml", "--port", "0", folder=tmp_path) as (process, said):
+        port = json.loads(said)["port"]
+        async with connect(port) as calls:
+            (where,) = await calls.outputs(await calls.begin(t.one("/w/where")))
+            (died,) = await calls.outputs(await calls.begin(t.one("/w/dies")))
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.wait_for(process.communicate(), 30)
+
+    assert where["STEPFLOW_TRANSPORT"] == "grpc"
+    assert where["STEPFLOW_TASKS_URL"].endswith(f":{port}")
+    assert (where["STEPFLOW_QUEUE_NAME"], where["STEPFLOW_BLOB_URL"]) == ("started", where["STEPFLOW_TASKS_URL"])
+    assert (where["MINE"], where["HOME"]) == ("mine", "/overridden")
+    assert where["cwd"] == str(folder)
+    assert died["attempt"] == 2
+    assert "the worker says this" in err.decode()
