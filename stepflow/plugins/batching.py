@@ -8,6 +8,9 @@ from stepflow.plugins.calling import PerformAll
 from stepflow.protocols import Host
 from stepflow.records import Outcome, Task
 
+BATCH = "a batch"
+"""Why a call waits that was collected."""
+
 
 class _Waiting:
     """A call that waits for its batch."""
@@ -47,7 +50,7 @@ class Collector:
 
     async def perform(self, task: Task, host: Host) -> Outcome:
         call = _Waiting(task)
-        async with host.waiting(task, "a batch"):
+        async with host.waiting(task, BATCH):
             collected = self._join(call, host)
             try:
                 await call.answered.wait()

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from stepflow.errors import BlobNotFoundError, ComponentError, InputInvalidError, Problem
+from stepflow.plugins.batching import BATCH
 from stepflow.protocols import Chance, Clock, SubRun
 from stepflow.records import Blob, BlobId, BlobType, ErrorCode, Failed, Json, Outcome, RunStatus, Task, TaskId
 from stepflow_grpc.messages import NUMBERS, new
@@ -104,8 +105,12 @@ class WorkerHost:
 
     @asynccontextmanager
     async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
-        """Whatever waits inside the worker keeps its slot: the worker has taken the task from others."""
-        yield
+        """Who waits for a place in the worker keeps the slot, for others could do the task; a batch has to fill."""
+        if reason != BATCH or self.desk is None:
+            yield
+            return
+        async with self.desk.in_batch(task.id):
+            yield
 
     async def run_flow(
         self,

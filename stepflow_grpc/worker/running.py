@@ -22,6 +22,10 @@ Perform: TypeAlias = Callable[[Task], Coroutine[Any, Any, Outcome]]
 class Heart(Protocol):
     """Says of single tasks that the worker lives, for servers that have to hear it of each."""
 
+    def begin(self, task_id: TaskId, attempt: int) -> None:
+        """A task that needs no claim begins; after that the worker may get no turn to say so."""
+        ...
+
     def add(self, given: Given) -> None: ...
 
     def remove(self, task_id: TaskId) -> None: ...
@@ -56,7 +60,12 @@ class RunningTasks:
         components: Callable[[], Sequence[ComponentInfo]],
         report: Callable[[], WorkerReport] | None = None,
         heart: Heart | None = None,
+        batched: int = 0,
     ) -> None:
+        """
+        Args:
+            batched: how many tasks may wait for their batch without a slot.
+        """
         self.worker_id = worker_id
         self.queue = queue
         self.slots = slots
@@ -69,6 +78,7 @@ class RunningTasks:
         self._at_work: dict[TaskId, Work] = {}
         self._answers: dict[TaskId, tuple[Given, Outcome, Link]] = {}
         self._claiming: set[asyncio.Task[None]] = set()
+        self._batched = batched
         self._taken = 0
         self._returning: deque[asyncio.Future[None]] = deque()
         self._idle = asyncio.Event()
@@ -111,6 +121,8 @@ class RunningTasks:
             return True
         if self.free <= 0:
             return False
+        if given.claim is None and self.heart is not None:
+            self.heart.begin(given.id, given.task.attempt)
         self._taken += 1
         self._idle.clear()
         work = self._at_work[given.id] = Work(given, link)
@@ -292,6 +304,19 @@ class RunningTasks:
             work.rests -= 1
             if not work.rests:
                 await self._take(work)
+
+    @asynccontextmanager
+    async def in_batch(self, task_id: TaskId) -> AsyncIterator[None]:
+        """While inside, the task waits for its batch, and holds no slot as long as not too many do so."""
+        if not self._batched:
+            yield
+            return
+        self._batched -= 1
+        try:
+            async with self.resting(task_id):
+                yield
+        finally:
+            self._batched += 1
 
     async def _take(self, work: Work) -> None:
         if self._taken < self.slots and not self._returning:

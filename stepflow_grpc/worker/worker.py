@@ -8,23 +8,26 @@ from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from stepflow.clock import SystemChance, SystemClock
 from stepflow.components import Components
-from stepflow.errors import StepflowError
+from stepflow.errors import BlobNotFoundError, StepflowError
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.protocols import Chance, Clock
-from stepflow.records import Outcome, Task, TaskId
+from stepflow.records import ErrorCode, Failed, Outcome, Task, TaskId
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.credentials import Credentials, read_credentials
 from stepflow_grpc.queues.records import WorkerReport
 from stepflow_grpc.worker.callbacks import Callbacks
-from stepflow_grpc.worker.calls import Calls
+from stepflow_grpc.worker.calls import CallFailed, Calls
 from stepflow_grpc.worker.connecting import Connecting, LookUp, look_up
 from stepflow_grpc.worker.fast import FastLink
 from stepflow_grpc.worker.figures import versions
 from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.host import RemoteBlobs, WorkerHost
 from stepflow_grpc.worker.link import Given, Link
+from stepflow_grpc.worker.references import referred, resolved
 from stepflow_grpc.worker.running import RunningTasks
 from stepflow_grpc.worker.v1 import V1Link
 
@@ -53,7 +56,7 @@ class Worker:
 
     It connects to every orchestrator that the address leads to, and again whenever a connection breaks. It takes no
     more tasks than it has slots for; a task that waits for a sub-run holds none. Inside `async with` it pulls in the
-    background; leaving it drains: what is at work is finished first.
+    background; leaving it drains: what is at work is finished first, or given back where an exception leaves.
 
     Raises:
         ConfigError: the type hint of an input can't be used.
@@ -72,6 +75,7 @@ class Worker:
         blob_url: str | None = None,
         blob_threshold: int = 0,
         grace_s: float | None = None,
+        fast_path: bool = True,
         credentials: Credentials | None = None,
         clock: Clock | None = None,
         chance: Chance | None = None,
@@ -86,6 +90,7 @@ class Worker:
             blob_threshold: above 0, references to blobs in inputs are replaced by what they refer to, and fields of
                 outputs that take more bytes become blobs.
             grace_s: how long what is at work may take once the worker is to end; absent: as long as it takes.
+            fast_path: whether batched frames are spoken with servers that know them; else `stepflow.v1` with all.
             credentials: absent: those of the environment.
         """
         if not components.all():
@@ -104,6 +109,7 @@ class Worker:
         self._blob_url = blob_url
         self._blob_threshold = blob_threshold
         self._grace_s = grace_s
+        self._fast_path = fast_path
         self._credentials = credentials if credentials is not None else read_credentials()
         self._look_up = look_up
         self._plugin = FunctionsPlugin(components)
@@ -133,6 +139,8 @@ class Worker:
 
     def stop(self) -> None:
         """Take nothing more, and end once what is at work has ended."""
+        if self._is_loaded:
+            self._desk.drain()
         self._stopped.set()
 
     async def run(self) -> None:
@@ -164,12 +172,13 @@ class Worker:
             slots=self.slots,
             components=self._registry.infos,
             report=self._report,
+            batched=2 * max((component.batch.size for component in self._registry.all() if component.batch), default=0),
         )
         self._host.progress = self._tell_progress
         self._versions = versions(component.function.__module__ for component in self._registry.all())
         self._heart = Heart(self.id, clock, unwanted=self._unwanted, ask=self._report, credentials=self._credentials)
         self._desk.heart = _TaskHeart(self._heart, self._calls)
-        makers = (self._fast_link, self._v1_link)
+        makers = (self._fast_link, self._v1_link) if self._fast_path else (self._v1_link,)
         self._connecting = Connecting(
             self.address, self._desk, makers, clock, chance, heart=self._heart, look_up=self._look_up
         )
@@ -209,7 +218,18 @@ class Worker:
         task.add_done_callback(self._background.discard)
 
     def _perform(self, task: Task) -> Coroutine[Any, Any, Outcome]:
+        if self._blob_threshold:
+            return self._perform_with_blobs(task)
         return self._plugin.perform(task, self._host)
+
+    async def _perform_with_blobs(self, task: Task) -> Outcome:
+        blobs = self._host.blobs
+        try:
+            input = await resolved(task.input, blobs)
+        except (BlobNotFoundError, CallFailed) as error:
+            return Failed(ErrorCode.RESOURCE_UNAVAILABLE, f"the input refers to a blob that can't be had: {error}")
+        outcome = await self._plugin.perform(msgspec.structs.replace(task, input=input), self._host)
+        return await referred(outcome, blobs, self._blob_threshold)
 
     async def _drain(self) -> None:
         self._desk.drain()
@@ -247,6 +267,8 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._running is not None
+        if kind is not None:
+            self._grace_s = 0.0
         self.stop()
         await self._running
 
@@ -257,6 +279,7 @@ class _TaskHeart:
     def __init__(self, heart: Heart, calls: Calls) -> None:
         self._heart = heart
         self._calls = calls
+        self.begin = heart.begin
 
     def add(self, given: Given) -> None:
         self._heart.add(given, address=self._calls.address(given.url))

@@ -1,7 +1,8 @@
 """Workers and servers that talk over loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,43 +10,27 @@ import pytest
 
 import stepflow
 from stepflow.components import Components
+from stepflow.context import Context
 from stepflow.engine import Engine
-from stepflow.records import Json
+from stepflow.records import ErrorCode
 from stepflow_grpc.server import Server
-from stepflow_grpc.worker.worker import Worker
+from stepflow_grpc.worker.worker import Worker, WorkerError
 
 pytestmark = pytest.mark.anyio
 
 
-def flow(*components: str) -> dict[str, Json]:
-    """Steps one after the other, each with the output of the one before."""
-    steps: list[Json] = []
-    source: Json = {"$input": "$"}
-    for number, component in enumerate(components):
-        steps.append({"id": f"s{number}", "component": component, "input": source})
-        source = {"$step": f"s{number}"}
-    return {"steps": steps, "output": source}
+def process_id(n: int) -> int:
+    """A process finds it by its module, so that it stands at the top."""
+    return os.getpid()
 
 
-@asynccontextmanager
-async def working(app: Components, server: Server, **options: Any) -> AsyncIterator[Worker]:
-    async with Worker(app, url=f"127.0.0.1:{server.port}", **options) as worker:
-        async with asyncio.timeout(20):
-            await worker.ready()
-        yield worker
+async def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.01)
 
 
-async def results(engine: Engine, flow: Json, inputs: list[Any]) -> list[stepflow.ItemResult]:
-    async with asyncio.timeout(30):
-        run = await engine.submit(flow, inputs)
-        return [result async for result in run.results()]
-
-
-async def outputs(engine: Engine, flow: Json, inputs: list[Any]) -> list[Json]:
-    return [result.output for result in await results(engine, flow, inputs)]
-
-
-async def test_a_batch_goes_through_a_worker_in_order(engine: Engine, server: Server) -> None:
+async def test_a_batch_goes_through_a_worker_in_order(working: Any, outputs: Any, fast_path: bool) -> None:
     app = Components()
     app.component("/double")(lambda n: n * 2)
 
@@ -53,7 +38,243 @@ async def test_a_batch_goes_through_a_worker_in_order(engine: Engine, server: Se
     async def following(n: int) -> int:
         return n + 1
 
-    async with working(app, server):
-        found = await outputs(engine, flow("/w/double", "/w/next"), list(range(30)))
+    async with working(app, fast_path=fast_path):
+        found = await outputs(["/w/double", "/w/next"], list(range(30)))
 
     assert found == [2 * n + 1 for n in range(30)]
+
+
+async def test_a_worker_does_no_more_at_a_time_than_it_has_slots(working: Any, outputs: Any, fast_path: bool) -> None:
+    app, now, most = Components(), 0, 0
+
+    @app.component("/busy")
+    async def busy(n: int) -> int:
+        nonlocal now, most
+        now, most = now + 1, max(most, now + 1)
+        await asyncio.sleep(0.005)
+        now -= 1
+        return n
+
+    async with working(app, max_concurrent=3, fast_path=fast_path):
+        await outputs(["/w/busy"], list(range(20)))
+
+    assert most == 3
+
+
+async def test_calls_of_a_batch_come_together_though_there_is_one_slot(
+    working: Any, outputs: Any, fast_path: bool
+) -> None:
+    app, sizes = Components(), []
+
+    @app.component("/embed", batch=stepflow.Batch(size=5, wait_ms=5_000))
+    def embed(texts: list[str]) -> list[int]:
+        sizes.append(len(texts))
+        return [len(text) for text in texts]
+
+    async with working(app, max_concurrent=1, fast_path=fast_path):
+        found = await outputs(["/w/embed"], ["a" * n for n in range(10)])
+
+    assert found == list(range(10))
+    assert sizes == [5, 5]
+
+
+async def test_a_component_that_keeps_a_processor_busy_runs_in_a_process(working: Any, outputs: Any) -> None:
+    app = Components()
+    app.component("/pid", process=True)(process_id)
+
+    async with working(app):
+        (pid,) = await outputs(["/w/pid"], [1])
+
+    assert pid != os.getpid()
+
+
+async def test_nothing_is_pulled_before_the_lifespan_is_loaded(engine: Engine, server: Server, line: Any) -> None:
+    begun, loaded = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def load() -> AsyncIterator[str]:
+        begun.set()
+        await loaded.wait()
+        yield "model"
+
+    app = Components(lifespan=load)
+
+    @app.component("/ask")
+    async def ask(n: int, ctx: Context) -> str:
+        return f"{ctx.state} {n}"
+
+    run = await engine.submit(line("/w/ask"), [1])
+    worker = Worker(app, url=f"127.0.0.1:{server.port}")
+    serving = asyncio.create_task(worker.run())
+    await begun.wait()
+    was_ready = worker.is_ready
+    loaded.set()
+    (result,) = [result async for result in run.results()]
+    worker.stop()
+    await serving
+
+    assert not was_ready
+    assert result.output == "model 1"
+
+
+async def test_what_the_lifespan_raises_comes_out_of_the_worker(server: Server) -> None:
+    @asynccontextmanager
+    async def load() -> AsyncIterator[None]:
+        raise ValueError("no model here")
+        yield
+
+    app = Components(lifespan=load)
+    app.component("/x")(lambda n: n)
+
+    with pytest.raises(ValueError, match="no model here"):
+        async with Worker(app, url=f"127.0.0.1:{server.port}"):
+            pass
+
+
+RAISED = {
+    "invalid": (stepflow.InvalidInputError("no"), ErrorCode.INVALID_INPUT),
+    "resource": (OSError("no disk"), ErrorCode.RESOURCE_UNAVAILABLE),
+    "type": (TypeError("no int"), ErrorCode.INVALID_INPUT),
+    "value": (ValueError("bad"), ErrorCode.COMPONENT_FAILED),
+    "key": (KeyError("x"), ErrorCode.COMPONENT_FAILED),
+}
+
+
+async def test_each_exception_is_told_by_its_code(working: Any, results: Any, fast_path: bool) -> None:
+    app = Components()
+
+    @app.component("/fail")
+    async def fail(name: str) -> None:
+        raise RAISED[name][0]
+
+    async with working(app, fast_path=fast_path):
+        found = await results(["/w/fail"], list(RAISED))
+
+    assert [result.error and result.error.code for result in found] == [code for _, code in RAISED.values()]
+
+
+async def test_null_is_an_output(working: Any, results: Any, fast_path: bool) -> None:
+    app = Components()
+    app.component("/nothing")(lambda n: None)
+
+    async with working(app, fast_path=fast_path):
+        (result,) = await results(["/w/nothing"], [1])
+
+    assert result.ok
+    assert result.output is None
+
+
+async def test_cancelling_a_run_stops_the_component(engine: Engine, working: Any, line: Any) -> None:
+    app, begun, stopped = Components(), asyncio.Event(), asyncio.Event()
+
+    @app.component("/long")
+    async def long(n: int) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with working(app) as worker:
+        run = await engine.submit(line("/w/long"), [1])
+        await begun.wait()
+        await engine.cancel(run.id)
+        async with asyncio.timeout(20):
+            await stopped.wait()
+        await eventually(lambda: worker.running == 0)
+
+
+NEST = {
+    "steps": [{"id": "s", "component": "/w/nest", "input": {"$input": "$"}}],
+    "output": {"$step": "s"},
+}
+
+
+async def test_one_slot_is_enough_for_sub_runs_in_its_own_queue_five_deep(
+    working: Any, outputs: Any, fast_path: bool
+) -> None:
+    app = Components()
+
+    @app.component("/nest")
+    async def nest(depth: int, ctx: Context) -> list[int]:
+        if depth == 0:
+            return [0]
+        return [depth, *await ctx.evaluate(NEST, depth - 1)]
+
+    async with working(app, max_concurrent=1, fast_path=fast_path):
+        found = await outputs(["/w/nest"], [5, 5])
+
+    assert found == [[5, 4, 3, 2, 1, 0]] * 2
+
+
+async def test_a_plain_function_may_wait_for_a_sub_run(working: Any, outputs: Any) -> None:
+    app = Components()
+
+    @app.component("/nest")
+    def nest(depth: int, ctx: Context) -> int:
+        return 0 if depth == 0 else 1 + ctx.sync.evaluate(NEST, depth - 1)
+
+    async with working(app, max_concurrent=1):
+        assert await outputs(["/w/nest"], [2]) == [2]
+
+
+async def test_leaving_finishes_what_is_at_work_and_takes_nothing_more(
+    engine: Engine, server: Server, working: Any, line: Any, fast_path: bool
+) -> None:
+    app, begun, go_on, calls = Components(), asyncio.Event(), asyncio.Event(), []
+
+    @app.component("/gate")
+    async def gate(n: int) -> int:
+        calls.append(n)
+        begun.set()
+        await go_on.wait()
+        return n
+
+    async with working(app, max_concurrent=1, fast_path=fast_path) as worker:
+        run = await engine.submit(line("/w/gate"), [0, 1])
+        await begun.wait()
+        worker.stop()
+        await asyncio.sleep(0)
+        go_on.set()
+    record = await run.record()
+    await engine.cancel(run.id)
+
+    assert calls == [0]
+    assert record.succeeded == 1
+
+
+async def test_after_the_grace_tasks_go_back_to_the_queue(
+    engine: Engine, working: Any, line: Any, fast_path: bool
+) -> None:
+    begun = asyncio.Event()
+    stuck, quick = Components(), Components()
+
+    @stuck.component("/do")
+    async def for_ever(n: int) -> int:
+        begun.set()
+        await asyncio.Event().wait()
+        return n
+
+    quick.component("/do")(lambda n: n + 1)
+
+    async with working(stuck, grace_s=0.05, fast_path=fast_path):
+        run = await engine.submit(line("/w/do"), [1])
+        await begun.wait()
+    async with working(quick, fast_path=fast_path), asyncio.timeout(20):
+        (result,) = [result async for result in run.results()]
+
+    assert result.output == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"max_concurrent": 0}, "give max_concurrent 1 or more"), ({"queue": ""}, "the queue has no name")],
+)
+async def test_a_worker_that_could_do_nothing_is_refused(options: dict[str, Any], reason: str) -> None:
+    app = Components()
+    app.component("/x")(lambda n: n)
+
+    with pytest.raises(WorkerError, match=reason):
+        Worker(app, **options)
+    with pytest.raises(WorkerError, match="no components"):
+        Worker(Components())
