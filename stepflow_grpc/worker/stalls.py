@@ -24,6 +24,7 @@ HELD_LOOKS = 4
 """So many looks without a turn make a loop that is held up."""
 
 _STACK_LOOKS = 3
+_LEAST_SHARE = 0.1  # of a processor: who uses less only waits for the interpreter's lock
 _LONGEST = 16_000  # characters of all stacks
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+)[^\n]*\n", re.MULTILINE)
 
@@ -148,7 +149,8 @@ class TurnCounter:
             return None
         use = {native_id: used - self._used.get(native_id, 0) for native_id, used in _processor_use(self._pid).items()}
         busiest = max(use, key=use.__getitem__, default=None)
-        return arranged(text, known, busiest if busiest is not None and use[busiest] else None)
+        least = _LEAST_SHARE * (self._looks - 1) * LOOK_S * os.sysconf("SC_CLK_TCK")
+        return arranged(text, known, busiest if busiest is not None and use[busiest] >= least else None)
 
     def _excuse(self) -> str | None:
         return "its stacks could not be taken" if self._looks > 2 * HELD_LOOKS else None

@@ -1,0 +1,163 @@
+"""Real workers whose components give no thread a turn, that are stopped, and that are killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import hard_components
+import pytest
+
+from stepflow.engine import Engine
+from stepflow_grpc.plugin import QueuePlugin
+from stepflow_grpc.queues.records import WorkerStatistics
+from stepflow_grpc.server import Server
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+PATIENCE_S = 120.0
+
+
+class Site:
+    """A server in this process, and workers in their own."""
+
+    def __init__(self, engine: Engine, server: Server, place: Path) -> None:
+        self.engine = engine
+        self.server = server
+        self.go = place / "go"
+        self._ledger = place / "ledger"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        command = ["worker", "hard_components:app", "--queue", "q", "--worker-id"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stepflow.cli.main", *command, name, "--url", f"127.0.0.1:{self.server.port}"],
+            cwd=Path(hard_components.__file__).parent,
+            env={**os.environ, "STEPFLOW_TEST_LEDGER": str(self._ledger), "STEPFLOW_TEST_WORKER": name},
+            start_new_session=True,
+        )
+        self._processes.append(process)
+        return process
+
+    def worker(self, name: str) -> WorkerStatistics | None:
+        return next((worker for worker in self.server._hub.queues.workers() if worker.id == name), None)
+
+    async def connected(self, name: str) -> None:
+        await until(lambda: (worker := self.worker(name)) is not None and worker.queues)
+
+    def begun(self) -> list[str]:
+        """What began where, in the order it did."""
+        return self._ledger.read_text().splitlines() if self._ledger.exists() else []
+
+    async def run(self, component: str, input: Any) -> Any:
+        flow = {
+            "steps": [{"id": "s", "component": f"/w{component}", "input": {"$input": "$"}}],
+            "output": {"$step": "s"},
+        }
+        run = await self.engine.submit(flow, [input])
+        with anyio.fail_after(PATIENCE_S):
+            return [result.output async for result in run.results()][0]
+
+    def close(self) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(PATIENCE_S)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        while not holds():
+            await anyio.sleep(0.02)
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    plugins = {"workers": QueuePlugin(name="workers", queue="q")}
+    engine = Engine(plugins=plugins, routes={"/w": [{"plugin": "workers"}]})
+    async with engine, Server(engine, port=0) as server:
+        opened = Site(engine, server, tmp_path)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+@pytest.mark.parametrize(
+    ("component", "input", "output"), [("match", 28, "matched"), ("sit", 10, "sat"), ("block", 6, "blocked")]
+)
+async def test_a_worker_that_is_held_up_keeps_its_task_and_it_is_said_what_holds_it(
+    site: Site, caplog: pytest.LogCaptureFixture, component: str, input: int, output: str
+) -> None:
+    site.start("one")
+    await site.connected("one")
+    site.start("other")
+    await site.connected("other")
+    stacks: set[str] = set()
+
+    async with anyio.create_task_group() as watching:
+
+        async def watch() -> None:
+            while True:
+                stacks.update(worker.stack for worker in site.server._hub.queues.workers() if worker.stack)
+                await anyio.sleep(0.1)
+
+        watching.start_soon(watch)
+        answer = await site.run(f"/{component}", input)
+        await until(lambda: not any(worker.held_up_s for worker in site.server._hub.queues.workers()))
+        watching.cancel_scope.cancel()
+
+    assert answer == output
+    assert len(site.begun()) == 1
+    assert stacks
+    assert all(f"in {component}\n" in stack for stack in stacks)
+    assert sum("has had no turn" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(("component", "input", "output"), [("hold", 8, "held"), ("pooled", 28, "pooled")])
+async def test_a_worker_whose_thread_or_process_is_held_for_long_is_not_held_up(
+    site: Site, caplog: pytest.LogCaptureFixture, component: str, input: int, output: str
+) -> None:
+    site.start("one")
+    await site.connected("one")
+    site.start("other")
+    await site.connected("other")
+
+    answer = await site.run(f"/{component}", input)
+
+    assert answer == output
+    assert len(site.begun()) == 1
+    assert not any("has had no turn" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+async def test_the_task_of_a_worker_that_is_stopped_or_killed_is_done_by_another(
+    site: Site, number: signal.Signals
+) -> None:
+    first = site.start("one")
+    await site.connected("one")
+    answers = []
+
+    async with anyio.create_task_group() as running:
+
+        async def run() -> None:
+            answers.append(await site.run("/wait", str(site.go)))
+
+        running.start_soon(run)
+        await until(site.begun)
+        site.start("other")
+        await site.connected("other")
+        first.send_signal(number)
+        await until(lambda: len(site.begun()) == 2)
+        if number is signal.SIGSTOP:
+            first.send_signal(signal.SIGCONT)
+            await until(lambda: (worker := site.worker("one")) is not None and worker.silent_s < 1)
+        site.go.touch()
+
+    assert answers == ["other"]
+    assert site.begun() == ["wait one", "wait other"]
