@@ -212,7 +212,10 @@ class Sharing:
             body=msgspec.json.encode(queued.task),
         )
         credit = OwnCredit(self._queues, entry, self._clock)
-        body = await self._exchange.perform(offer, credit, credit.work)
+        body = UNTAKEN
+        with anyio.CancelScope() as entry.scope:
+            body = await self._exchange.perform(offer, credit, credit.work)
+        entry.scope = None
         if body == UNTAKEN:
             return entry.outcome
         if body == HERE:

@@ -3,6 +3,8 @@
 from math import inf
 from typing import TYPE_CHECKING
 
+import anyio
+
 from stepflow.records import Outcome, TaskId
 from stepflow_grpc.queues.bell import Bell, make_bell
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
@@ -46,6 +48,7 @@ class Entry:
         "queue",
         "queued",
         "reserved",
+        "scope",
         "wants_only_credit",
     )
 
@@ -64,6 +67,7 @@ class Entry:
         self.lost_by: str | None = None  # the worker that an earlier attempt was taken from
         self.heard_at = 0.0
         self.reserved: Stream | None = None  # a worker is kept free for it
+        self.scope: anyio.CancelScope | None = None  # around its being offered to other engines
         self.wants_only_credit = False  # whoever offered it says when it is sent
         self.outcome: Outcome | None = None
         self.followers: list[Entry] = []  # earlier attempts that end with it
@@ -93,6 +97,8 @@ class Entry:
 
     def ring(self) -> None:
         """Something changed that whoever waits for it has to look at."""
+        if self.scope is not None and self.wants_only_credit and self.outcome is not None:
+            self.scope.cancel()  # the answer came here, though another engine may have the task
         if self._bell is not None:
             self._bell.set()
 

@@ -75,12 +75,10 @@ class OrchestratorService:
         outcome = outcome_of(request)
         if outcome is None:
             raise invalid("the task has no result: set response with its output, or error", "result")
-        if self._answers.now(request.task_id, outcome):
+        if await self._peers.complete(request) or self._answers.now(request.task_id, outcome):
             return new("CompleteTaskResponse")
         if said(FORWARDED) == HOLDER:
             raise not_found("task", request.task_id)
-        if await self._peers.complete(request):
-            return new("CompleteTaskResponse")
         run_id = run_id_of(request.run_id) if request.run_id else ""
         match await self._answers.later(run_id, request.task_id, outcome):
             case Verdict.RECORDED:
