@@ -17,7 +17,9 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _ONCE = 65_536
 _BACKLOG = 1_024
 _CLOSING_S = 5.0
-"""How long a connection that is closed may take to read what was said to it."""
+"""How long a connection that is closed may take to read what was said to it, at most."""
+
+_LAST_WORDS_S = 0.5
 
 
 class Front:
@@ -55,7 +57,10 @@ class Front:
             self._server.close()
 
     async def close(self) -> None:
+        """Close every connection; what the server behind has said already still goes out."""
         self.stop()
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=_LAST_WORDS_S)
         for connection in list(self._connections):
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -85,7 +90,8 @@ class Front:
     async def _part(self, writer: asyncio.StreamWriter) -> None:
         """Close a connection, whether or not the other side listens still."""
         writer.close()
-        with contextlib.suppress(OSError), self._clock.timeout(_CLOSING_S, shield=True):
+        within_s = min(_CLOSING_S, self._limits.greeting_s)
+        with contextlib.suppress(OSError), self._clock.timeout(within_s, shield=True):
             await writer.wait_closed()
             return
         writer.transport.abort()

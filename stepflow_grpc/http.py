@@ -17,7 +17,7 @@ Answer: TypeAlias = tuple[int, Json]
 _ONCE = 65_536
 _LONGEST_HEAD = 16_384
 _BETWEEN_S = 60.0
-"""How long a connection is kept for its next request."""
+"""How long a connection is kept for its next request, at most."""
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -65,15 +65,16 @@ class HttpSide:
     async def serve(self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection, of which some bytes were read already, until it is closed."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_LONGEST_HEAD)
+        between_s = min(_BETWEEN_S, self._limits.idle_s)
         if first:
             connection.receive_data(first)
-        elif not await self._wait(connection, reader, _BETWEEN_S):
+        elif not await self._wait(connection, reader, between_s):
             return
         while await self._exchange(connection, reader, writer):
             connection.start_next_cycle()
             if connection.trailing_data[0]:
                 continue
-            if not await self._wait(connection, reader, _BETWEEN_S):
+            if not await self._wait(connection, reader, between_s):
                 return
 
     async def _wait(self, connection: h11.Connection, reader: asyncio.StreamReader, within_s: float) -> bool:

@@ -33,6 +33,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
             ("grpc.server_handshake_timeout_ms", _ms(self.greeting_s)),
             ("grpc.keepalive_time_ms", _ms(self.keepalive_s)),
             ("grpc.keepalive_timeout_ms", _ms(self.keepalive_answer_s)),
+            (
+                "grpc.http2.ping_timeout_ms",
+                _ms(self.keepalive_answer_s),
+            ),  # else gRPC waits a minute whatever it is told
+            ("grpc.http2.settings_timeout", _ms(self.greeting_s)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
             ("grpc.http2.max_pings_without_data", 0),

@@ -13,7 +13,6 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.engine import Engine
-from stepflow_grpc.channel import LONGEST_MESSAGE
 from stepflow_grpc.doors import ServerError
 from stepflow_grpc.server import Server
 
@@ -75,14 +74,6 @@ async def test_a_method_that_nobody_serves_is_unimplemented(calls: Any) -> None:
         await stub(b"")
 
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-async def test_a_message_that_is_too_long_is_refused(calls: Any) -> None:
-    fits = await calls("BlobService", "PutBlob", raw_data=b"x" * (LONGEST_MESSAGE - 1_000))
-    refused = await calls.refused("BlobService", "PutBlob", raw_data=b"x" * (LONGEST_MESSAGE + 1))
-
-    assert fits.blob_id
-    assert refused[0] == "RESOURCE_EXHAUSTED"
 
 
 async def test_a_port_that_is_taken_is_said(server: Server, engine: Engine) -> None:
