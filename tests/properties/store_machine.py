@@ -464,7 +464,9 @@ class StoreMachine(RuleBasedStateMachine):
         return [one for one in said if not self.model.runs[one.run_id].status.is_terminal]
 
     def control(self, view: View, kind: str) -> None:
-        status = STATUS_OF[kind]
+        status = STATUS_OF.get(kind)
+        if status is None:
+            return  # an answer is the engine's to apply: the store only carries it
         ended_at = self.now() if status.is_terminal else None
         self.advance(view, kind, change=RunChange(status=status, ended_at=ended_at))
 

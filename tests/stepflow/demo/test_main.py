@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from rich.console import Console
@@ -41,14 +42,32 @@ def inventory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Inventory:
     return inventory
 
 
-def run(folder: Path) -> tuple[int, str, list[dict[str, object]]]:
+class Done(NamedTuple):
+    """What a whole demo left."""
+
+    code: int
+    shown: str
+    lines: list[Any]
+    page: Path
+
+
+def run(folder: Path) -> Done:
     shown = io.StringIO()
     output, html = folder / "out.jsonl", folder / "audit.html"
     code = main.run_demo(quick=False, output=output, html=html, console=Console(file=shown, width=100))
-    return code, shown.getvalue(), [json.loads(line) for line in output.read_text().splitlines()]
+    return Done(code, shown.getvalue(), [json.loads(line) for line in output.read_text().splitlines()], html)
 
 
-def test_the_totals_are_those_of_an_independent_count(folder: Path, inventory: Inventory, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """One demo that several tests look at: it takes a while."""
+    inventory = take_inventory([folder])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "take_inventory", lambda *, quick: inventory)
+        return run(tmp_path_factory.mktemp("done"))
+
+
+def test_the_totals_are_those_of_an_independent_count(folder: Path, done: Done) -> None:
     parsed, newer = 0, 0
     functions = 0
     for path in folder.glob("*.py"):
@@ -63,17 +82,16 @@ def test_the_totals_are_those_of_an_independent_count(folder: Path, inventory: I
         except SyntaxError:
             newer += 1
 
-    code, shown, lines = run(tmp_path)
-
-    assert code == 0
-    assert len(lines) == FILES == parsed + 2
-    assert sum(line["result"]["measures"]["functions"] for line in lines) == functions  # type: ignore[index]
-    assert f"{FILES} files" in shown.splitlines()[0]
+    shown = done.shown.splitlines()
+    assert done.code == 0
+    assert len(done.lines) == FILES == parsed + 2
+    assert sum(line["result"]["measures"]["functions"] for line in done.lines) == functions
+    assert f"{FILES} files" in shown[0]
     tolerated = newer + 2
-    assert shown.splitlines()[1] == (
+    assert shown[1] == (
         f"  need Python 3.8 or newer {newer}   tolerated failures {tolerated}   failed 0   not Python here 2"
     )
-    assert shown.splitlines()[-1] == f"  report: {tmp_path / 'audit.html'}"
+    assert shown[-1] == f"  report: {done.page}"
 
 
 def test_the_batch_is_killed_goes_on_and_ends_as_if_uncut(inventory: Inventory) -> None:
@@ -121,18 +139,16 @@ def is_anybody_left(group: int) -> bool:
 
 
 def test_output_lines_stand_in_the_order_of_the_files_and_repeat(
-    folder: Path, inventory: Inventory, tmp_path: Path
+    folder: Path, done: Done, inventory: Inventory, tmp_path: Path
 ) -> None:
-    *_, first = run(tmp_path)
-    *_, second = run(tmp_path)
+    again = run(tmp_path)
 
-    assert [line["result"]["file"] for line in first] == sorted(path.name for path in folder.glob("*.py"))  # type: ignore[index]
-    assert first == second
+    assert [line["result"]["file"] for line in done.lines] == sorted(path.name for path in folder.glob("*.py"))
+    assert again.lines == done.lines
 
 
-def test_the_report_names_every_file_and_fetches_nothing(folder: Path, inventory: Inventory, tmp_path: Path) -> None:
-    run(tmp_path)
-    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+def test_the_report_names_every_file_and_fetches_nothing(folder: Path, done: Done) -> None:
+    page = done.page.read_text(encoding="utf-8")
 
     assert "://" not in page
     assert all(path.name in page for path in folder.glob("*.py"))
@@ -154,11 +170,15 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path: Pa
         main.run_demo(quick=True, output=None, html=tmp_path / "gone" / "audit.html", console=Console())
 
 
-def test_a_terminal_gets_a_bar_that_goes_away(inventory: Inventory, tmp_path: Path) -> None:
+def test_a_terminal_gets_a_bar_that_goes_away(
+    inventory: Inventory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = Inventory(inventory.sources[:4], inventory.python)
+    monkeypatch.setattr(main, "take_inventory", lambda *, quick: few)
     shown = io.StringIO()
     console = Console(file=shown, width=100, force_terminal=True)
 
     main.run_demo(quick=False, output=None, html=tmp_path / "audit.html", console=console)
 
-    assert f"{FILES}/{FILES}" in shown.getvalue()
+    assert "4/4" in shown.getvalue()
     assert f"0 failed, {shown.getvalue().split('tolerated failures ')[1].split()[0]} tolerated" in shown.getvalue()

@@ -15,8 +15,6 @@ from stepflow.records import Entries, RunId
 from stepflow.stores.sqlite.backend import SqliteBackend
 from stepflow.testing.suites.writes import Ids, begin, entries, record
 
-KILLS = 7
-
 WRITER = """
 import anyio, sys
 from stepflow.records import RunChange
@@ -83,13 +81,21 @@ def _span(row: Entries) -> range:
     return range(row.first, row.first + row.count)
 
 
-@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
-def test_a_killed_writer_leaves_whole_commits(tmp_path: Path, synchronous: str) -> None:
+@pytest.mark.parametrize(
+    ("synchronous", "kills"),
+    [
+        ("FULL", 2),
+        ("NORMAL", 1),
+        pytest.param("FULL", 7, marks=pytest.mark.slow),
+        pytest.param("NORMAL", 7, marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_writer_leaves_whole_commits(tmp_path: Path, synchronous: str, kills: int) -> None:
     path = tmp_path / "runs.db"
     runs = anyio.run(_begin, path)
     draw = random.Random(11)
 
-    for _ in range(KILLS):
+    for _ in range(kills):
         told = _write_until_killed(path, draw.randint(1, 60), synchronous)
         with closing(sqlite3.connect(path)) as conn:
             assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
