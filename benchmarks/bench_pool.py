@@ -50,13 +50,14 @@ def serving(config: dict[str, Any], processes: int) -> Iterator[int]:
         assert server.stdout is not None
         server.stdin.write(json.dumps(config))
         server.stdin.close()
+        connected = _Connected(server, processes)
         try:
-            connected = _Connected(server, processes)
             port: int = json.loads(server.stdout.readline())["port"]
             connected.wait()
             yield port
         finally:
             server.terminate()
+            connected.end()
 
 
 class _Connected:
@@ -66,13 +67,18 @@ class _Connected:
         self._line = re.compile(rf"queue pool: {processes} workers?, ")
         self._lines: list[str] = []
         self._there = threading.Event()
-        threading.Thread(target=self._read, args=(server.stderr,), daemon=True).start()
+        self._thread = threading.Thread(target=self._read, args=(server.stderr,))
+        self._thread.start()
 
     def _read(self, said: Any) -> None:
         for line in said:
             self._lines.append(line)
             if self._line.match(line):
                 self._there.set()
+
+    def end(self) -> None:
+        """Return when the server has said its last."""
+        self._thread.join()
 
     def wait(self) -> None:
         if not self._there.wait(READY_S):

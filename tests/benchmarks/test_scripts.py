@@ -79,3 +79,12 @@ def test_every_benchmark_says_what_it_can_be_told(script):
     )
 
     assert done.stdout.startswith(f"usage: {script}")
+
+
+@pytest.mark.slow
+def test_a_pool_is_measured_beside_what_its_steps_would_take_alone():
+    found = last_line("bench_pool.py", "--items", "20", "--step-ms", "10", "--pools", "2x1", "--repeat", "1", "--json")
+
+    (pool,) = found["pools"]
+    assert (pool["processes"], pool["slots"], pool["ideal_s"]) == (2, 1, 0.1)
+    assert pool["seconds"] > pool["ideal_s"]
