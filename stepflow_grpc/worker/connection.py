@@ -62,7 +62,7 @@ class Connection:
                 if self._desk.is_draining and not self._desk.has():
                     return
             except LinkLostError as error:
-                self._tell(str(error))
+                self._tell(reason_of(error, self._desk.queue))
             if self._clock.now() - begun > LASTED_S:
                 pauses.reset()
             await self._clock.sleep(pauses.next())
@@ -87,3 +87,21 @@ class Connection:
         if reason != told or self._clock.now() - at > REMINDED_EVERY_S:
             self._told = reason, self._clock.now()
             logger.warning("no tasks from %s: %s; trying again", self.address, reason)
+
+
+def reason_of(error: LinkLostError, queue: str) -> str:
+    """Why there is no link, and what can be done about it."""
+    text = str(error)
+    match error.status:
+        case "NOT_FOUND":
+            return (
+                f"the server has no queue {queue!r} yet: a route or a plugin of its configuration has to name it "
+                f"(queueName: {queue}), or name another here with --queue"
+            )
+        case "UNAUTHENTICATED" | "PERMISSION_DENIED":
+            return f"{text}; give the token in STEPFLOW_TOKEN or STEPFLOW_TOKEN_FILE"
+        case "UNAVAILABLE" if "onnect" in text:
+            shown = "connection refused" if "refused" in text else text
+            return f"{shown}; start a server with `stepflow serve`, or name another here with --url"
+        case _:
+            return text

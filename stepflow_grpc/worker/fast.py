@@ -80,8 +80,8 @@ class FastLink:
             call = open()
             try:
                 yield call
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-                raise await _lost(call, error, address) from None
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                raise await _lost(call) from None
             finally:
                 call.cancel()
 
@@ -234,8 +234,8 @@ def _read(message: Any) -> FromServer:
         raise LinkLostError(f"what the server says can't be read: {error}") from None
 
 
-async def _lost(call: Any, error: Exception, address: Address) -> LinkLostError:
+async def _lost(call: Any) -> LinkLostError:
     """Why a stream broke: of a write into one that has ended only the call itself knows."""
-    code = await call.code()
-    what = f"{address}: {code.name}, {await call.details()}"
-    return NotSpokenError(what) if code is grpc.StatusCode.UNIMPLEMENTED else LinkLostError(what)
+    code, what = await call.code(), str(await call.details())
+    kind = NotSpokenError if code is grpc.StatusCode.UNIMPLEMENTED else LinkLostError
+    return kind(what, status=code.name)

@@ -11,7 +11,15 @@ from stepflow_grpc.queues.records import WorkerReport
 
 
 class LinkLostError(StepflowError):
-    """The connection broke, or the server does not speak this protocol. What is at work goes on."""
+    """The connection broke, or the server does not speak this protocol. What is at work goes on.
+
+    Args:
+        status: the name of the gRPC status that the stream ended with.
+    """
+
+    def __init__(self, message: str, *, status: str = "") -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class NotSpokenError(LinkLostError):

@@ -14,7 +14,7 @@ from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.messages import methods, new
 from stepflow_grpc.wire import from_value
 from stepflow_grpc.worker.callbacks import Callbacks
-from stepflow_grpc.worker.calls import CallFailed, Code
+from stepflow_grpc.worker.calls import CallFailed
 from stepflow_grpc.worker.link import Desk, Given, LinkLostError
 from stepflow_grpc.worker.wire_task import WireTask
 
@@ -91,7 +91,7 @@ class V1Link:
                     self._held.append(self._given(message, desk))
                     await self._place(desk)
         except CallFailed as error:
-            raise LinkLostError(_reason(error, desk.queue)) from None
+            raise LinkLostError(error.details() or "", status=error.code().name) from None
         raise LinkLostError("the server ended the stream")
 
     def _go_live(self, desk: Desk) -> None:
@@ -153,12 +153,3 @@ class V1Link:
 
         given = Given(message.task_id, task, url, message.heartbeat_interval_secs or 1.0, claim)
         return given
-
-
-def _reason(error: CallFailed, queue: str) -> str:
-    if error.code() is Code.NOT_FOUND:
-        return (
-            f"the server has no queue {queue!r} yet: a route or a plugin of its configuration has to name it "
-            f"(queueName: {queue}), or name another with --queue"
-        )
-    return f"{error.code().name}: {error.details()}"

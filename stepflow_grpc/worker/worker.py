@@ -132,6 +132,11 @@ class Worker:
         """How many tasks are at work."""
         return self._desk.running if self._is_loaded else 0
 
+    @property
+    def connected(self) -> Sequence[Address]:
+        """The orchestrators that tasks can come from now."""
+        return self._connecting.live() if self._is_loaded else ()
+
     async def ready(self) -> None:
         """Wait until it is."""
         while not self.is_ready:

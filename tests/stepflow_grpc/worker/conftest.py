@@ -19,14 +19,19 @@ ROUTES = {"/w": [{"plugin": "workers"}], "/gpu": [{"plugin": "workers", "queueNa
 Working: TypeAlias = Callable[..., AbstractAsyncContextManager[Worker]]
 
 
-def make_engine(**options: Any) -> Engine:
+def queueing_engine(**options: Any) -> Engine:
     """Steps at `/w` go to the queue `python`, those at `/gpu` to `gpu`."""
     return Engine(plugins={"workers": QueuePlugin(name="workers", queue="python")}, routes=ROUTES, **options)
 
 
 @pytest.fixture
+def make_engine() -> Callable[..., Engine]:
+    return queueing_engine
+
+
+@pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    async with make_engine() as opened:
+    async with queueing_engine() as opened:
         yield opened
 
 

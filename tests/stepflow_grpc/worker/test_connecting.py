@@ -1,0 +1,199 @@
+"""Workers whose orchestrators come and go."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepflow.components import Components
+from stepflow.engine import Engine
+from stepflow_grpc.server import Server
+from stepflow_grpc.worker.connecting import look_up
+from stepflow_grpc.worker.worker import Worker
+
+pytestmark = pytest.mark.anyio
+
+MakeEngine = Callable[..., Engine]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("0.0.0.0", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class Gate:
+    """A component that says when it begins, and goes on when it may."""
+
+    def __init__(self) -> None:
+        self.app = Components()
+        self.calls: list[Any] = []
+        self.begun = asyncio.Event()
+        self.may_go_on = asyncio.Event()
+        self.app.component("/gate")(self.pass_through)
+
+    async def pass_through(self, input: Any) -> Any:
+        self.calls.append(input)
+        self.begun.set()
+        await self.may_go_on.wait()
+        return input
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+async def test_an_answer_waits_for_a_server_that_is_away(
+    engine: Engine, gate: Gate, line: Any, fast_path: bool
+) -> None:
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(AsyncExitStack())
+        await server.enter_async_context(Server(engine, port=port))
+        worker = await stack.enter_async_context(Worker(gate.app, url=f"127.0.0.1:{port}", fast_path=fast_path))
+        run = await engine.submit(line("/w/gate"), [1])
+        await gate.begun.wait()
+        await server.aclose()
+        gate.may_go_on.set()
+        await eventually(lambda: worker.running == 0)
+        await stack.enter_async_context(Server(engine, port=port))
+        async with asyncio.timeout(30):
+            (result,) = [result async for result in run.results()]
+
+    assert result.output == 1
+    assert gate.calls == [1]
+
+
+async def test_a_task_goes_on_while_its_run_moves_to_another_engine(
+    make_engine: MakeEngine, gate: Gate, line: Any, tmp_path: Path, fast_path: bool
+) -> None:
+    port, store = free_port(), tmp_path / "runs.db"
+    async with Worker(gate.app, url=f"127.0.0.1:{port}", fast_path=fast_path) as worker:
+        async with make_engine(store=store) as first, Server(first, port=port):
+            run = await first.submit(line("/w/gate"), [1])
+            await gate.begun.wait()
+        async with make_engine(store=store) as second, Server(second, port=port):
+            await eventually(lambda: worker.is_ready)
+            gate.may_go_on.set()
+            async with asyncio.timeout(30):
+                (result,) = [result async for result in (await second.get_run(run.id)).results()]
+
+    assert result.output == 1
+    assert gate.calls == [1]
+
+
+async def test_every_orchestrator_behind_a_name_is_served(make_engine: MakeEngine, line: Any) -> None:
+    app, port = Components(), free_port()
+    app.component("/double")(lambda n: n * 2)
+
+    async def both(host: str) -> Sequence[str]:
+        assert host == "orchestrators.example"
+        return ["127.0.0.1", "127.0.0.2"]
+
+    found = []
+    async with (
+        make_engine() as one, make_engine() as two, Server(one, host="127.0.0.1", port=port),
+        Server(two, host="127.0.0.2", port=port),
+        Worker(app, url=f"orchestrators.example:{port}", look_up=both),
+    ):
+        for engine in (one, two):
+            async with asyncio.timeout(20):
+                run = await engine.submit(line("/w/double"), [21])
+                found += [result.output async for result in run.results()]
+
+    assert found == [42, 42]
+
+
+async def test_an_engine_with_two_addresses_gets_one_connection(engine: Engine, line: Any) -> None:
+    app, port = Components(), free_port()
+    app.component("/double")(lambda n: n * 2)
+
+    async def both(host: str) -> Sequence[str]:
+        return ["127.0.0.1", "127.0.0.2"]
+
+    async with (
+        Server(engine, host="0.0.0.0", port=port),
+        Worker(app, url=f"here.example:{port}", look_up=both) as worker,
+    ):
+        await eventually(lambda: len(worker.connected) == 2)
+        await eventually(lambda: len(worker.connected) == 1)
+        run = await engine.submit(line("/w/double"), [1])
+        async with asyncio.timeout(20):
+            outputs = [result.output async for result in run.results()]
+
+    assert outputs == [2]
+
+
+async def test_a_name_that_leads_elsewhere_is_followed(make_engine: MakeEngine, line: Any) -> None:
+    app, port, places = Components(), free_port(), ["127.0.0.1"]
+    app.component("/double")(lambda n: n * 2)
+
+    async def now(host: str) -> Sequence[str]:
+        return list(places)
+
+    async with make_engine() as one, make_engine() as two, Server(two, host="127.0.0.2", port=port):
+        async with Server(one, host="127.0.0.1", port=port):
+            worker = Worker(app, url=f"moving.example:{port}", look_up=now)
+            serving = asyncio.create_task(worker.run())
+            await eventually(lambda: worker.is_ready)
+        places[:] = ["127.0.0.2"]
+        run = await two.submit(line("/w/double"), [1])
+        async with asyncio.timeout(20):
+            outputs = [result.output async for result in run.results()]
+        worker.stop()
+        await serving
+
+    assert outputs == [2]
+
+
+async def test_a_server_that_is_not_there_is_told_at_once_and_waited_for(
+    engine: Engine, line: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, port = Components(), free_port()
+    app.component("/double")(lambda n: n * 2)
+
+    with caplog.at_level(logging.WARNING, logger="stepflow.worker"):
+        async with Worker(app, url=f"127.0.0.1:{port}") as worker:
+            await eventually(lambda: caplog.records)
+            was_ready = worker.is_ready
+            async with Server(engine, port=port):
+                run = await engine.submit(line("/w/double"), [1])
+                async with asyncio.timeout(20):
+                    outputs = [result.output async for result in run.results()]
+
+    told = [record.getMessage() for record in caplog.records if record.name == "stepflow.worker"]
+    assert (was_ready, outputs) == (False, [2])
+    assert f"127.0.0.1:{port}" in told[0]
+    assert "stepflow serve" in told[0]
+
+
+async def test_a_queue_that_no_route_names_is_told_with_what_to_do(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Components()
+    app.component("/double")(lambda n: n * 2)
+
+    with caplog.at_level(logging.WARNING, logger="stepflow.worker"):
+        async with Worker(app, url=f"127.0.0.1:{server.port}", queue="nobodys"):
+            await eventually(lambda: caplog.records)
+
+    told = caplog.records[0].getMessage()
+    assert "no queue 'nobodys'" in told
+    assert "queueName: nobodys" in told
+
+
+async def test_a_name_of_both_families_is_looked_up_as_the_older_one() -> None:
+    assert list(await look_up("localhost")) == ["127.0.0.1"]
