@@ -139,6 +139,7 @@ async def test_a_half_open_http_2_connection_is_closed(engine: Engine, call: Any
     assert len(silent) < 200
 
 
+@pytest.mark.slow
 async def test_a_caller_that_reads_nothing_is_left(engine: Engine, call: Any) -> None:
     """Its connection is closed, whatever waits to be said to it: far more than the system takes off the server."""
     async with limited(engine, call, greeting_s=0.3) as (server, calls):
