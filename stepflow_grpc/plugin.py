@@ -21,6 +21,8 @@ from stepflow_grpc.queues.task_queues import TaskQueues
 ATTACHED_WITHIN_S = 5.0
 """How long a step waits for the server of its engine, which opens after the engine."""
 
+_COMPONENTS = msgspec.json.Decoder(list[ComponentInfo])
+
 
 class Hub(msgspec.Struct, frozen=True):
     """What a server gives the queue plugins of its engine."""
@@ -40,7 +42,9 @@ def make_hub(clock: Clock, exchange: Exchange | None = None) -> Hub:
     """Queues for one engine. `exchange`: of an engine whose store others share."""
     queues = TaskQueues(clock)
     sharing = None if exchange is None else Sharing(queues, exchange, clock)
-    return Hub(queues, Catalogue(), sharing, exchange)
+    catalogue = Catalogue(None if exchange is None else partial(_tell, exchange))
+    queues.warned_of = catalogue.ring
+    return Hub(queues, catalogue, sharing, exchange)
 
 
 class QueuePlugin:
@@ -91,12 +95,17 @@ class QueuePlugin:
         yield
 
     async def serve_others(self, queue: str) -> None:
-        """Let idle workers of a queue do tasks of other engines. Until it is cancelled; at once if there are none."""
+        """Let idle workers of a queue do tasks of other engines, and learn what the workers of those can do.
+
+        Until it is cancelled; at once if there are no others.
+        """
         hub = self._hub
         if hub is None or hub.exchange is None:
             return
         credit = SpareCredit(hub.queues, hub.queues.configure(queue), self.settings)
-        await hub.exchange.serve(queue, credit, credit.work)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hub.exchange.follow, queue, partial(_learn_elsewhere, hub.catalogue, queue))
+            await hub.exchange.serve(queue, credit, credit.work)
 
     def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo] | None:
         return None if self._hub is None else self._hub.catalogue.components(self.queue_of(params))
@@ -108,6 +117,7 @@ class QueuePlugin:
 
     async def wait_components(self, params: Mapping[str, Json]) -> None:
         hub = await self._server(self.queue_of(params))
+        hub.queues.want(self.queue_of(params))
         await hub.catalogue.wait(self.queue_of(params))
 
     async def _server(self, queue: str) -> Hub:
@@ -132,6 +142,14 @@ class QueuePlugin:
         if hub.sharing is None:
             return await hub.queues.offer(queued, waiting)
         return await hub.sharing.offer(queued, waiting)
+
+
+def _tell(exchange: Exchange, queue: str, listed: Sequence[ComponentInfo]) -> None:
+    exchange.announce(queue, msgspec.json.encode(listed))
+
+
+def _learn_elsewhere(catalogue: Catalogue, queue: str, lists: Sequence[bytes]) -> None:
+    catalogue.learn_elsewhere(queue, [_COMPONENTS.decode(listed) for listed in lists])
 
 
 def make_plugin(*, name: str, options: Mapping[str, Json], working_directory: Path) -> QueuePlugin:

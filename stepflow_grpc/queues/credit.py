@@ -225,10 +225,13 @@ class Sharing:
         return answer
 
     async def _unserved(self, entry: Entry) -> Outcome | None:
-        """None: a worker of some engine serves the queue by now."""
+        """None: a worker of some engine serves the queue by now, or another reason is known why none does."""
         queue = entry.queue
+        reason = queue.unserved
         try:
             while not (entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue)):
+                if queue.unserved != reason:
+                    return None
                 if queue.prober is None:
                     queue.prober = entry
                 if queue.prober is not entry:

@@ -10,6 +10,9 @@ from stepflow_grpc.queues.line import FairLine
 from stepflow_grpc.queues.records import QueueFull, QueueLimits
 from stepflow_grpc.queues.stream import Stream
 
+WARNED_AFTER_S = 30.0
+"""A queue that steps wait for is warned of after so long without a worker: in the log, and by an event of each step."""
+
 RATE_OVER = 100
 """How many of the last answers say how fast a queue drains."""
 
@@ -43,7 +46,9 @@ class Queue:
         self.ended: deque[float] = deque(maxlen=RATE_OVER)
         self.finished = 0
         self.timed_out = 0
-        self.unserved_since: float | None = None
+        self.is_wanted = False  # steps wait to hear which components its workers have
+        self.lacks_since: float | None = None  # how long a worker has been waited for
+        self.is_warned_of = False  # that was long
         self.trouble: str | None = None  # why it has no worker, where somebody knows
         self.due_at = inf
         self.served_elsewhere_until = 0.0  # another engine took a task of it lately
@@ -57,6 +62,8 @@ class Queue:
     def unserved(self) -> str:
         """What its tasks wait for while nobody serves it."""
         reason = f"no worker serves queue {self.name!r}"
+        if self.is_warned_of:
+            reason = f"no worker has served queue {self.name!r} for {WARNED_AFTER_S:g} s"
         return reason if self.trouble is None else f"{reason}: {self.trouble}"
 
     def place(self, stream: Stream) -> None:

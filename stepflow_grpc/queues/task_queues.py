@@ -1,7 +1,7 @@
 """The queues of one engine: tasks go in, workers pull them, claim them and answer."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -9,7 +9,7 @@ from stepflow.protocols import Clock
 from stepflow.records import ErrorCode, Failed, Outcome, Succeeded, TaskId
 from stepflow_grpc.queues.deadlines import Deadlines
 from stepflow_grpc.queues.entry import OVERDUE_S, SILENT_S, Entry
-from stepflow_grpc.queues.queue import Queue
+from stepflow_grpc.queues.queue import WARNED_AFTER_S, Queue
 from stepflow_grpc.queues.records import (
     Heard,
     QueuedTask,
@@ -28,9 +28,6 @@ from stepflow_grpc.queues.statistics import queue_statistics, worker_statistics
 from stepflow_grpc.queues.stream import Sending, Stream, Worker
 
 logger = logging.getLogger("stepflow.queues")
-
-WARNED_AFTER_S = 30.0
-"""A queue with tasks and without a worker is warned of after so long."""
 
 LOOK_AGAIN_S = 1.0
 """How often to look after a task that is sent and stays unclaimed."""
@@ -63,6 +60,7 @@ class TaskQueues:
         self._given_up: dict[TaskId, _GivenUp] = {}
         self._deadlines: Deadlines[Entry | Stream | Sending | Queue] = Deadlines(clock)
         self._place = 0
+        self.warned_of: Callable[[str], None] = lambda queue: None  # told of a queue that has had no worker for long
 
     async def run(self) -> None:
         """Give up what took too long, and move on what nobody claims. Until it is cancelled."""
@@ -96,6 +94,17 @@ class TaskQueues:
         queue.ring()
         return True
 
+    def want(self, name: str) -> None:
+        """A step waits to hear which components the workers of a queue have."""
+        queue = self.configure(name)
+        queue.is_wanted = True
+        self._expect_worker(queue)
+
+    def _expect_worker(self, queue: Queue) -> None:
+        if not queue.is_served and queue.lacks_since is None:
+            queue.lacks_since = self._deadlines.now()
+            self._deadlines.set(queue, queue.lacks_since + WARNED_AFTER_S)
+
     def full(self, name: str) -> QueueFull | None:
         """Why no new run may be submitted that needs this queue; None: there is room."""
         queue = self._queues.get(name)
@@ -119,6 +128,8 @@ class TaskQueues:
         worker.streams[stream] = None
         queue.streams[stream] = None
         queue.place(stream)
+        queue.is_warned_of = queue.is_wanted = False
+        queue.lacks_since = None
         if not was_served:
             queue.ring()
         self.pump(queue)
@@ -141,6 +152,8 @@ class TaskQueues:
         if not queue.is_served:
             for entry in queue.unclaimed:
                 self._line_out(entry)
+            if queue.unclaimed:
+                self._expect_worker(queue)
             queue.ring()
         self._forget_if_gone(worker)
         self.pump(queue)
@@ -310,8 +323,7 @@ class TaskQueues:
         if former is not None:
             self._replace(former, entry, now)
         self._deadlines.set(entry, entry.deadline())
-        if not queue.is_served:
-            self._deadlines.set(queue, now + WARNED_AFTER_S)
+        self._expect_worker(queue)
         return entry
 
     def leave(self, entry: Entry) -> None:
@@ -653,12 +665,19 @@ class TaskQueues:
             self._deadlines.set(stream, now + stream.patience_s)
 
     def _warn(self, queue: Queue) -> None:
-        if queue.is_served or not queue.unclaimed:
+        if queue.lacks_since is None or queue.is_warned_of:
             return
-        waits_s = self._deadlines.now() - next(iter(queue.unclaimed)).entered_at
-        logger.warning(
-            "queue %r has had no worker for %.0f s, and %d tasks wait in it", queue.name, waits_s, len(queue.unclaimed)
-        )
+        warned_at = queue.lacks_since + WARNED_AFTER_S
+        if self._deadlines.now() < warned_at:
+            self._deadlines.set(queue, warned_at)
+            return
+        queue.lacks_since = None
+        if self.is_served_somewhere(queue) or not (queue.unclaimed or queue.is_wanted):
+            return
+        queue.is_warned_of = True
+        logger.warning("%s, and %d tasks wait in it", queue.unserved, len(queue.unclaimed))
+        queue.ring()
+        self.warned_of(queue.name)
 
     # Statistics
 

@@ -16,6 +16,7 @@ from stepflow.records import ComponentInfo, ErrorCode, Json, RunStatus, Succeede
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock, turned_backend
 from stepflow_grpc.plugin import Hub, QueuePlugin, make_hub, make_plugin
+from stepflow_grpc.queues.catalogue import Catalogue
 from stepflow_grpc.queues.credit import Settings
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
 
@@ -156,8 +157,20 @@ async def test_a_step_waits_visibly_until_a_worker_comes() -> None:
         here.worker()
         record = await run.wait()
 
-    assert waited == ["no worker serves queue 'cpu'"]
+    assert waited == ["no worker serves queue 'cpu'", "", "no worker has served queue 'cpu' for 30 s"]
     assert record.status is RunStatus.COMPLETED
+
+
+async def test_a_step_whose_queue_never_had_a_worker_says_so_again_after_a_while() -> None:
+    async with site() as here:
+        run = await here.engine.submit(FLOW, [1])
+        await here.clock.sleep(3_600)
+        waited = list(here.waits.reasons)
+        explained = str(await here.engine.explain(run.id))
+
+    assert waited == ["no worker serves queue 'cpu'", "", "no worker has served queue 'cpu' for 30 s"]
+    assert "no worker has served queue 'cpu' for 30 s, since" in explained
+    assert "start a worker that serves it" in explained
 
 
 async def test_a_dead_queue_takes_no_slots_from_other_steps() -> None:
@@ -261,6 +274,31 @@ async def test_workers_of_another_engine_do_what_nobody_here_can(shared: MemoryB
         assert await results(bare, list(range(20))) == [2 * item for item in range(20)]
         assert sorted(there.done) == list(range(20))
         assert bare.done == []
+
+
+async def test_what_the_workers_of_another_engine_can_do_is_known_here(shared: MemoryBackend) -> None:
+    async with site(shared) as bare, site(shared) as there:
+        there.worker(slots=4)
+
+        assert await results(bare, [1, 2]) == [2, 4]
+        assert bare.plugin.components({}) == there.plugin.components({}) == tuple(DOUBLE)
+
+
+async def test_what_workers_say_here_comes_before_what_is_said_elsewhere_and_outlives_it() -> None:
+    told: list[tuple[str, Any]] = []
+    catalogue = Catalogue(lambda queue, listed: told.append((queue, listed)))
+    other, mine = ComponentInfo(id="other"), ComponentInfo(id="double", description="mine")
+
+    catalogue.learn_elsewhere("q", [[other], DOUBLE])
+    first = catalogue.components("q")
+    catalogue.learn("q", "a", [mine], ["a"])
+    second = catalogue.components("q")
+    catalogue.learn_elsewhere("q", [])
+
+    assert first == (other, *DOUBLE)
+    assert second == (other, mine)
+    assert catalogue.components("q") is second
+    assert told == [("q", (mine,))]
 
 
 async def test_three_engines_share_the_workers_of_one(shared: MemoryBackend) -> None:

@@ -660,4 +660,4 @@ async def test_a_queue_without_a_worker_is_warned_of(bench: Bench, caplog: pytes
     await bench.turn(2)
 
     assert before == ""
-    assert "queue 'q' has had no worker for 30 s, and 2 tasks wait in it" in caplog.text
+    assert "no worker has served queue 'q' for 30 s, and 2 tasks wait in it" in caplog.text
