@@ -69,6 +69,7 @@ from stepflow.records import (
     RunRecord,
     RunStatus,
     Succeeded,
+    Task,
     TaskId,
 )
 from stepflow.routing.table import parse_routes
@@ -486,6 +487,12 @@ class Engine:
     async def resume(self, run_id: RunId) -> None:
         """Go on with a run that was paused. Raises: RunNotFoundError."""
         await self._membership.ask(await self.get(run_id), MessageKind.RESUME)
+
+    def note_waiting(self, task: Task, reason: str) -> None:
+        """Have a step that is under way say what it waits for; an empty text: it does not wait any more."""
+        live = self._live(task.run_id)
+        if live is not None and live.state.is_open(task.item, task.step):
+            self._executor.note_waiting(live, task.item, task.step, reason)
 
     def has_begun(self, run_id: RunId, task_id: TaskId) -> bool:
         """Whether this engine drives the run, and the step of this task has begun and not finished."""

@@ -15,6 +15,7 @@ from stepflow.engine import Engine
 from stepflow.protocols import Clock
 from stepflow.records import Json
 from stepflow_grpc.address import PORT
+from stepflow_grpc.deadlocks import Deadlocks
 from stepflow_grpc.doors import GRACE_S, Doors
 from stepflow_grpc.http import Answer, HttpSide, Request
 from stepflow_grpc.limits import Limits
@@ -26,6 +27,7 @@ from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import Pools
 from stepflow_grpc.pools.watch import watch
 from stepflow_grpc.proto.stepflow_v1 import HealthCheckRequest
+from stepflow_grpc.queues.records import Statistics
 from stepflow_grpc.services.batch import BatchService
 from stepflow_grpc.services.beats import BeatService
 from stepflow_grpc.services.blobs import BlobService
@@ -148,13 +150,18 @@ class Server:
         """Who serves which queue now."""
         return queue_rows(self._routes, self._hub.queues.statistics(), self._pools.states())
 
+    def statistics(self) -> Statistics:
+        """How queues and workers are, with the last that each worker said of itself."""
+        return Statistics(queues=self._hub.queues.statistics(), workers=self._hub.queues.workers())
+
     def _services(self) -> dict[str, object]:
         exchange = self._engine.exchange if self._engine.backend.is_shared else None
         self._hub = make_hub(self._clock, exchange)
         self._room = Room(self._engine, self._hub)
         discoveries = Discoveries(self._hub)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
-        self._orchestrator = OrchestratorService(self._engine, self._hub, discoveries, self._clock)
+        self._deadlocks = Deadlocks(self._engine, self._hub.queues, self._clock)
+        self._orchestrator = OrchestratorService(self._engine, self._hub, discoveries, self._clock, self._deadlocks)
         self._connections = WorkService(self._engine, self._hub, discoveries, self._clock)
         return {
             "BlobService": BlobService(self._engine),
@@ -170,6 +177,7 @@ class Server:
         """What goes on behind the queues of the engine's plugins, which all exist from now on."""
         yield self._hub.queues.run()
         yield self._connections.run()
+        yield self._deadlocks.run()
         for name, plugin in self._engine.plugins().items():
             if isinstance(plugin, QueuePlugin):
                 queues: dict[str, None] = {}

@@ -124,7 +124,7 @@ class Executor:
         self._chance = chance
         self._tasks = tasks
         self._observers = tuple(observers)
-        self._waits = Waits(clock, tasks, self._note_wait)
+        self._waits = Waits(clock, tasks, self.note_waiting)
         self._runnable: deque[Tree[LiveRun]] = deque()
         self._runners: dict[_Runner, None] = {}
         self._event = type(anyio.Event())  # that of the backend that runs, which need not be looked for each time
@@ -328,7 +328,8 @@ class Executor:
         run.state.apply(RunEnded(RunStatus.CANCELLED, 0))
         self._retire(run)
 
-    def _note_wait(self, run: LiveRun, item: int, step: int, reason: str) -> None:
+    def note_waiting(self, run: LiveRun, item: int, step: int, reason: str) -> None:
+        """Write down what a step waits for."""
         if not run.state.has_ended:
             run.apply_item(StepWaiting(item, step, reason, run.elapsed_ms(self._clock.now())), item)
             self.mark_dirty(run)

@@ -19,6 +19,7 @@ SILENT = 0.6
 KNOWN_REMEDIES: Sequence[tuple[str, str]] = (
     ("environment variable", "set it where the run's engine starts, and start that again"),
     ("STEPFLOW_SECRET_KEY", "start the run's engine with the key that they were sealed with"),
+    ("deadlock", "start another worker for the queue; `stepflow worker` gives back the slots of what waits for runs"),
     ("queue", "start a worker that serves it"),
     ("no live engine serves", "start an engine that has this component"),
 )

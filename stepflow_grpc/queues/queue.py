@@ -8,7 +8,7 @@ import anyio
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.line import FairLine
 from stepflow_grpc.queues.records import QueueFull, QueueLimits
-from stepflow_grpc.queues.stream import Stream
+from stepflow_grpc.queues.stream import Stream, Worker
 
 WARNED_AFTER_S = 30.0
 """A queue that steps wait for is warned of after so long without a worker: in the log, and by an event of each step."""
@@ -57,6 +57,11 @@ class Queue:
     @property
     def is_served(self) -> bool:
         return bool(self.streams)
+
+    @property
+    def workers(self) -> "tuple[Worker, ...]":
+        """Those that are connected."""
+        return tuple({id(stream.worker): stream.worker for stream in self.streams}.values())
 
     @property
     def unserved(self) -> str:

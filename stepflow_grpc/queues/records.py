@@ -1,6 +1,6 @@
 """What goes into a queue and what comes out of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, StrEnum
 from typing import TypeAlias
@@ -119,6 +119,13 @@ class QueueStatistics(msgspec.Struct, frozen=True, kw_only=True):
     oldest_s: float  # how long the oldest unclaimed task has waited; 0: there is none
     finished: int
     timed_out: int
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """How the queues of a server and the workers that are connected to it are."""
+
+    queues: Sequence[QueueStatistics]
+    workers: Sequence[WorkerStatistics]
 
 
 Waiting: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]

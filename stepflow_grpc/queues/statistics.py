@@ -6,7 +6,7 @@ from stepflow_grpc.queues.stream import Worker
 
 
 def queue_statistics(queue: Queue, now: float) -> QueueStatistics:
-    workers = tuple({id(stream.worker): stream.worker for stream in queue.streams}.values())
+    workers = queue.workers
     oldest = next((entry.entered_at for entry in queue.unclaimed), now)
     return QueueStatistics(
         name=queue.name,

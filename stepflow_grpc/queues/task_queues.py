@@ -681,6 +681,13 @@ class TaskQueues:
 
     # Statistics
 
+    def all(self) -> Sequence[Queue]:
+        return tuple(self._queues.values())
+
+    def age_s(self, entry: Entry) -> float:
+        """How long a task has been in its queue."""
+        return self._deadlines.now() - entry.entered_at
+
     def statistics(self) -> Sequence[QueueStatistics]:
         """Every queue, in the order they were configured."""
         now = self._deadlines.now()

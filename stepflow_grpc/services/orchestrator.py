@@ -12,6 +12,7 @@ from stepflow.execution.handle import Run
 from stepflow.protocols import Clock
 from stepflow.records import ParentLink, RunRecord
 from stepflow_grpc.answers import Answers, Verdict
+from stepflow_grpc.deadlocks import Deadlocks
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.peers import HOLDER, OWNER, Peers
 from stepflow_grpc.plugin import Hub
@@ -31,7 +32,14 @@ _ALREADY_CLAIMED = NUMBERS["TASK_STATUS_ALREADY_CLAIMED"]
 class OrchestratorService:
     """Hears of tasks from workers, whichever engine they went through and whichever drives their runs."""
 
-    def __init__(self, engine: Engine, hub: Hub, discoveries: Discoveries, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        hub: Hub,
+        discoveries: Discoveries,
+        clock: Clock,
+        deadlocks: Deadlocks | None = None,
+    ) -> None:
         self._engine = engine
         self._queues = hub.queues
         self._discoveries = discoveries
@@ -39,6 +47,7 @@ class OrchestratorService:
         self._answers = Answers(engine, hub.queues)
         self._peers = Peers(engine, clock)
         self._followers = Followers(engine)
+        self._deadlocks = deadlocks or Deadlocks(engine, hub.queues, clock)
         self._room = Room(engine, hub)
 
     async def close(self) -> None:
@@ -129,9 +138,11 @@ class OrchestratorService:
             return await self._submit_sub_run(request, parent)
         key = f"{request.root_run_id}/{request.subflow_key}" if request.HasField("subflow_key") else None
         run = await create_run(self._engine, request.run_request, key=key, room=self._room)
-        if root is not None:
-            self._followers.follow(run.id, root.id)
-        return await self._status_of(run, request.run_request)
+        if root is None:
+            return await self._status_of(run, request.run_request)
+        self._followers.follow(run.id, root.id)
+        with self._deadlocks.waiting(root.id, run.id):
+            return await self._status_of(run, request.run_request)
 
     async def _submit_sub_run(self, request: Any, parent: str) -> Any:
         """A run below the step that asks for it, at the engine that drives it. The step's slot is lent to the run."""
@@ -163,19 +174,20 @@ class OrchestratorService:
         return status
 
     async def GetRun(self, request: Any) -> Any:
-        await self._root(request)
+        root = await self._root(request)
         run = await self._engine.get_run(run_id_of(request.run_id))
-        record = await self._waited(run, request) if request.wait else await run.record()
+        record = await self._waited(run, root, request) if request.wait else await run.record()
         status = fill_run(record, new("OrchestratorRunStatus"))
         if request.include_results:
             await fill_items(run, record, self._engine, status.results, order=request.result_order)
         return status
 
-    async def _waited(self, run: Run, request: Any) -> RunRecord:
+    async def _waited(self, run: Run, root: RunRecord | None, request: Any) -> RunRecord:
         """Whoever waits for a sub-run of a step is that step, where it says so; its slot is lent meanwhile."""
         parent = said(PARENT)
         if parent is None:
-            return await wait_for(run, self._clock, request)
+            with self._deadlocks.waiting("" if root is None else root.id, run.id):
+                return await wait_for(run, self._clock, request)
         link = _link_of(parent, "")
         async with self._engine.lending(link.run_id, link.item, link.step):
             return await wait_for(run, self._clock, request)
