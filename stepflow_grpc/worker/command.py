@@ -88,6 +88,13 @@ class Probes(msgspec.Struct, frozen=True):
     help="How long what is at work may take once SIGTERM or Ctrl-C came; then it goes back to the queue. Not given: as "
     "long as it takes.",
 )
+@click.option(
+    "--udf",
+    is_flag=True,
+    envvar="STEPFLOW_UDF",
+    help="Serve the component udf too, whose functions come as text in blobs: whoever may submit runs can then run "
+    "code here. No registry is needed.",
+)
 @click.option("--ready-file", metavar="FILE", envvar="STEPFLOW_READY_FILE", help="Exists while the worker is ready.")
 @click.option(
     "--health-port",
@@ -107,6 +114,7 @@ def command(
     blob_url: str | None,
     blob_threshold: int,
     grace: float | None,
+    udf: bool,
     ready_file: str | None,
     health_port: int | None,
     health_host: str,
@@ -120,7 +128,7 @@ def command(
     token come from STEPFLOW_TLS_CA, STEPFLOW_TLS_CERT, STEPFLOW_TLS_KEY, STEPFLOW_TOKEN and STEPFLOW_TOKEN_FILE.
     """
     worker = Worker(
-        _registry(app, app_option),
+        _registry(app, app_option, is_needed=not udf),
         url=url,
         queue=queue,
         max_concurrent=max_concurrent,
@@ -128,15 +136,18 @@ def command(
         blob_url=blob_url,
         blob_threshold=blob_threshold,
         grace_s=grace,
+        udf=udf,
         credentials=read_credentials(),
     )
     asyncio.run(_serve(worker, Probes(ready_file, health_host, health_port)))
 
 
-def _registry(app: str | None, app_option: str | None) -> Components:
+def _registry(app: str | None, app_option: str | None, *, is_needed: bool) -> Components:
     if app is not None and app_option is not None and app != app_option:
         raise click.UsageError(f"two registries are given: {app} and --app {app_option}", click.get_current_context())
     place = app or app_option
+    if place is None and not is_needed:
+        return Components()
     if place is None:
         text = "name the registry: MODULE:REGISTRY, such as components:app, or set STEPFLOW_APP"
         raise click.UsageError(text, click.get_current_context())

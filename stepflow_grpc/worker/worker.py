@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 from collections.abc import Coroutine, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +30,8 @@ from stepflow_grpc.worker.host import RemoteBlobs, WorkerHost
 from stepflow_grpc.worker.link import Given, Link
 from stepflow_grpc.worker.references import referred, resolved
 from stepflow_grpc.worker.running import RunningTasks
+from stepflow_grpc.worker.udf.component import Udf
+from stepflow_grpc.worker.udf.records import UdfLimits
 from stepflow_grpc.worker.v1 import V1Link
 
 logger = logging.getLogger("stepflow.worker")
@@ -75,6 +78,7 @@ class Worker:
         blob_url: str | None = None,
         blob_threshold: int = 0,
         grace_s: float | None = None,
+        udf: bool | UdfLimits = False,
         fast_path: bool = True,
         credentials: Credentials | None = None,
         clock: Clock | None = None,
@@ -90,9 +94,15 @@ class Worker:
             blob_threshold: above 0, references to blobs in inputs are replaced by what they refer to, and fields of
                 outputs that take more bytes become blobs.
             grace_s: how long what is at work may take once the worker is to end; absent: as long as it takes.
+            udf: whether the component `udf`, whose functions come as text in blobs, is served too, within what limits.
+                Whoever may submit runs can then run code here.
             fast_path: whether batched frames are spoken with servers that know them; else `stepflow.v1` with all.
             credentials: absent: those of the environment.
         """
+        self._udf: Udf | None = None
+        if udf:
+            self._udf = Udf(udf if isinstance(udf, UdfLimits) else None, clock)
+            components = self._udf.added_to(components)
         if not components.all():
             raise WorkerError("the registry has no components: decorate functions with @app.component")
         if max_concurrent < 1:
@@ -151,7 +161,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop` or cancellation. What the registry's lifespan raises comes out."""
         self._make_parts()
-        async with self._plugin.open(), self._heart:
+        async with self._udf or nullcontext(), self._plugin.open(), self._heart:
             self._is_loaded = True
             connecting = asyncio.create_task(self._connecting.run())
             stopped = asyncio.create_task(self._stopped.wait())
