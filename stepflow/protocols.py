@@ -301,6 +301,14 @@ class Dispatch(Protocol):
         """Drop offers and their answers: they were recorded, or are not wanted any more."""
         ...
 
+    async def announce(self, owner: str, queue: str, listed: bytes) -> None:
+        """Say what this engine's workers of a queue can do. It holds until it is said anew, or the engine is gone."""
+        ...
+
+    async def announced(self, owner: str, queue: str) -> Sequence[bytes]:
+        """What the other engines that live have said of a queue, in the order of their names."""
+        ...
+
 
 class Credit(Protocol):
     """How many more tasks the workers of a queue could take now, as `anyio.Semaphore` counts it."""
@@ -336,6 +344,14 @@ class Exchange(Protocol):
         """Let the workers of this engine do the tasks of others while they are free. Until it is cancelled."""
         ...
 
+    def announce(self, queue: str, listed: bytes) -> None:
+        """Tell the others what the workers of this engine can do, soon and for as long as the engine lives."""
+        ...
+
+    async def follow(self, queue: str, heard: Callable[[Sequence[bytes]], None]) -> None:
+        """Hand on what other engines' workers can do, each time that may have changed. Until it is cancelled."""
+        ...
+
 
 class Listener(Protocol):
     """Hears of one topic for as long as its context is open."""
@@ -348,8 +364,8 @@ class Listener(Protocol):
 class Signals(Protocol):
     """Wakes those who wait for what another engine does. A signal may be late or lost: whoever waits looks again.
 
-    The store sends by itself, after a commit: `ended_topic(run_id)`, `inbox_topic(owner)`, `offers_topic(queue)` and
-    `answers_topic(owner)` of this module.
+    The store sends by itself, after a commit: `ended_topic(run_id)`, `inbox_topic(owner)`, `offers_topic(queue)`,
+    `answers_topic(owner)` and `announced_topic(queue)` of this module.
     """
 
     def listen(self, topic: str) -> AbstractContextManager[Listener]:
@@ -371,6 +387,10 @@ def offers_topic(queue: str) -> str:
 
 def answers_topic(owner: str) -> str:
     return f"answers/{owner}"
+
+
+def announced_topic(queue: str) -> str:
+    return f"announced/{queue}"
 
 
 class Retention(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stepflow.protocols import PAGE, answers_topic, offers_topic
+from stepflow.protocols import PAGE, announced_topic, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
 from stepflow_postgres.arrays import blobs, ints, texts
 from stepflow_postgres.connection import Database
@@ -74,6 +74,16 @@ class PostgresDispatch:
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
         if task_ids:
             await self._database.write("withdraw_offers", {"task_ids": texts(task_ids)})
+
+    async def announce(self, owner: str, queue: str, listed: bytes) -> None:
+        await self._database.write(
+            "announce_components", {"owner": escaped(owner), "queue": escaped(queue), "listed": listed}
+        )
+        self._signals.send([announced_topic(queue)])
+
+    async def announced(self, owner: str, queue: str) -> Sequence[bytes]:
+        rows = await self._database.ask("announced_components", {"owner": escaped(owner), "queue": escaped(queue)})
+        return [listed for (listed,) in rows]
 
 
 def _newest(offers: Sequence[Offer]) -> list[Offer]:

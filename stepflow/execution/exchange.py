@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from stepflow.errors import SecretKeyError, StoreError
 from stepflow.execution.envelope import Envelope
 from stepflow.execution.patience import patiently
-from stepflow.protocols import Backend, Clock, Credit, Work, answers_topic, offers_topic
+from stepflow.protocols import Backend, Clock, Credit, Work, announced_topic, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
 
 logger = logging.getLogger("stepflow.engine")
@@ -24,6 +24,9 @@ OFFERED_AFTER_S = 0.05
 
 LOOK_S = 1.0
 """How often to look for offers and answers when no signal comes."""
+
+FOLLOW_S = 5.0
+"""The same for what others' workers can do."""
 
 
 class EngineExchange:
@@ -42,6 +45,8 @@ class EngineExchange:
         self._early: dict[TaskId, Answer] = {}  # to tasks of runs that were taken over and have not begun again
         self._answered: dict[TaskId, None] = {}  # what came of them is not recorded yet
         self._is_listening = False
+        self._listed: dict[str, bytes] = {}  # what the workers of each queue can do
+        self._announced: dict[str, tuple[str, bytes]] = {}  # by whom it was said, and what
 
     async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
         if offer.attempt > 1:
@@ -73,6 +78,28 @@ class EngineExchange:
                 while await self._take(queue, credit, work, tasks):
                     pass
                 await listener.wait(LOOK_S)
+
+    def announce(self, queue: str, listed: bytes) -> None:
+        self._listed[queue] = listed
+        self._tasks.start_soon(patiently, self._clock, lambda: self._announce(queue))
+
+    async def _announce(self, queue: str) -> None:
+        """What was said ends with the name under which it was said: an engine that was fenced says it again."""
+        listed = self._listed.get(queue)
+        owner = self._owner()
+        if listed is not None and self._announced.get(queue) != (owner, listed):
+            await self._dispatch.announce(owner, queue, listed)
+            self._announced[queue] = (owner, listed)
+
+    async def follow(self, queue: str, heard: Callable[[Sequence[bytes]], None]) -> None:
+        with self._backend.signals.listen(announced_topic(queue)) as listener:
+            while True:
+                try:
+                    await self._announce(queue)
+                    heard(await self._dispatch.announced(self._owner(), queue))
+                except StoreError as error:
+                    logger.warning("what the workers of other engines can do is not known now: %s", error)
+                await listener.wait(FOLLOW_S)
 
     def recorded(self, task_id: TaskId) -> None:
         """What came of a task is durable: its offer and answer are not needed any more."""

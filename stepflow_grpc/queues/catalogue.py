@@ -1,18 +1,28 @@
 """Which components the workers of each queue have."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import anyio
 
 from stepflow.records import ComponentInfo
 
+Tell: TypeAlias = Callable[[str, Sequence[ComponentInfo]], None]
+
 
 class Catalogue:
-    """What workers said, by queue. An unchanged list is the same object, as routing wants it."""
+    """What workers said, by queue. An unchanged list is the same object, as routing wants it.
 
-    def __init__(self) -> None:
+    Args:
+        tell: called with what the workers of a queue have here, whenever that changed.
+    """
+
+    def __init__(self, tell: Tell | None = None) -> None:
+        self._tell = tell
+        self._own: dict[str, tuple[ComponentInfo, ...]] = {}
         self._told: dict[str, dict[str, tuple[ComponentInfo, ...]]] = {}
         self._lists: dict[str, tuple[ComponentInfo, ...]] = {}
+        self._elsewhere: dict[str, tuple[ComponentInfo, ...]] = {}
         self._news: dict[str, anyio.Event] = {}
 
     def learn(self, queue: str, worker_id: str, components: Sequence[ComponentInfo], connected: Sequence[str]) -> bool:
@@ -26,12 +36,28 @@ class Catalogue:
         self._told[queue] = told = {id: told[id] for id in told if id in connected and id != worker_id}
         told[worker_id] = tuple(components)
         found = {info.id: info for each in told.values() for info in each}
-        listed = tuple(found.values())
-        if self._lists.get(queue) == listed:
+        own = tuple(found.values())
+        if self._own.get(queue) == own:
             return False
-        self._lists[queue] = listed
-        self._news.pop(queue, anyio.Event()).set()
+        self._own[queue] = own
+        self._list(queue)
+        if self._tell is not None:
+            self._tell(queue, own)
         return True
+
+    def learn_elsewhere(self, queue: str, lists: Sequence[Sequence[ComponentInfo]]) -> None:
+        """What the workers of other engines have. None of them: what was known is waited for rather than unknown."""
+        if lists:
+            self._elsewhere[queue] = tuple(info for each in lists for info in each)
+            self._list(queue)
+
+    def _list(self, queue: str) -> None:
+        """A component that workers here and elsewhere have is as those here say."""
+        known = (*self._elsewhere.get(queue, ()), *self._own.get(queue, ()))
+        listed = tuple({info.id: info for info in known}.values())
+        if self._lists.get(queue) != listed:
+            self._lists[queue] = listed
+            self._news.pop(queue, anyio.Event()).set()
 
     def components(self, queue: str) -> Sequence[ComponentInfo] | None:
         """What can be called there; None while nobody said anything."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import count, islice
 
-from stepflow.protocols import PAGE, answers_topic, offers_topic
+from stepflow.protocols import PAGE, announced_topic, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
 from stepflow.stores.memory.tables import StoredOffer, Tables
 
@@ -74,3 +74,13 @@ class MemoryDispatch:
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
         for task_id in task_ids:
             self._tables.offers.pop(task_id, None)
+
+    async def announce(self, owner: str, queue: str, listed: bytes) -> None:
+        self._tables.announced.setdefault(queue, {})[owner] = listed
+        self._tables.signals.send(announced_topic(queue))
+
+    async def announced(self, owner: str, queue: str) -> Sequence[bytes]:
+        told = self._tables.announced.get(queue, {})
+        for gone in [name for name in told if name not in self._tables.engines]:
+            del told[gone]
+        return [told[name] for name in sorted(told) if name != owner and self._tables.is_alive(name)]

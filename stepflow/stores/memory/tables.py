@@ -84,6 +84,7 @@ class Tables:
         self.engines: dict[str, StoredEngine] = {}
         self.messages: dict[str, Message] = {}
         self.offers: dict[TaskId, StoredOffer] = {}
+        self.announced: dict[str, dict[str, bytes]] = {}  # by queue, then engine
 
     def insert(self, record: RunRecord, lease: Lease) -> StoredRun:
         run = self.runs[record.id] = StoredRun(record, lease)

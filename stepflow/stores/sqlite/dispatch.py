@@ -45,6 +45,12 @@ class SqliteDispatch:
     async def take_back(self, owner: str, task_ids: Sequence[TaskId]) -> Sequence[TaskId]:
         return await self._file.write(lambda conn: [id for id in task_ids if _take_back(conn, id)])
 
+    async def announce(self, owner: str, queue: str, listed: bytes) -> None:
+        return None
+
+    async def announced(self, owner: str, queue: str) -> Sequence[bytes]:
+        return []
+
     async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
         ids = [(id,) for id in task_ids]
         if ids:

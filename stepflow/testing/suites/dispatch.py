@@ -3,7 +3,7 @@
 import anyio
 import anyio.lowlevel
 
-from stepflow.protocols import Backend
+from stepflow.protocols import Backend, announced_topic
 from stepflow.records import Answer, Offer, RunId
 from stepflow.testing.suites.shared import SharedSuite
 from stepflow.testing.suites.writes import FIRST, Ids, begin, enter, record, take_over
@@ -279,3 +279,28 @@ class SharedDispatchSuite(SharedSuite):
                     claimers.start_soon(claim, (store, other)[number % 2], f"claimer-{number}")
 
         assert sorted(taken) == [one.task_id for one in offers]
+
+    async def test_what_workers_can_do_is_told_to_the_other_engines_that_live(
+        self, store: Backend, other: Backend
+    ) -> None:
+        for owner in ("engine-2", "engine-3"):
+            await enter(other, owner)
+        said = ((FIRST.owner, b"old"), ("engine-2", b"two"), (FIRST.owner, b'\x00"one'), ("gone", b"no"))
+        for owner, listed in said:
+            await store.dispatch.announce(owner, "gpu", listed)
+
+        told = [list(await other.dispatch.announced(f"engine-{number}", "gpu")) for number in (1, 2, 3)]
+        other_queue = list(await other.dispatch.announced("engine-3", "cpu"))
+        await other.owners.leave("engine-2")
+
+        assert told == [[b"two"], [b'\x00"one'], [b'\x00"one', b"two"]]
+        assert other_queue == []
+        assert list(await other.dispatch.announced("engine-3", "gpu")) == [b'\x00"one']
+
+    async def test_who_follows_is_woken_when_something_is_announced(self, store: Backend, other: Backend) -> None:
+        await enter(other, "engine-2")
+        with store.signals.listen(announced_topic("gpu")) as listener, anyio.fail_after(60):
+            await other.dispatch.announce("engine-2", "gpu", b"listed")
+            await listener.wait(60)
+
+            assert list(await store.dispatch.announced(FIRST.owner, "gpu")) == [b"listed"]
