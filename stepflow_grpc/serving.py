@@ -11,10 +11,11 @@ from typing import Any
 import anyio
 import click
 import msgspec
+from click.core import ParameterSource
 
 from stepflow.cli.apps import load_apps
 from stepflow.cli.failure import INTERRUPTED, say
-from stepflow.cli.options import engine_options, examples
+from stepflow.cli.options import app_option, examples
 from stepflow.config import open_engine
 from stepflow.config.model import Config, PoolSettings
 from stepflow.config.read import load_config
@@ -24,6 +25,7 @@ from stepflow.errors import ConfigError, Problem
 from stepflow.execution.sealing import SECRETS
 from stepflow.records import Json
 from stepflow_grpc.listening import Listening, listening_options, read_listening
+from stepflow_grpc.log_flags import heed_log_flags, log_options
 from stepflow_grpc.pools.board import table
 from stepflow_grpc.pools.pool import Pool, PoolError, read_pool
 from stepflow_grpc.server import Server
@@ -43,7 +45,15 @@ def _pools(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> 
         "stepflow serve --app components:app --store runs.db --port 0",
     ),
 )
-@engine_options
+@app_option
+@click.option(
+    "--config",
+    "-c",
+    type=click.Path(),
+    envvar="STEPFLOW_CONFIG",
+    metavar="FILE",
+    help="The configuration. Not given: stepflow-config.yml here; else builtins only.",
+)
 @click.option(
     "--pool",
     "pools",
@@ -62,6 +72,7 @@ def _pools(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> 
     "set: strict and refuse are no. Not given: as the configuration says, else warn.",
 )
 @listening_options
+@log_options
 @click.option(
     "--orchestrator-id",
     envvar="STEPFLOW_ORCHESTRATOR_ID",
@@ -86,8 +97,10 @@ def command(
     its workers have 4 s for the tasks that they are at, calls under way 5 s in all, and runs that are kept in a store
     go on with the next engine that opens it. A second Ctrl-C ends it at once.
     """
-    if config is not None and config_stdin:
-        raise click.UsageError("--config and --config-stdin exclude each other", click.get_current_context())
+    ctx = click.get_current_context()
+    if config_stdin and ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--config and --config-stdin exclude each other", ctx)
+    flags = heed_log_flags(ctx, flags)
     settings = _settings(config, from_stdin=config_stdin)
     engine = _engine(settings, apps, store, secrets, orchestrator_id or _container_name(os.environ))
     listening = read_listening(settings.server, **flags)
@@ -170,21 +183,8 @@ def _shown(server: Server) -> str:
     return f"{server.host}:{server.port}{http}"
 
 
-_OF_LOGS = ("--log-level", "--other-log-level", "--log-format", "--log-destination", "--log-file", "--otlp-endpoint")
-_FLAGS = ("--trace-enabled", "--metrics-enabled")
-
-
 def server(arguments: Sequence[str] | None = None) -> None:
-    """`stepflow-server`: takes the flags of the reference server's binary, in any order."""
+    """`stepflow-server`: takes the flags of the reference server's binary."""
     from stepflow.cli.main import main
 
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    before: list[str] = []
-    after: list[str] = []
-    while given:
-        flag = given.pop(0)
-        place = before if flag.partition("=")[0] in _OF_LOGS or flag in _FLAGS else after
-        place.append(flag)
-        if flag in _OF_LOGS and given:
-            place.append(given.pop(0))
-    main([*before, "serve", *after])
+    main(["serve", *(sys.argv[1:] if arguments is None else arguments)])

@@ -10,7 +10,7 @@ from typing import TextIO
 
 import msgspec
 
-from stepflow.cli.failure import CommandError, os_error_text
+from stepflow.cli.failure import CommandError, os_error_text, say
 
 LEVELS = {
     "off": logging.CRITICAL + 10,
@@ -21,7 +21,9 @@ LEVELS = {
     "trace": logging.DEBUG - 5,
 }
 FORMATS = ("text", "json")
-DESTINATIONS = ("stderr", "stdout", "file")
+DESTINATIONS = ("stderr", "stdout", "file", "otlp")
+"""The last is the reference's; logs go to stderr instead."""
+
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -92,6 +94,9 @@ def muted(name: str) -> Iterator[None]:
 
 
 def _handler(file: str | None, destination: str | None) -> logging.Handler:
+    if destination == "otlp":
+        say("warning: --log-destination otlp has no effect: this version exports no telemetry")
+        return CurrentStderr(sys.stderr)
     if file is None or destination in ("stderr", "stdout"):
         return logging.StreamHandler(_kept_stdout()) if destination == "stdout" else CurrentStderr(sys.stderr)
     try:

@@ -55,6 +55,10 @@ def engine_options(command: F) -> F:
         metavar="FILE",
         help="The configuration. Not given: stepflow-config.yml beside the flow, then here; else builtins only.",
     )(command)
+    return app_option(command)
+
+
+def app_option(command: F) -> F:
     return click.option(
         "--app",
         "apps",

@@ -1,16 +1,24 @@
 """`stepflow serve` as a process: it says its port, serves, and stops when it is told to."""
 
+import io
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from serve_process import CLEARED, Serving
 
+from stepflow.cli.main import main
+from stepflow.components import Components
+from stepflow.engine import Engine
+from stepflow_grpc import Pool, Server
+from stepflow_grpc import serve as serve_engine
 from stepflow_grpc.wire import from_value, to_struct, to_value
 
 pytestmark = pytest.mark.anyio
@@ -41,55 +49,25 @@ def gate(n: int) -> int:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "components.py").write_text(COMPONENTS)
     monkeypatch.chdir(tmp_path)
-    for name in ("STEPFLOW_STORE", "STEPFLOW_PORT", "STEPFLOW_CONFIG"):
+    for name in CLEARED:
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
-class Served:
-    """A server's process, and the port that it said."""
-
-    def __init__(self, process: "subprocess.Popen[str]", port: int) -> None:
-        self.process = process
-        self.port = port
-
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=30)
-        return self.process.returncode, err
-
-
-Serve = Callable[..., Served]
+Serve = Callable[..., Serving]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    processes: list[subprocess.Popen[str]] = []
+def serve(folder: Path) -> Iterator[Serve]:
+    served: list[Serving] = []
 
-    def start(*arguments: str, stdin: str | None = None, program: str = "serve") -> Served:
-        code = "from stepflow.cli.main import main; main()"
-        if program == "server":
-            code, arguments = "from stepflow_grpc.serving import server; server()", arguments
-        else:
-            arguments = ("serve", *arguments)
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stdin=pipe, stdout=pipe, stderr=pipe, text=True
-        )
-        processes.append(process)
-        if stdin is not None:
-            process.stdin.write(stdin)  # type: ignore[union-attr]
-        process.stdin.close()  # type: ignore[union-attr]
-        process.stdin = None
-        said = process.stdout.readline()  # type: ignore[union-attr]
-        assert said, process.stderr.read()  # type: ignore[union-attr]
-        return Served(process, json.loads(said)["port"])
+    def start(*arguments: str, **options: Any) -> Serving:
+        served.append(Serving(folder, *arguments, **options))
+        return served[-1]
 
     yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=30)
+    for each in served:
+        each.close()
 
 
 async def doubled(calls: Any, component: str = "/double") -> Any:
@@ -145,6 +123,83 @@ async def test_a_killed_server_goes_on_with_its_runs(serve: Serve, call: Any, fo
     assert from_value(result.output) == 7
 
 
+@pytest.mark.slow
+async def test_everything_that_the_reference_is_told_by_its_environment_is_heeded(serve: Serve, folder: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = {"plugins": {"w": {"type": "grpc", "queueName": "q"}}, "routes": {"/w": [{"plugin": "w"}]}}
+    (folder / "named.json").write_text(json.dumps(config))
+    names = {"PORT": str(port), "CONFIG": "named.json", "ORCHESTRATOR_ID": "o-1", "LOG_LEVEL": "INFO"}
+    telemetry = {"TRACE_ENABLED": "true", "METRICS_ENABLED": "true", "OTLP_ENDPOINT": "http://localhost:4317"}
+
+    served = serve(
+        program="server",
+        env={f"STEPFLOW_{name}": value for name, value in {**names, **telemetry, "LOG_DESTINATION": "stdout"}.items()},
+    )
+
+    assert served.port == port
+    served.until_said(r"^q      /w      0        0      nobody serves it; type: stepflow worker MODULE:APP --queue q ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--log-destination", "stdout", "--log-level", "trace", "--other-log-level", "debug"),
+        ("--log-destination=stdout", "--log-format=json", "--log-level=DEBUG"),
+        (
+            "--log-destination",
+            "otlp",
+            "--otlp-endpoint",
+            "http://localhost:4317",
+            "--trace-enabled",
+            "--metrics-enabled",
+        ),
+        ("--log-file", "server.log", "--log-destination", "file", "-c", "c.json", "--orchestrator-id", "o-1"),
+    ],
+)
+def test_the_flags_of_the_reference_are_taken_and_the_port_has_a_line_of_its_own(
+    serve: Serve, folder: Path, flags: tuple[str, ...]
+) -> None:
+    (folder / "c.json").write_text('{"plugins": {}, "routes": {}}')
+
+    served = serve("-p", "0", *flags, program="server")
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/api/v1/health", timeout=10) as answer:
+        assert json.load(answer)["status"] == "healthy"
+    assert served.said[-1] == f'{{"port":{served.port}}}\n'
+    assert served.stop()[0] == 0
+
+
+@pytest.mark.slow
+async def test_secrets_that_cannot_be_sealed_are_warned_of_once_and_refused_where_that_is_asked(
+    serve: Serve, call: Any
+) -> None:
+    secret = {"type": "string", "is_secret": True}
+    flow = {"schemas": {"properties": {"variables": {"properties": {"key": secret}}}}, "steps": [], "output": 1}
+    said = []
+    for flags in ((), ("--secrets", "strict")):
+        served = serve("--port", "0", "--store", f"{len(flags)}.db", *flags)
+        async with call(served.port) as calls:
+            flow_id = (await calls("FlowsService", "StoreFlow", flow=to_struct(flow))).flow_id
+            given = {"flow_id": flow_id, "input": [to_value({})], "variables": {"key": to_value("hunter2")}}
+            if flags:
+                said.append(await calls.refused("RunsService", "CreateRun", **given))
+            else:
+                for _ in range(2):
+                    await calls("RunsService", "CreateRun", **given)
+        said.append(served.stop()[1])
+
+    assert said[0].count("SECRETS ARE STORED IN CLEAR from now on") == 1
+    assert said[1][0] == "INVALID_ARGUMENT"
+    assert "hold secrets" in said[1][1]
+    assert not any("hunter2" in str(each) for each in said)
+
+
+GRPC = {"type": "grpc", "queueName": "q"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "words"),
     [
@@ -153,13 +208,60 @@ async def test_a_killed_server_goes_on_with_its_runs(serve: Serve, call: Any, fo
         (("--config-stdin",), "[]", 1, "is no JSON object"),
         (("--config", "missing.yml"), "", 1, "missing.yml"),
         (("--port", "70000"), "", 2, "70000"),
+        (("--pool", "cpu"), "", 2, "write QUEUE=MODULE:REGISTRY[:REPLICAS]"),
+        (("--pool", "cpu=m:app:0"), "", 2, "replicas has to be at least 1"),
+        (("--log-destination", "file"), "", 2, "needs --log-file"),
+        ({"p": {"type": "grcp"}}, "", 1, 'there is no plugin type "grcp"'),
+        ({"p": {"type": "grpc"}}, "", 1, "queueName is missing"),
+        ({"p": {**GRPC, "queueTimeoutSecs": 0}}, "", 1, "queueTimeoutSecs has to be at least 1"),
+        ({"p": {**GRPC, "command": "x", "replicas": 0}}, "", 1, "replicas has to be at least 1"),
     ],
 )
-def test_what_cannot_be_served_is_said(arguments: tuple[str, ...], stdin: str, code: int, words: str) -> None:
-    command = [sys.executable, "-m", "stepflow.cli.main", "serve", *arguments]
+def test_what_cannot_be_served_is_said(
+    arguments: tuple[str, ...] | dict[str, Any],
+    stdin: str,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if isinstance(arguments, dict):
+        arguments, stdin = ("--config-stdin",), json.dumps({"plugins": arguments, "routes": {}})
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
 
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, env=dict(os.environ))
+    with pytest.raises(SystemExit) as left:
+        main(["serve", *arguments])
 
-    assert done.returncode == code
-    assert words in done.stderr
+    assert left.value.code == code
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.out == ""
+
+
+def test_a_port_that_is_taken_is_named_and_no_worker_is_started() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "stepflow.cli.main", "serve", "--port", port, "--pool", "q=components:app"]
+
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert f"port {port} of 127.0.0.1 can't be had" in done.stderr
+    assert "address already in use; take another with --port" in done.stderr
+    assert "[q/1]" not in done.stderr
     assert done.stdout == ""
+
+
+async def test_a_host_application_serves_its_engine_with_pools_of_its_own(folder: Path) -> None:
+    said: list[str] = []
+    app = Components()
+    pools = [Pool("q", command=("sh", "-c", "echo $STEPFLOW_QUEUE_NAME at $PWD; exec sleep 100"), directory=folder)]
+
+    async with Engine(app) as engine, serve_engine(engine, port=0, pools=pools, say=said.append) as server:
+        assert isinstance(server, Server)
+        (row,) = server.queues()
+        while not said:
+            await engine.run({"steps": [], "output": 1}, {})
+
+    assert (row.queue, row.expected, row.workers) == ("q", 1, 0)
+    assert said[0] == f"[q/1] q at {folder}"
