@@ -35,7 +35,7 @@ class RemoteRun:
         return await following.ended(self._calls, self.id)
 
     def results(self, *, order: str = "item") -> AsyncGenerator[ItemResult, None]:
-        """Each item's result as soon as it is there, until the last.
+        """Each item's result as soon as it is there, until the last. The reference's server tells them at the end.
 
         Args:
             order: `item`, or `completion` for the order in which the items end.
