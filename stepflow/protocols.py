@@ -529,7 +529,8 @@ class Host(Protocol):
 class Plugin(Protocol):
     """Who answers for components.
 
-    A plugin is opened when a step first needs it and stays open until the engine closes.
+    A plugin is opened when a step first needs it and stays open until the engine closes. One whose tasks leave this
+    process, so that they may be answered when it is gone, has an attribute `leaves_process` that is true.
     """
 
     def open(self) -> AbstractAsyncContextManager[None]:

@@ -87,6 +87,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     target: str  # what the route handed on: the component's id, or its path below the prefix
     input: Json  # shared: copied before user code may change it
     attempt: int = 1  # counts every dispatch of this step, from 1
+    was_cut_off: bool = False  # the attempt before was given out by an engine that is gone: who has it may still answer
     path_params: Mapping[str, str] = {}
     params: Mapping[str, Json] = {}  # of the route, such as queueName
     timeout_s: float | None = None

@@ -58,6 +58,8 @@ class QueuePlugin:
         limits: of each of its queues; None: as they are.
     """
 
+    leaves_process = True
+
     def __init__(
         self,
         *,

@@ -32,6 +32,7 @@ class Way(msgspec.Struct, frozen=True):
     path_params: Mapping[str, str]
     params: Mapping[str, Json]
     version: int  # of what the router knew; -1: holds for one input only
+    leaves_process: bool = False  # a start is stored before the task goes out: its answer may come to another engine
 
     def input_schema(self) -> Json:
         """What the component says of its input; None where it says nothing."""
@@ -100,7 +101,8 @@ class Dispatcher:
         except PluginUnavailableError as error:
             return Failed(ErrorCode.UNREACHABLE, str(error), may_retry=False)
         version = -1 if found.input_dependent else self.version
-        return Way(plugin, found.target, found.path_params, found.params, version)
+        leaves = getattr(plugin, "leaves_process", False)
+        return Way(plugin, found.target, found.path_params, found.params, version, leaves)
 
     async def _opened(self, name: str, waiting: Callable[[str], AbstractAsyncContextManager[None]]) -> Plugin:
         if name in self._open:

@@ -518,6 +518,8 @@ class Executor:
                 way = await self._find_way(run, index, step, attempt, input)
                 if way is None:
                     return
+            if way.leaves_process:
+                await self._recorder.lasting(run)
             task = run.task(way, index, step, attempt, input)
             if task.timeout_s is None:
                 outcome = await way.plugin.perform(task, self.host)

@@ -106,6 +106,9 @@ class LiveRun:
         self.accepted = anyio.Event()  # the run is stored
         self.ended = anyio.Event()  # the run's end is stored
         self.resumed: Resumed | None = None
+        self.cut_off: set[tuple[int, int]] = (
+            set()
+        )  # items and steps that ran when their engine ended; each till it begins
         self.is_recovered = False  # each start is made durable before the step is performed
         self.first_outcome: Outcome | None = None  # of item 0: of many runs it is the only one
         self.commit_waiters: list[anyio.Event] = []
@@ -218,8 +221,8 @@ class LiveRun:
         self.durable_low_water = self.state.low_water
         self.accepted.set()
         items = self.state.items
-        cut_off = sum(1 for index, step in self.unfinished() if items[index].was_cut_off(step))
-        self.resumed = Resumed(self.state.succeeded + self.state.failed, cut_off)
+        self.cut_off = {(index, step) for index, step in self.unfinished() if items[index].was_cut_off(step)}
+        self.resumed = Resumed(self.state.succeeded + self.state.failed, len(self.cut_off))
 
     def unfinished(self) -> list[tuple[int, int]]:
         """The steps of open items that could start, or could have, and have not finished."""
@@ -245,6 +248,9 @@ class LiveRun:
     def task(self, way: Way, item: int, step: int, attempt: int, input: Json) -> Task:
         """An attempt of a step, as its plugin gets it."""
         planned = self.plan.steps[step]
+        was_cut_off = (item, step) in self.cut_off
+        if was_cut_off:
+            self.cut_off.remove((item, step))
         return Task(
             run_id=self.id,
             root_run_id=self.record.root_id,
@@ -256,6 +262,7 @@ class LiveRun:
             target=way.target,
             input=input,
             attempt=attempt,
+            was_cut_off=was_cut_off,
             path_params=way.path_params,
             params=way.params,
             timeout_s=self.policies[step].timeout_s,

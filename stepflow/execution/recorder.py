@@ -112,6 +112,11 @@ class Recorder:
             self.add(run)
         await stored.wait()
 
+    async def lasting(self, run: LiveRun) -> None:
+        """Wait until all that was applied so far outlives this process, where anything of the run can."""
+        if self._is_durable:
+            await self.durable(run)
+
     async def _flush_in_time(self) -> None:
         await self._clock.sleep(FLUSH_S)
         self._flush()

@@ -191,6 +191,8 @@ class Sharing:
         queue = entry.queue
         outcome: Outcome | None = None
         try:
+            if queued.task.was_cut_off:
+                await self._queues.settle(entry)
             while outcome is None:
                 if entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue):
                     outcome = await self._exchanged(entry)

@@ -37,13 +37,26 @@ UPSTREAM_SLOTS = 4
 class Worker:
     """What is known of one worker process."""
 
-    __slots__ = ("claimed", "gone_at", "heard_at", "held_up_s", "id", "kind", "peak", "report", "stack", "streams")
+    __slots__ = (
+        "claimed",
+        "gone_at",
+        "has",
+        "heard_at",
+        "held_up_s",
+        "id",
+        "kind",
+        "peak",
+        "report",
+        "stack",
+        "streams",
+    )
 
     def __init__(self, id: str, kind: WorkerKind, now: float) -> None:
         self.id = id
         self.kind = kind
         self.streams: dict[Stream, None] = {}
         self.claimed: dict[TaskId, Entry] = {}
+        self.has: set[TaskId] = set()  # what it said to have when it last told all, without what it has answered since
         self.peak = 1  # the most it was ever seen to do at a time
         self.heard_at = now
         self.gone_at = now  # when the last of its streams was lost

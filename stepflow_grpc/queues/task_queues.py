@@ -197,12 +197,18 @@ class TaskQueues:
     def reconcile(self, worker_id: str, has: Collection[TaskId]) -> None:
         """A worker of ours says which tasks it has, those whose answers are not acknowledged included.
 
-        What it claimed a while ago and does not have was lost on the way, and is given up.
+        What of them an engine gave out that is gone is its own. What it claimed a while ago and does not have was lost
+        on the way, and is given up.
         """
         worker = self._workers.get(worker_id)
         if worker is None:
             return
         now = worker.heard_at = self._deadlines.now()
+        worker.has = set(has)
+        for task_id in has:
+            entry = self._entries.get(task_id)
+            if entry is not None and not entry.is_with_somebody and self._may_claim(entry, worker_id, None):
+                self._adopt(entry, worker, now)
         for entry in tuple(worker.claimed.values()):
             if entry.id not in has and now - entry.heard_at > SILENT_S:
                 self._give_up(entry, f"worker {worker_id!r} does not have task {entry.id}, which it had claimed")
@@ -231,6 +237,8 @@ class TaskQueues:
         freed = self._read(worker_id, task_id, attempt, now) if worker_id is not None else None
         if entry is None:
             taken = self._keep(task_id, outcome)
+            if worker_id in self._workers:
+                self._workers[worker_id].has.discard(task_id)
         elif isinstance(outcome, Failed) and _is_stale(entry, attempt, worker_id):
             taken = Taken.STALE
         else:
@@ -258,6 +266,8 @@ class TaskQueues:
         """
         entry = self.enter(queued)
         try:
+            if queued.task.was_cut_off:
+                await self.settle(entry)
             while entry.outcome is None:
                 if _may_go_on(entry):
                     self.line_up(entry)
@@ -286,6 +296,15 @@ class TaskQueues:
             return entry.outcome
         finally:
             self.leave(entry)
+
+    async def settle(self, entry: Entry) -> None:
+        """Leave a task that an engine gave out which is gone to the worker that has it: so long that one may be silent.
+
+        Returns once it is claimed or over, or nobody was heard of.
+        """
+        with self._clock.timeout(SILENT_S):
+            while not entry.is_with_somebody:
+                await entry.changed()
 
     def is_served_somewhere(self, queue: Queue) -> bool:
         """Whether a worker of this engine serves a queue, or another engine took a task of it lately."""
@@ -323,8 +342,21 @@ class TaskQueues:
         if former is not None:
             self._replace(former, entry, now)
         self._deadlines.set(entry, entry.deadline())
+        if queued.task.was_cut_off:
+            self._give_to_holder(entry, now)
         self._expect_worker(queue)
         return entry
+
+    def _give_to_holder(self, entry: Entry, now: float) -> None:
+        """A task that an engine gave out which is gone: its worker may be connected here already."""
+        for worker in tuple(self._workers.values()):
+            if entry.id in worker.has and worker.streams and not entry.is_with_somebody:
+                self._adopt(entry, worker, now)
+
+    def _adopt(self, entry: Entry, worker: Worker, now: float) -> None:
+        """What a worker does, whichever attempt that is, becomes the execution of this one."""
+        self._claim(entry, worker, now)
+        entry.claimed_attempt = 1
 
     def leave(self, entry: Entry) -> None:
         """Nobody waits for this task any more."""
@@ -498,7 +530,7 @@ class TaskQueues:
         queue.unclaimed.pop(entry, None)
         queue.claimed += 1
         self._deadlines.set(entry, entry.deadline())
-        if entry.wants_only_credit or not queue.is_served:
+        if entry.wants_only_credit or entry.queued.task.was_cut_off or not queue.is_served:
             entry.ring()
         self.pump(queue)
 

@@ -3,7 +3,8 @@
 from stepflow.protocols import Chance
 
 FIRST_S = 0.1
-LONGEST_S = 4.0
+LONGEST_S = 2.0
+"""Less than a server waits for workers that had tasks of it before it gives those to others."""
 
 
 class Pauses:
