@@ -83,6 +83,8 @@ def refusal_of(error: Exception) -> CallError:
             return CallError(Code.FAILED_PRECONDITION, str(error), detail=error_info("RUN_NOT_DELETABLE"))
         case StoreUnavailableError() | EngineClosedError():
             return CallError(Code.UNAVAILABLE, str(error))
+        case DecodeError():  # of a stream; a request alone is named
+            return invalid("the bytes are no message of this method")
         case ProblemsError() | ValueError() | TypeError():
             return invalid(str(error))
         case _:
