@@ -17,6 +17,7 @@ from stepflow.records import Json
 from stepflow_grpc.address import PORT
 from stepflow_grpc.deadlocks import Deadlocks
 from stepflow_grpc.doors import GRACE_S, Doors
+from stepflow_grpc.held_up import HeldUpWorkers
 from stepflow_grpc.http import Answer, HttpSide, Request
 from stepflow_grpc.limits import Limits
 from stepflow_grpc.messages import WORK_PACKAGE
@@ -113,7 +114,7 @@ class Server:
         services = [handlers(name, service, gate=self._gate) for name, service in self._services().items()]
         ours = {
             "BatchService": BatchService(self._engine, is_ready=self.is_ready, room=self._room),
-            "BeatService": BeatService(self._hub),
+            "BeatService": BeatService(self._hub, HeldUpWorkers(self._engine, self._hub.queues)),
             "WorkService": self._connections,
         }
         services += [handlers(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]

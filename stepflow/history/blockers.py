@@ -17,6 +17,7 @@ SILENT = 0.6
 """An engine is heard of every third of its time to live. With less than this part of it left, it was not."""
 
 KNOWN_REMEDIES: Sequence[tuple[str, str]] = (
+    ("has had no turn", "register the component with process=True, or let it give other threads a turn"),
     ("environment variable", "set it where the run's engine starts, and start that again"),
     ("STEPFLOW_SECRET_KEY", "start the run's engine with the key that they were sealed with"),
     ("deadlock", "start another worker for the queue; `stepflow worker` gives back the slots of what waits for runs"),

@@ -194,6 +194,10 @@ class TaskQueues:
             stream.go_on()
         return True
 
+    def worker(self, worker_id: str) -> Worker | None:
+        """The worker of this id, if it is connected or has a task."""
+        return self._workers.get(worker_id)
+
     def reconcile(self, worker_id: str, has: Collection[TaskId]) -> None:
         """A worker of ours says which tasks it has, those whose answers are not acknowledged included.
 
@@ -738,11 +742,20 @@ def _note_held_up(worker: Worker, held_up_s: float, stack: str | None) -> None:
     worker.stack = (stack or worker.stack) if held_up_s else None
     if worker.stack is not None and not was_warned:
         logger.warning(
-            "worker %r lives, but its event loop has had no turn for %.0f s; its tasks stay with it\n%s",
+            "worker %r lives, but its event loop has had no turn for %.0f s; %s stay with it\n%s",
             worker.id,
             held_up_s,
+            _tasks_of(worker),
             worker.stack,
         )
+
+
+def _tasks_of(worker: Worker) -> str:
+    """The first few by the names that a flow gives them."""
+    tasks = [entry.queued.task for entry in worker.claimed.values()]
+    named = [f"step {task.step_id!r} of run {task.run_id}" for task in tasks[:3]]
+    more = f"{len(tasks) - len(named)} more" if len(tasks) > len(named) else ""
+    return ", ".join(named + [more] * bool(more)) or "its tasks"
 
 
 def _may_go_on(entry: Entry) -> bool:

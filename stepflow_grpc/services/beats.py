@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from stepflow_grpc.frames import Beat, BeatAnswer, frame
+from stepflow_grpc.held_up import HeldUpWorkers
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.services.calls import invalid
 
@@ -17,8 +18,9 @@ LONGEST_STACK = 20_000
 class BeatService:
     """What a process beside a worker says of it."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, held_up: HeldUpWorkers | None = None) -> None:
         self._hub = hub
+        self._held_up = held_up
 
     async def Beat(self, request: Any) -> Any:
         try:
@@ -29,4 +31,6 @@ class BeatService:
             self._hub.queues.heartbeat(begun.id, beat.worker_id, attempt=begun.attempt)
         stack = None if beat.stack is None else beat.stack[:LONGEST_STACK]
         is_known = self._hub.queues.beat(beat.worker_id, beat.report, held_up_s=beat.held_up_s, stack=stack)
+        if self._held_up is not None:
+            self._held_up.look(beat.worker_id)
         return frame(BeatAnswer(is_known=is_known))

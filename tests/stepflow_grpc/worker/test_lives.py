@@ -54,6 +54,11 @@ class Site:
         """What began where, in the order it did."""
         return self._ledger.read_text().splitlines() if self._ledger.exists() else []
 
+    async def explained(self) -> str:
+        """Why the newest run does not go on."""
+        found = await self.engine.list_runs(limit=1)
+        return str(await self.engine.explain(found[0].id)) if found else ""
+
     async def run(self, component: str, input: Any) -> Any:
         flow = {
             "steps": [{"id": "s", "component": f"/w{component}", "input": {"$input": "$"}}],
@@ -99,12 +104,14 @@ async def test_a_worker_that_is_held_up_keeps_its_task_and_it_is_said_what_holds
     site.start("other")
     await site.connected("other")
     stacks: set[str] = set()
+    explained: set[str] = set()
 
     async with anyio.create_task_group() as watching:
 
         async def watch() -> None:
             while True:
                 stacks.update(worker.stack for worker in site.server._hub.queues.workers() if worker.stack)
+                explained.add(await site.explained())
                 await anyio.sleep(0.1)
 
         watching.start_soon(watch)
@@ -115,6 +122,7 @@ async def test_a_worker_that_is_held_up_keeps_its_task_and_it_is_said_what_holds
     assert answer == output
     assert len(site.begun()) == 1
     assert stacks
+    assert any("has had no turn" in each and f"in {component}\n" in each for each in explained)
     assert all(f"in {component}\n" in stack for stack in stacks)
     assert sum("has had no turn" in record.getMessage() for record in caplog.records) == 1
 
