@@ -19,6 +19,9 @@ from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow_grpc import Pool, Server
 from stepflow_grpc import serve as serve_engine
+from stepflow_grpc.plugin import QueuePlugin
+from stepflow_grpc.pools import board
+from stepflow_grpc.pools.board import Service
 from stepflow_grpc.wire import from_value, to_struct, to_value
 
 pytestmark = pytest.mark.anyio
@@ -265,3 +268,25 @@ async def test_a_host_application_serves_its_engine_with_pools_of_its_own(folder
 
     assert (row.queue, row.expected, row.workers) == ("q", 1, 0)
     assert said[0] == f"[q/1] q at {folder}"
+
+
+async def test_workers_that_never_connect_are_seen_and_keep_nothing_from_being_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(board, "CONNECTS_WITHIN_S", 0.2)
+    said: list[str] = []
+    plugin = QueuePlugin(name="w", queue="q", pool=Pool("q", command=("sleep", "100")))
+    flow = {"steps": [{"id": "s", "component": "/w/x", "input": 1}], "output": {"$step": "s"}}
+
+    async with (
+        Engine(plugins={"w": plugin}, routes={"/w": [{"plugin": "w"}]}) as engine,
+        Server(engine, port=0, say=said.append) as server,
+    ):
+        run = await engine.submit(flow, [1])
+        trouble = "its pool has not connected within 0.2 s (1 of 1 workers run)"
+        while not said or trouble not in str(await engine.explain(run.id)):
+            assert await engine.run({"steps": [], "output": 1}, {}) == 1
+        (row,) = server.queues()
+
+    assert said == [f"queue q: {trouble}"]
+    assert row.service is Service.SILENT

@@ -159,6 +159,27 @@ async def test_stopping_waits_for_no_pause_before_a_restart() -> None:
     assert pools.states()[0].running == 0
 
 
+async def test_what_looks_after_orphans_is_started_again_when_it_dies(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(shell("echo pid $$; exec sleep 100")) as (pools, told):
+        (first,) = await becomes(lambda: pids(told))
+        (guard,) = guards()
+        os.kill(guard, signal.SIGKILL)
+        await becomes(lambda: not is_alive(guard))
+        os.kill(first, signal.SIGKILL)
+        await becomes(lambda: len(pids(told)) == 2)
+        (heir,) = await becomes(guards)
+
+    assert heir != guard
+    assert "the process that ends orphaned workers has died" in caplog.text
+    assert not guards()
+
+
+def guards() -> list[int]:
+    """Processes of ours that look after orphans."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "orphans.py" in line]
+
+
 ORPHANING = """
 import asyncio, os
 from stepflow.clock import SystemChance, SystemClock

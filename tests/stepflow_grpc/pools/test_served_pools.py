@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -267,3 +268,29 @@ async def test_a_server_that_asks_for_tokens_lets_its_own_workers_in(serve: Serv
 
     served.until_said(r"^queue cpu: 1 worker, 4 slots$")
     assert "first-token" not in served.err
+
+
+@pytest.mark.slow
+def test_the_first_hour_with_workers_goes_as_it_is_typed(folder: Path) -> None:
+    def typed(line: str, where: Path, **env: str) -> str:
+        command = [sys.executable, "-m", "stepflow.cli.main", *shlex.split(line)]
+        done = subprocess.run(command, cwd=where, env={**os.environ, **env}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    typed("init hello", folder)
+    hello = folder / "hello"
+    line = "--config config.prod.yml --pool cpu=components:app:2"
+    served = Serving(hello, *line.split(), env={"STEPFLOW_PORT": "0"})
+    try:
+        url = f"127.0.0.1:{served.port}"
+        served.until_said(r"^queue cpu: 2 workers, 8 slots$")
+        typed("submit flow.yaml --inputs inputs.jsonl --output out.jsonl", hello, STEPFLOW_URL=url)
+        code, err = served.stop()
+    finally:
+        served.close()
+    typed("run flow.yaml --app components:app --inputs inputs.jsonl --output here.jsonl", hello)
+
+    assert (hello / "out.jsonl").read_text() == (hello / "here.jsonl").read_text()
+    assert code == 0
+    assert "gpu    /gpu/{*component}  0        0      nobody serves it; type: stepflow worker components:app" in err
