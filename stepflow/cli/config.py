@@ -73,6 +73,9 @@ def effective(config: Config, written: Mapping[str, Json]) -> dict[str, Json]:
         "recovery": {key: getattr(config.recovery, field) for key, field in _RECOVERY.items()},
         "retry": {"transportMaxRetries": config.retry.transport_max_retries, "backoff": _backoff(config)},
     }
+    for key in ("pools", "server", "secrets"):  # of servers alone, so shown where they are written
+        if written.get(key) is not None:
+            shown[key] = masked(written[key])
     return shown
 
 

@@ -48,3 +48,15 @@ def test_a_configuration_that_cannot_be_used_is_not_shown(cli, project: Path) ->
 
     assert (outcome.code, outcome.out) == (1, "")
     assert "bad.yml:2:" in outcome.err
+
+
+def test_what_only_servers_heed_is_shown_where_it_is_written(cli, project: Path) -> None:
+    pools = "pools:\n  gpu: {app: 'components:app', replicas: 2, env: {API_TOKEN: hunter2}}\n"
+    Path("stepflow-config.yml").write_text(f"plugins: {{}}\nroutes: {{}}\nsecrets: strict\n{pools}")
+
+    outcome = cli("config", "check")
+
+    assert outcome.code == 0
+    assert "secrets: strict" in outcome.out
+    assert "replicas: 2" in outcome.out
+    assert "hunter2" not in outcome.out
