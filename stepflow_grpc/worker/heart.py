@@ -42,6 +42,8 @@ _LONGEST_DELAY_S = 5.0
 _READY_WITHIN_S = 10.0
 _PATIENCE_S = 0.1  # of the event loop with a process that does not read what it is told
 _LONGEST_LINE = 1_000_000
+_LATE_S = 0.9  # before servers are told that the event loop is held up
+_CATCH_UP_S = 0.1  # for what lies in the buffers of a connection
 _SAID = msgspec.json.Decoder(Said)
 
 
@@ -78,6 +80,8 @@ class Heart:
         self._given: dict[int, Given] = {}
         self._running: dict[int, Running] = {}
         self._number_of: dict[TaskId, int] = {}
+        self._turned_at = self._clock.now()
+        self._resumed_at = 0.0
         self._ready = anyio.Event()
         self._telling: _Telling | None = None
 
@@ -116,6 +120,14 @@ class Heart:
     def begin(self, task_id: TaskId, attempt: int) -> None:
         """A task begins that has not been claimed, and whose beginning it may get no turn to tell of."""
         self._beginnings.note(task_id, attempt)
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether the event loop had no turn for so long, until just now, that a server may have given to another
+        worker what it sent meanwhile.
+        """
+        now = self._clock.now()
+        return now - self._turned_at > _LATE_S or now - self._resumed_at < _CATCH_UP_S
 
     def report(self, report: WorkerReport) -> None:
         """How the worker is from now on."""
@@ -157,6 +169,10 @@ class Heart:
 
     async def _turn(self) -> None:
         while True:
+            now = self._clock.now()
+            if now - self._turned_at > _LATE_S:
+                self._resumed_at = now
+            self._turned_at = now
             self._watch.turn()
             if self._ask is not None:
                 self._report = self._ask()

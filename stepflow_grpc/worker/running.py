@@ -22,6 +22,11 @@ Perform: TypeAlias = Callable[[Task], Coroutine[Any, Any, Outcome]]
 class Heart(Protocol):
     """Says of single tasks that the worker lives, for servers that have to hear it of each."""
 
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether the worker was held up until just now: what it is given may have been given to another since."""
+        ...
+
     def begin(self, task_id: TaskId, attempt: int) -> None:
         """A task that needs no claim begins; after that the worker may get no turn to say so."""
         ...
@@ -122,6 +127,8 @@ class RunningTasks:
         if self.free <= 0:
             return False
         if given.claim is None and self.heart is not None:
+            if self.heart.is_catching_up:
+                return False
             self.heart.begin(given.id, given.task.attempt)
         self._taken += 1
         self._idle.clear()

@@ -296,6 +296,10 @@ class _TaskHeart:
         self._calls = calls
         self.begin = heart.begin
 
+    @property
+    def is_catching_up(self) -> bool:
+        return self._heart.is_catching_up
+
     def add(self, given: Given) -> None:
         self._heart.add(given, address=self._calls.address(given.url))
 

@@ -57,6 +57,12 @@ def pooled(size: int) -> str:
     return "pooled"
 
 
+@app.component("/quick")
+async def quick(number: int) -> int:
+    note(f"quick-{number}")
+    return number
+
+
 @app.component("/wait")
 async def wait(place: str) -> str:
     """Until there is something at a place."""

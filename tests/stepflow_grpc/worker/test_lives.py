@@ -59,14 +59,15 @@ class Site:
         found = await self.engine.list_runs(limit=1)
         return str(await self.engine.explain(found[0].id)) if found else ""
 
-    async def run(self, component: str, input: Any) -> Any:
+    async def run(self, component: str, *inputs: Any) -> Any:
         flow = {
             "steps": [{"id": "s", "component": f"/w{component}", "input": {"$input": "$"}}],
             "output": {"$step": "s"},
         }
-        run = await self.engine.submit(flow, [input])
+        run = await self.engine.submit(flow, list(inputs))
         with anyio.fail_after(PATIENCE_S):
-            return [result.output async for result in run.results()][0]
+            outputs = [result.output async for result in run.results()]
+        return outputs if len(inputs) > 1 else outputs[0]
 
     def close(self) -> None:
         for process in self._processes:
@@ -169,3 +170,29 @@ async def test_the_task_of_a_worker_that_is_stopped_or_killed_is_done_by_another
 
     assert answers == ["other"]
     assert site.begun() == ["wait one", "wait other"]
+
+
+async def test_what_a_held_up_worker_was_sent_and_did_not_begin_is_done_once_by_another(site: Site) -> None:
+    site.start("one")
+    await site.connected("one")
+
+    async with anyio.create_task_group() as running:
+        running.start_soon(site.run, "/sit", 8)
+        await until(site.begun)
+        site.start("other")
+        await site.connected("other")
+        answers = await site.run("/quick", *range(6))
+        done = site.begun()
+    await site.run("/quick", 6)
+
+    assert answers == list(range(6))
+    assert sorted(done) == [
+        "quick-0 other",
+        "quick-1 other",
+        "quick-2 other",
+        "quick-3 other",
+        "quick-4 other",
+        "quick-5 other",
+        "sit one",
+    ]
+    assert len(site.begun()) == len(done) + 1
