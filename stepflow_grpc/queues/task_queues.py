@@ -742,7 +742,7 @@ def _note_held_up(worker: Worker, held_up_s: float, stack: str | None) -> None:
     worker.stack = (stack or worker.stack) if held_up_s else None
     if worker.stack is not None and not was_warned:
         logger.warning(
-            "worker %r lives, but its event loop has had no turn for %.0f s; %s stay with it\n%s",
+            "worker %r lives, but its event loop has had no turn for %.0f s; it keeps %s\n%s",
             worker.id,
             held_up_s,
             _tasks_of(worker),
