@@ -48,8 +48,8 @@ from stepflow_grpc.wire import shown_time
 logger = logging.getLogger("stepflow.server")
 
 DRAIN_S = 4.0
-"""How long workers of pools may take to end their tasks when the server closes. Whoever started the server may kill it
-after 10 s: that leaves calls under way theirs, and the store its own."""
+"""How long workers of pools have unless told otherwise. The reference's launcher kills a server after 10 s: that leaves
+calls under way theirs, and the store its own."""
 
 _PROBES = ("/api/v1/health", "/health")
 
@@ -65,8 +65,9 @@ class Server:
         tokens: of which callers have to show one; None lets everybody in.
         http_port: a port for HTTP alone; None: `port` speaks it too, unless there is TLS.
         pools: workers to start, beside those of the engine's plugins that have a `command`.
-        say: takes each line that those workers write, and one when the workers of a queue change. None: the former go
-            to stderr, the latter to the log.
+        drain_s: how long they may take for the tasks that they are at when the server closes.
+        say: takes what those workers write, a line or several at once, and a line when the workers of a queue change.
+            None: the former goes to stderr, the latter to the log.
 
     Raises:
         ServerError: a port can't be had.
@@ -86,6 +87,7 @@ class Server:
         http_port: int | None = None,
         limits: Limits | None = None,
         pools: Sequence[Pool] = (),
+        drain_s: float = DRAIN_S,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.host = host
@@ -101,6 +103,7 @@ class Server:
         self._doors = Doors(http, self._clock, self._limits, tls=tls, tokens=tokens)
         self._tls, self._tokens = tls, tokens
         self._given_pools = tuple(pools)
+        self._drain_s = drain_s
         self._say = say
         self._routes: dict[str, list[str]] = {}  # by queue
         self._is_open = False
@@ -120,9 +123,9 @@ class Server:
         services += [handlers(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
         await self._doors.open(services, self.host, self.port, self.http_port)
         self.port, self.http_port = self._doors.port, self._doors.http_port
-        self._tasks.url = self._url or self._doors.url
+        self._tasks.url = self._url or self._doors.callback_url
         self._connections.url, self._connections.local_port = self._tasks.url, self._doors.local_port
-        self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance())
+        self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance(), grace_s=self._drain_s)
         await self._engine.announce(reachable(self.host, self.port, is_secure=self._doors.url.startswith("https:")))
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
         self._watching = asyncio.create_task(self._watch())
@@ -201,7 +204,7 @@ class Server:
         self._is_open = False
         started = self._clock.now()
         self._watching.cancel()
-        await self._pools.stop(DRAIN_S)
+        await self._pools.stop()
         left_s = max(GRACE_S - (self._clock.now() - started), 1.0)
         self._doors.stop()
         self._tasks.close()

@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from click.core import ParameterSource
 
 from stepflow.cli.apps import load_apps
 from stepflow.cli.failure import INTERRUPTED, say
-from stepflow.cli.options import app_option, examples
+from stepflow.cli.options import app_option, duration, examples
 from stepflow.config import open_engine
 from stepflow.config.model import Config, PoolSettings
 from stepflow.config.read import load_config
@@ -24,11 +25,11 @@ from stepflow.engine import Engine
 from stepflow.errors import ConfigError, Problem
 from stepflow.execution.sealing import SECRETS
 from stepflow.records import Json
-from stepflow_grpc.listening import Listening, listening_options, read_listening
+from stepflow_grpc.listening import listening_options, read_listening
 from stepflow_grpc.log_flags import heed_log_flags, log_options
 from stepflow_grpc.pools.board import table
 from stepflow_grpc.pools.pool import Pool, PoolError, read_pool
-from stepflow_grpc.server import Server
+from stepflow_grpc.server import DRAIN_S, Server
 
 
 def _pools(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> tuple[Pool, ...]:
@@ -36,6 +37,10 @@ def _pools(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> 
         return tuple(read_pool(text, Path.cwd()) for text in given)
     except PoolError as error:
         raise click.BadParameter(str(error), ctx, param) from None
+
+
+def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    return 0.0 if value == "0" else duration(ctx, param, value) or 0.0
 
 
 @click.command(
@@ -71,6 +76,15 @@ def _pools(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> 
     help="Whether a durable store may keep secrets in clear that clients pass, as long as STEPFLOW_SECRET_KEY is not "
     "set: strict and refuse are no. Not given: as the configuration says, else warn.",
 )
+@click.option(
+    "--grace",
+    callback=_grace,
+    default=f"{DRAIN_S:g}s",
+    show_default=True,
+    envvar="STEPFLOW_SHUTDOWN_GRACE_SECS",
+    metavar="TIME",
+    help="How long workers that the server started may take for the tasks that they are at, once it is told to stop.",
+)
 @listening_options
 @log_options
 @click.option(
@@ -88,14 +102,15 @@ def command(
     store: str | None,
     secrets: str | None,
     orchestrator_id: str | None,
+    grace: float,
     **flags: Any,
 ) -> None:
     """Serve flows and runs to clients, by gRPC and HTTP on one port.
 
     Components are those of --app, of the configuration, and of workers that pull from its queues. Once calls are taken,
     stdout gets one line, {"port": N}, and stderr a table of the queues and who serves them. SIGTERM and Ctrl-C stop it:
-    its workers have 4 s for the tasks that they are at, calls under way 5 s in all, and runs that are kept in a store
-    go on with the next engine that opens it. A second Ctrl-C ends it at once.
+    first the workers that it started, then calls under way, within 5 s together unless --grace says more. Runs that are
+    kept in a store go on with the next engine that opens it. A second Ctrl-C ends it at once.
     """
     ctx = click.get_current_context()
     if config_stdin and ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
@@ -104,7 +119,8 @@ def command(
     settings = _settings(config, from_stdin=config_stdin)
     engine = _engine(settings, apps, store, secrets, orchestrator_id or _container_name(os.environ))
     listening = read_listening(settings.server, **flags)
-    anyio.run(_serve, engine, listening, _all_pools(settings, pools), backend="asyncio")
+    server = partial(Server, pools=_all_pools(settings, pools), drain_s=grace, say=say, **listening.options())
+    anyio.run(_serve, engine, server, backend="asyncio")
 
 
 def _all_pools(settings: Config, given: Sequence[Pool]) -> list[Pool]:
@@ -151,7 +167,7 @@ def _container_name(environ: Mapping[str, str]) -> str | None:
     return environ.get("HOSTNAME") if is_container else None
 
 
-async def _serve(engine: Engine, listening: Listening, pools: Sequence[Pool]) -> None:
+async def _serve(engine: Engine, make: Callable[..., Server]) -> None:
     stopped = asyncio.Event()
 
     def stop() -> None:
@@ -162,7 +178,7 @@ async def _serve(engine: Engine, listening: Listening, pools: Sequence[Pool]) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     url = os.environ.get("STEPFLOW_ORCHESTRATOR_URL")
-    async with engine, Server(engine, url=url, pools=pools, say=say, **listening.options()) as server:
+    async with engine, make(engine, url=url) as server:
         sys.stdout.write(_announcement(server))
         sys.stdout.flush()
         say(f"serving on {_shown(server)}; Ctrl-C stops it")

@@ -10,9 +10,6 @@ import msgspec
 
 from stepflow.errors import StepflowError
 
-GRACE_S = 3.0
-"""How long a worker of ours may take for its tasks when it is stopped; then it gives them back."""
-
 _OF_ONE = ("STEPFLOW_WORKER_ID", "STEPFLOW_READY_FILE", "STEPFLOW_HEALTH_PORT")
 """Variables that no two workers may have alike."""
 
@@ -81,7 +78,6 @@ class Pool(msgspec.Struct, frozen=True):
             found["STEPFLOW_MAX_CONCURRENT"] = str(self.max_concurrent)
         if self.app is not None:
             found["PYTHONUNBUFFERED"] = "1"  # what components print shows at once
-            found["STEPFLOW_SHUTDOWN_GRACE_SECS"] = str(GRACE_S)
         return found | dict(self.env)
 
     def environment(self, tasks_url: str, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 import msgspec
 
@@ -18,6 +19,12 @@ logger = logging.getLogger("stepflow.pools")
 
 ORPHANED_S = 5.0
 """How long workers may take to end when their server has died."""
+
+BEFORE_S = 1.0
+"""How long before they are killed our workers give back the tasks that they have not ended."""
+
+KILLED_S = 2.0
+"""How long a process that is killed may take to go."""
 
 
 class PoolState(msgspec.Struct, frozen=True):
@@ -35,16 +42,20 @@ class PoolState(msgspec.Struct, frozen=True):
 class Pools:
     """Starts the workers of pools, keeps them running, and stops them.
 
+    Args:
+        grace_s: how long they may take for the tasks that they are at, once they are to stop.
+
     Raises:
         PoolError: on Windows, which has no process groups.
     """
 
-    def __init__(self, pools: Sequence[Pool], *, clock: Clock, chance: Chance) -> None:
+    def __init__(self, pools: Sequence[Pool], *, clock: Clock, chance: Chance, grace_s: float) -> None:
         if pools and sys.platform == "win32":
             raise PoolError("pools need process groups, which this system has not; start workers by hand")
         self._pools = tuple(pools)
         self._clock = clock
         self._chance = chance
+        self._grace_s = grace_s
         self._guard = Guard(ORPHANED_S)
         self._replicas: list[list[Replica]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -55,32 +66,37 @@ class Pools:
         Args:
             tasks_url: where they find the server, as host:port.
             env: variables that they need beside its address and those that this process has.
-            say: takes a line that a worker wrote.
+            say: takes what a worker wrote: a line, or several at once.
         """
         if not self._pools:
             return
         await self._guard.start()
-        around = Surroundings(tasks_url, {**os.environ, **env}, self._clock, self._chance, self._guard, say)
-        self._replicas = [[Replica(pool, n + 1, around) for n in range(pool.replicas)] for pool in self._pools]
+        patience = {"STEPFLOW_SHUTDOWN_GRACE_SECS": f"{max(self._grace_s - BEFORE_S, 0):g}"}
+        around = Surroundings(tasks_url, {**os.environ, **patience, **env}, self._clock, self._chance, self._guard, say)
+        numbers = {pool.queue: count(1) for pool in self._pools}
+        self._replicas = [
+            [Replica(pool, next(numbers[pool.queue]), around) for _ in range(pool.replicas)] for pool in self._pools
+        ]
         self._tasks = [asyncio.create_task(_kept(replica)) for replica in self._all()]
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self) -> None:
         """Ask all workers to end, and kill those that have not after the grace."""
         if not self._tasks:
             return
         for replica in self._all():
             replica.stop()
         try:
-            await asyncio.wait(self._tasks, timeout=grace_s)
-            late = sum(not task.done() for task in self._tasks)
+            _, late = await asyncio.wait(self._tasks, timeout=self._grace_s)
             if late:
-                logger.warning(
-                    "%d of %d workers did not end within %g s and are killed", late, len(self._tasks), grace_s
-                )
+                text = "%d of %d workers did not end within %g s and are killed"
+                logger.warning(text, len(late), len(self._tasks), self._grace_s)
         finally:
             for replica in self._all():
                 replica.kill()
-        await asyncio.gather(*self._tasks)
+        _, late = await asyncio.wait(self._tasks, timeout=KILLED_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._guard.stop()
 
     def states(self) -> list[PoolState]:

@@ -30,7 +30,12 @@ class GroupProcess:
 
     @classmethod
     async def start(
-        cls, arguments: Sequence[str], *, env: Mapping[str, str], directory: Path | None, say: Callable[[str], None]
+        cls,
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        directory: Path | None,
+        say: Callable[[Sequence[str]], None],
     ) -> Self:
         """Raises: OSError, where the program or the directory is not there."""
         read, write = os.pipe()
@@ -71,13 +76,13 @@ class GroupProcess:
         code = await self._process.wait()
         self.signal(signal.SIGKILL)
         with clock.timeout(LAST_WORDS_S):
-            await asyncio.shield(self._reading)
+            await asyncio.wait([self._reading])
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
         return code
 
 
-async def _pass_on(read: int, lines: Lines, say: Callable[[str], None]) -> None:
+async def _pass_on(read: int, lines: Lines, say: Callable[[Sequence[str]], None]) -> None:
     reader = asyncio.StreamReader()
     pipe = os.fdopen(read, "rb", buffering=0)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -85,9 +90,9 @@ async def _pass_on(read: int, lines: Lines, say: Callable[[str], None]) -> None:
     )
     try:
         while data := await reader.read(_ONCE):
-            for line in lines.feed(data):
-                say(line)
+            if found := lines.feed(data):
+                say(found)  # at once: one that writes without end costs the server little for each line
     finally:
-        for line in lines.end():
-            say(line)
+        if rest := lines.end():
+            say(rest)
         transport.close()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -28,7 +28,7 @@ class Surroundings(msgspec.Struct, frozen=True, eq=False):
     clock: Clock
     chance: Chance
     guard: Guard
-    say: Callable[[str], None]  # takes a line for people
+    say: Callable[[str], None]  # takes a line for people, or several
 
 
 class Replica:
@@ -120,9 +120,9 @@ class Replica:
         )
         return delay_s
 
-    def _say(self, line: str) -> None:
+    def _say(self, lines: Sequence[str]) -> None:
         with suppress(OSError, ValueError):  # whoever listened has left
-            self._around.say(f"[{self._name}] {line}")
+            self._around.say("\n".join(f"[{self._name}] {line}" for line in lines))
 
     def _signal(self, number: int) -> None:
         if self._process is not None:

@@ -38,9 +38,11 @@ class Told:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.calls = 0
 
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
+    def __call__(self, text: str) -> None:
+        self.lines += text.splitlines()
+        self.calls += 1
 
 
 def shell(script: str, queue: str = "q", **more: Any) -> Pool:
@@ -52,12 +54,12 @@ async def running(
     *pools: Pool, clock: SystemClock | None = None, grace_s: float = 10.0, env: dict[str, str] | None = None
 ) -> AsyncIterator[tuple[Pools, Told]]:
     told = Told()
-    found = Pools(pools, clock=clock or SystemClock(), chance=SystemChance(1))
+    found = Pools(pools, clock=clock or SystemClock(), chance=SystemChance(1), grace_s=grace_s)
     await found.start(URL, env or {}, told)
     try:
         yield found, told
     finally:
-        await found.stop(grace_s)
+        await found.stop()
 
 
 async def becomes(fact: Callable[[], Any]) -> Any:
@@ -88,6 +90,23 @@ async def test_workers_start_in_the_pools_directory_with_the_four_variables_and_
     for number in (1, 2):
         assert f"[q/{number}] grpc {URL} q blobs:1" in told.lines
         assert f"[q/{number}] inherited own let-me-in {tmp_path}" in told.lines
+
+
+async def test_a_worker_that_writes_without_end_costs_little_for_each_line() -> None:
+    async with running(shell("seq 20000; exec sleep 100")) as (_, told):
+        await becomes(lambda: len(told.lines) == 20_000)
+
+    assert told.lines[-1] == "[q/1] 20000"
+    assert told.calls < 2_000
+
+
+async def test_workers_of_one_queue_have_numbers_of_their_own_and_know_how_long_they_may_take_to_end() -> None:
+    script = "echo $STEPFLOW_SHUTDOWN_GRACE_SECS; exec sleep 100"
+
+    async with running(shell(script, replicas=2), shell(script), shell(script, "other"), grace_s=9.0) as (_, told):
+        await becomes(lambda: len(told.lines) == 4)
+
+    assert sorted(told.lines) == ["[other/1] 8", "[q/1] 8", "[q/2] 8", "[q/3] 8"]
 
 
 async def test_a_crash_loop_is_slowed_down_and_its_last_words_are_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -188,7 +207,7 @@ from stepflow_grpc.pools.pools import Pools
 
 async def main():
     stubborn = Pool("q", command=("sh", "-c", "trap '' HUP; sleep 100 & echo pid $!; echo pid $$; wait"), replicas=2)
-    pools = Pools([stubborn], clock=SystemClock(), chance=SystemChance())
+    pools = Pools([stubborn], clock=SystemClock(), chance=SystemChance(), grace_s=4)
     await pools.start("127.0.0.1:1", {}, lambda line: print(line, flush=True))
     await asyncio.sleep(100)
 
