@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stepflow_grpc.client.client import Client
     from stepflow_grpc.client.errors import (
         CallFailedError,
+        CallTimeoutError,
         FlowNotFoundError,
         NotAllowedError,
         NotServedError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CallFailedError": "client.errors",
+    "CallTimeoutError": "client.errors",
     "Client": "client.client",
     "FlowNotFoundError": "client.errors",
     "NotAllowedError": "client.errors",
@@ -45,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "CallFailedError",
+    "CallTimeoutError",
     "Client",
     "FlowNotFoundError",
     "NotAllowedError",

@@ -115,8 +115,9 @@ class Server:
 
     async def __aenter__(self) -> Self:
         services = [handlers(name, service, gate=self._gate) for name, service in self._services().items()]
+        self._batches = BatchService(self._engine, is_ready=self.is_ready, room=self._room)
         ours = {
-            "BatchService": BatchService(self._engine, is_ready=self.is_ready, room=self._room),
+            "BatchService": self._batches,
             "BeatService": BeatService(self._hub, HeldUpWorkers(self._engine, self._hub.queues)),
             "WorkService": self._connections,
         }
@@ -209,6 +210,7 @@ class Server:
         self._doors.stop()
         self._tasks.close()
         self._connections.close()
+        self._batches.close()
         await asyncio.shield(self._doors.close(left_s))
         for work in self._work:
             work.cancel()

@@ -1,22 +1,25 @@
 """Calls to a server: each with a deadline, and repeated where that can do no harm."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+import grpc
 import grpc.aio
 
 from stepflow.errors import EngineClosedError, StepflowError
 from stepflow.protocols import Chance, Clock
 from stepflow_grpc.address import Address
 from stepflow_grpc.channel import open_channel
-from stepflow_grpc.client.errors import ServerBusyError, ServerUnavailableError, error_of
+from stepflow_grpc.client.errors import CallTimeoutError, ServerBusyError, ServerUnavailableError, error_of
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.messages import PACKAGE, Method, methods, new
 
 T = TypeVar("T")
 
 _FIRST_S, _LONGEST_S = 0.1, 2.0
+_OF_CORE = "Internal error from Core"
+_LOOKS, _LOOK_S = 100, 0.01
 
 
 class Patience:
@@ -124,6 +127,8 @@ class Calls:
         while True:
             try:
                 return await ask()
+            except CallTimeoutError:
+                raise
             except (ServerUnavailableError, ServerBusyError) as error:
                 if not self._has_answered or (only_busy and not isinstance(error, ServerBusyError)):
                     raise
@@ -145,20 +150,15 @@ class Calls:
         finally:
             call.cancel()
 
-    def begin(self, service: str, name: str, package: str) -> Any:
+    def begin(self, service: str, name: str, package: str) -> "Exchange":
         """A call that is written to and read from, piece by piece."""
         stub, _ = self._stub(service, name, package)
-        return stub()
+        return Exchange(self, name, stub())
 
     def failure(self, error: Any, name: str) -> StepflowError:
         found = error_of(error.code(), error.details(), name, self.address, error.trailing_metadata())
         self._has_answered = self._has_answered or not isinstance(found, ServerUnavailableError)
         return found
-
-    async def failure_of(self, call: Any, name: str) -> StepflowError:
-        """Why a call ended that was written to."""
-        code, details, metadata = await asyncio.gather(call.code(), call.details(), call.trailing_metadata())
-        return error_of(code, details, name, self.address, metadata)
 
     def _stub(self, service: str, name: str, package: str = PACKAGE) -> tuple[Any, Method]:
         if self._channel is None:
@@ -168,6 +168,60 @@ class Calls:
             method = methods(service, package)[name]
             found = self._stubs[f"{service}/{name}"] = (_made(self._channel, method), method)
         return found
+
+
+class Exchange:
+    """A call under way in both directions. What ends it is raised where it is met."""
+
+    def __init__(self, calls: Calls, name: str, call: Any) -> None:
+        self._calls = calls
+        self._name = name
+        self._call = call
+        self._ended: tuple[grpc.StatusCode, str | None, Any] | None = None
+        call.add_done_callback(self._note_end)
+
+    def _note_end(self, call: Any) -> None:
+        """gRPC puts an internal error of its own in the place of the server's word, when a write fails after it."""
+        if self._ended is None or self._ended[1] == _OF_CORE:
+            self._ended = _known(call.code()), _known(call.details()), _known(call.trailing_metadata())
+
+    async def write(self, message: Any) -> None:
+        try:
+            await self._call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            raise await self._failure() from None
+
+    async def last(self) -> Any:
+        """Nothing more is written: the message that comes back."""
+        try:
+            await self._call.done_writing()
+            answer = await self._call.read()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            raise await self._failure() from None
+        if answer is grpc.aio.EOF:
+            raise await self._failure()
+        return answer
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
+    async def _failure(self) -> StepflowError:
+        for _ in range(_LOOKS):
+            if self._ended is not None and self._ended[1] != _OF_CORE:
+                break
+            await self._calls.clock.sleep(_LOOK_S)
+        code, details, metadata = self._ended or (grpc.StatusCode.UNKNOWN, "", None)
+        return error_of(code, details, self._name, self._calls.address, metadata)
+
+
+def _known(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine gives that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        found: T = done.value
+        return found
+    raise AssertionError("a call that has ended has its status")
 
 
 def _made(channel: Any, method: Method) -> Any:

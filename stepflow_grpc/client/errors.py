@@ -1,7 +1,8 @@
 """What a client raises, and how an answer of gRPC becomes an exception of the core.
 
 StepflowError
-├── ServerUnavailableError  nobody answers at the address, or not in time
+├── ServerUnavailableError  nobody answers at the address
+│   └── CallTimeoutError    or not in time
 ├── ServerBusyError         the server takes nothing more for the moment
 ├── TooLargeError           what is to be sent does not fit
 ├── NotAllowedError         the server wants a token, or a certificate, that was not shown
@@ -47,6 +48,15 @@ class ServerUnavailableError(StepflowError):
 
     def __reduce__(self) -> "tuple[type[ServerUnavailableError], tuple[str, str]]":
         return type(self), (self.address, self.reason)
+
+
+class CallTimeoutError(ServerUnavailableError):
+    """The server did not answer a call in time. What was asked for may or may not have been done."""
+
+    def __init__(self, address: Address | str, method: str) -> None:
+        StepflowError.__init__(self, f"the server at {address} did not answer {method} in time")
+        self.address = str(address)
+        self.reason = method
 
 
 _REMEDY = "start one with `stepflow serve`, or name another with --url or STEPFLOW_URL"
@@ -123,7 +133,7 @@ def error_of(
         case Code.UNAVAILABLE | Code.CANCELLED:
             return ServerUnavailableError(address, "connection refused" if _REFUSED.search(text) else text or "it left")
         case Code.DEADLINE_EXCEEDED:
-            return ServerUnavailableError(address, f"{method} was not answered in time")
+            return CallTimeoutError(address, method)
         case Code.RESOURCE_EXHAUSTED:
             return _exhausted(text, metadata)
         case Code.UNAUTHENTICATED | Code.PERMISSION_DENIED:

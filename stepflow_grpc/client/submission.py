@@ -1,11 +1,9 @@
 """A run on its way to a server: what is said of it, and its inputs, piece by piece."""
 
-import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict
 
-import grpc.aio
 import msgspec
 
 from stepflow.errors import InputInvalidError, Problem
@@ -86,7 +84,7 @@ class StreamedSubmission:
 
     async def __aenter__(self) -> Self:
         self._call = self._calls.begin("BatchService", "Submit", WORK_PACKAGE)
-        await self._write(frame(FromClient(opening=self._opening)))
+        await self._call.write(frame(FromClient(opening=self._opening)))
         return self
 
     async def __aexit__(
@@ -98,36 +96,19 @@ class StreamedSubmission:
         text = msgspec.json.encode(plain(input, self._count))
         self._count += 1
         if not self._pieces.has_room(len(text)):
-            await self._write(self._pieces.take_inputs())
+            await self._call.write(self._pieces.take_inputs())
         if not self._pieces.is_overlong(len(text)):
             self._pieces.add(text)
             return
         if self._pieces.count:
-            await self._write(self._pieces.take_inputs())
+            await self._call.write(self._pieces.take_inputs())
         for part in part_frames(text.decode()):
-            await self._write(part)
+            await self._call.write(part)
 
     async def finish(self) -> RunRecord:
-        await self._write(self._pieces.take_inputs())
-        await self._write(frame(FromClient(is_complete=True)))
-        try:
-            await self._call.done_writing()
-            answer = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise self._calls.failure(error, "Submit") from error
-        except asyncio.InvalidStateError:
-            raise await self._calls.failure_of(self._call, "Submit") from None
-        if answer is grpc.aio.EOF:
-            raise await self._calls.failure_of(self._call, "Submit")
-        return submitted(answer).run
-
-    async def _write(self, message: Any) -> None:
-        try:
-            await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            raise self._calls.failure(error, "Submit") from error
-        except asyncio.InvalidStateError:  # it has ended already: the server refused it
-            raise await self._calls.failure_of(self._call, "Submit") from None
+        await self._call.write(self._pieces.take_inputs())
+        await self._call.write(frame(FromClient(is_complete=True)))
+        return submitted(await self._call.last()).run
 
 
 class SingleSubmission:

@@ -1,13 +1,14 @@
 """Batches of any size: inputs in, results out, frame by frame."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
+import anyio
 import msgspec
 
 from stepflow.engine import Engine
-from stepflow.records import Json
+from stepflow.records import ItemResult, Json
 from stepflow_grpc.batches import FromClient, Opening, Submitted, frame, from_client, question, result_frames
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.calls import CallError, Code, invalid, run_id_of
@@ -33,6 +34,8 @@ class BatchService:
         self._is_ready = is_ready
         self._most_bytes = most_bytes
         self._room = room
+        self._waits: list[anyio.CancelScope] = []
+        self._is_closing = False
 
     async def Submit(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if not self._is_ready():
@@ -85,11 +88,30 @@ class BatchService:
         run = await self._engine.get_run(run_id_of(asked.run_id))
         passed = 0
         async with aclosing(run.result_batches(order=asked.order)) as batches:
-            async for batch in batches:
+            while batch := await self._next(batches):
                 fresh = batch[max(0, asked.skip - passed) :]
                 passed += len(batch)
                 for told in result_frames(fresh):
                     yield told
+
+    async def _next(self, batches: AsyncIterator[Sequence[ItemResult]]) -> Sequence[ItemResult]:
+        """The next results; empty at the end. Raises: CallError, as soon as the server closes."""
+        if not self._is_closing:
+            with anyio.CancelScope() as scope:
+                self._waits.append(scope)
+                try:
+                    return await anext(batches)
+                except StopAsyncIteration:
+                    return ()
+                finally:
+                    self._waits.remove(scope)
+        raise CallError(Code.UNAVAILABLE, "the server is closing; ask again")
+
+    def close(self) -> None:
+        """Whoever waits for results asks another server, or this one when it is back: the end would only come later."""
+        self._is_closing = True
+        for scope in list(self._waits):
+            scope.cancel()
 
 
 class _Batch:

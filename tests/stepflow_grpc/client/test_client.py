@@ -162,6 +162,21 @@ async def test_values_come_back_as_they_were_sent(ours: Client, flows: Any) -> N
     assert json.dumps(found) == json.dumps(value)
 
 
+async def test_a_batch_that_is_refused_at_once_is_not_sent_to_its_end(ours: Client) -> None:
+    sent = 0
+
+    def inputs() -> Iterator[Any]:
+        nonlocal sent
+        for _ in range(200_000):
+            sent += 1
+            yield "x" * 1_000
+
+    with pytest.raises(FlowNotFoundError):
+        await ours.submit("a" * 64, inputs())
+
+    assert sent < 200_000
+
+
 async def test_a_batch_too_large_for_the_reference_server_is_refused_with_its_size(
     server: Any, flows: Any, connect: Any
 ) -> None:

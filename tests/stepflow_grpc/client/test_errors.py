@@ -9,6 +9,7 @@ from stepflow.errors import BlobNotFoundError, FlowInvalidError, InputInvalidErr
 from stepflow_grpc.address import Address
 from stepflow_grpc.client.errors import (
     CallFailedError,
+    CallTimeoutError,
     FlowNotFoundError,
     NotAllowedError,
     NotServedError,
@@ -39,7 +40,7 @@ RUN = "0199aaaa-0000-7000-8000-000000000000"
         (Code.UNAVAILABLE, "Connection refused", "GetRun", ServerUnavailableError, "connection refused; start one"),
         (Code.UNAVAILABLE, "the server is closing", "GetRun", ServerUnavailableError, "the server is closing"),
         (Code.CANCELLED, "", "GetRun", ServerUnavailableError, "it left"),
-        (Code.DEADLINE_EXCEEDED, "", "GetRun", ServerUnavailableError, "GetRun was not answered in time"),
+        (Code.DEADLINE_EXCEEDED, "", "GetRun", CallTimeoutError, "did not answer GetRun in time"),
         (Code.RESOURCE_EXHAUSTED, "queue 'gpu' is full", "CreateRun", ServerBusyError, "queue 'gpu' is full"),
         (
             Code.RESOURCE_EXHAUSTED,

@@ -1,11 +1,15 @@
 """A client whose connection breaks, and whose server goes away and comes back."""
 
+import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from stepflow.records import RunStatus
 from stepflow_grpc.client.errors import ServerUnavailableError
+from stepflow_grpc.server import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -76,3 +80,55 @@ async def test_a_submission_without_a_key_is_not_repeated(proxy: Any, connect: A
             await submission
 
     assert await engine.list_runs() == []
+
+
+class Cut(list[Any]):
+    """Inputs in whose midst the connection breaks, once."""
+
+    def __init__(self, proxy: Any) -> None:
+        super().__init__({"n": n, "text": "x" * 1_000} for n in range(4_000))
+        self._proxy = proxy
+        self._is_whole = True
+
+    def __iter__(self) -> Iterator[Any]:
+        for index in range(len(self)):
+            if index == 2_000 and self._is_whole:
+                self._is_whole = False
+                self._proxy.cut()
+            yield self[index]
+
+
+async def test_a_submission_that_broke_is_repeated_under_its_key(proxy: Any, connect: Any, flows: Any) -> None:
+    async with connect(proxy.port, "ours") as client:
+        run = await client.submit(flows["double"], Cut(proxy), key="nightly")
+
+        assert [result.output for result in [result async for result in run.results()]] == [*range(0, 8_000, 2)]
+        assert len(await client.list_runs()) == 1
+
+
+async def test_a_submission_that_broke_without_a_key_has_started_nothing(
+    proxy: Any, connect: Any, flows: Any, engine: Any
+) -> None:
+    async with connect(proxy.port, "ours") as client:
+        with pytest.raises(ServerUnavailableError):
+            await client.submit(flows["double"], Cut(proxy))
+
+    assert await engine.list_runs() == []
+
+
+async def test_a_run_is_followed_through_a_restart_of_its_server(
+    engine: Any, connect: Any, flows: Any, gate: Any, free_tcp_port: int
+) -> None:
+    async with connect(free_tcp_port, "ours") as client:
+        async with Server(engine, port=free_tcp_port):
+            run = await client.submit(flows["gated"], [0, 1])
+            gate.open(0)
+            results = run.results()
+            found = [(await anext(results)).output]
+            rest = asyncio.create_task(anext(results))
+            await wait_all_tasks_blocked()
+        async with Server(engine, port=free_tcp_port):
+            gate.open(1)
+            found.append((await rest).output)
+
+    assert found == [0, 1]

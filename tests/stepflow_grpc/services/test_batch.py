@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import grpc
 import grpc.aio
 import pytest
@@ -167,3 +168,29 @@ async def test_more_than_the_server_may_hold_is_refused(engine: Engine, flow_id:
 async def test_results_of_a_run_that_is_not_there_are_refused(results: Any) -> None:
     assert (await refused(results("0199aaaa-0000-7000-8000-000000000000")))[0] == "NOT_FOUND"
     assert (await refused(results("x")))[0] == "INVALID_ARGUMENT"
+
+
+async def test_who_waits_for_results_is_sent_away_when_the_server_closes(engine: Engine, app: Components) -> None:
+    @app.component("/never")
+    async def never(input: Any) -> Any:
+        await anyio.sleep_forever()
+
+    flow = {"steps": [{"id": "n", "component": "/never"}], "output": {"$step": "n"}}
+    run = await engine.submit(flow, [1])
+    service = BatchService(engine, is_ready=lambda: True)
+    results = service.Results(frame(Question(run_id=run.id)))
+    refusals = []
+
+    async def ask() -> None:
+        try:
+            await anext(results)
+        except CallError as error:
+            refusals.append(error.code)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        service.close()
+
+    assert refusals == [grpc.StatusCode.UNAVAILABLE]
+    run.cancel_now()
