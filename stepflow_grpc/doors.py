@@ -4,6 +4,7 @@ import logging
 import re
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 
 import grpc
 import grpc.aio
@@ -27,6 +28,9 @@ GRACE_S = 5.0
 """How long calls that are under way may take when the doors close."""
 
 _ANY = ("0.0.0.0", "::", "")
+_PORTS = 65_536
+_FROM_PORT = 10_000
+"""How far the port behind the front is from the one before it."""
 
 
 class ServerError(StepflowError):
@@ -63,6 +67,12 @@ class Doors:
         host = f"[{host}]" if ":" in host else host
         return f"{'https://' if self._tls is not None else ''}{host}:{self.port}"
 
+    @property
+    def callback_url(self) -> str:
+        """Where workers call back: past the front, where all of them are on this machine."""
+        is_near = self.local_port and is_loopback(self.host)
+        return f"127.0.0.1:{self.local_port}" if is_near else self.url
+
     async def open(
         self, services: Sequence[grpc.ServiceRpcHandler], host: str, port: int, http_port: int | None = None
     ) -> None:
@@ -95,9 +105,17 @@ class Doors:
                 raise _taken(port, host, "--port", _reason(error)) from None
             await self._grpc.start()
             return
-        self.local_port = self._grpc.add_insecure_port("127.0.0.1:0")
+        self.local_port = self._open_local(port)
         await self._grpc.start()
         self.port = await self._open_front(("127.0.0.1", self.local_port), host, port, "--port")
+
+    def _open_local(self, port: int) -> int:
+        """A port behind the front: the same one after a restart, where it can be had."""
+        wanted = 0 if not port else port + _FROM_PORT if port + _FROM_PORT < _PORTS else port - _FROM_PORT
+        for each in (wanted, 0):
+            with suppress(RuntimeError):
+                return self._grpc.add_insecure_port(f"127.0.0.1:{each}")
+        raise ServerError("no port of 127.0.0.1 can be had")
 
     async def _open_front(
         self, behind: tuple[str, int] | None, host: str, port: int, flag: str, tls: ssl.SSLContext | None = None
