@@ -115,7 +115,7 @@ async def test_tasks_that_nobody_claimed_are_given_to_another_as_soon_as_their_s
 async def test_an_answer_arrives_though_all_connections_of_its_worker_died_silently(
     engine: Engine, fast_path: bool
 ) -> None:
-    """Nothing that is said on them arrives, and none is closed: both sides find out by asking whether the other lives."""
+    """Nothing said on them arrives, and none is closed: both sides find out by asking whether the other lives."""
     app = App()
 
     async with CuttingProxy(0) as proxy, asyncio.timeout(90):
