@@ -149,7 +149,15 @@ class Server:
         found = {} if self._tokens is None else dict(self._tokens.environment())
         if self._tls is not None:
             found["STEPFLOW_TLS_CA"] = os.environ.get("STEPFLOW_TLS_CA") or self._tls.cert
+        for name in ("STEPFLOW_TLS_CA", "STEPFLOW_TOKEN_FILE"):
+            if name in found:
+                found[name] = os.path.abspath(found[name])  # they may start in another directory
         return found
+
+    @property
+    def address(self) -> str:
+        """Where workers and clients on this machine find it."""
+        return self._doors.url
 
     def queues(self) -> list[QueueRow]:
         """Who serves which queue now."""
@@ -197,7 +205,7 @@ class Server:
 
     def _watch(self) -> Coroutine[None, None, None]:
         say = self._say or partial(logger.info, "%s")
-        return watch(self.queues, self._hub.explain_unserved, say, self._clock, self.port)
+        return watch(self.queues, self._hub.explain_unserved, say, self._clock, self.address)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

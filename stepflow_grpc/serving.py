@@ -182,7 +182,7 @@ async def _serve(engine: Engine, make: Callable[..., Server]) -> None:
         sys.stdout.write(_announcement(server))
         sys.stdout.flush()
         say(f"serving on {_shown(server)}; Ctrl-C stops it")
-        for line in table(server.queues(), server.port):
+        for line in table(server.queues(), server.address):
             say(line)
         await stopped.wait()
         say("stopping")

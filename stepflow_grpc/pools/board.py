@@ -5,7 +5,7 @@ from enum import Enum
 
 import msgspec
 
-from stepflow_grpc.address import PORT
+from stepflow_grpc.address import DEFAULT
 from stepflow_grpc.pools.pools import PoolState
 from stepflow_grpc.queues.records import QueueStatistics
 
@@ -84,7 +84,7 @@ def why_unserved(row: QueueRow) -> str | None:
             return None
 
 
-def table(rows: Sequence[QueueRow], port: int = PORT) -> list[str]:
+def table(rows: Sequence[QueueRow], url: str = DEFAULT) -> list[str]:
     """Lines of aligned columns, the last of which says what is amiss and what to type; empty: there is no queue."""
     if not rows:
         return []
@@ -96,7 +96,7 @@ def table(rows: Sequence[QueueRow], port: int = PORT) -> list[str]:
             " ".join(row.routes) or "none",
             f"{row.workers} of {row.expected}" if row.expected else str(row.workers),
             str(row.slots),
-            remark(row, app, port),
+            remark(row, app, url),
         )
         for row in rows
     ]
@@ -107,9 +107,9 @@ def table(rows: Sequence[QueueRow], port: int = PORT) -> list[str]:
     ]
 
 
-def change(row: QueueRow, rows: Sequence[QueueRow], port: int = PORT) -> str:
+def change(row: QueueRow, rows: Sequence[QueueRow], url: str = DEFAULT) -> str:
     """One line on how a queue is now."""
-    more = remark(row, _app(rows), port)
+    more = remark(row, _app(rows), url)
     if not row.workers:
         return f"queue {row.queue}: {more}"
     of = f" of {row.expected}" if row.expected > row.workers else ""
@@ -117,11 +117,11 @@ def change(row: QueueRow, rows: Sequence[QueueRow], port: int = PORT) -> str:
     return f"queue {row.queue}: {row.workers}{of} {noun}, {row.slots} slots{f'; {more}' if more else ''}"
 
 
-def remark(row: QueueRow, app: str, port: int) -> str:
+def remark(row: QueueRow, app: str, url: str) -> str:
     """What is amiss with a queue and what to do; empty: nothing."""
     match row.service:
         case Service.UNSERVED:
-            at = "" if port == PORT else f" --tasks-url 127.0.0.1:{port}"
+            at = "" if url == DEFAULT else f" --tasks-url {url}"
             return f"nobody serves it; type: stepflow worker {app} --queue {row.queue}{at}"
         case Service.CRASHING | Service.SILENT:
             return _trouble(row)

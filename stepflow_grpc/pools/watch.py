@@ -18,13 +18,14 @@ async def watch(
     explain: Callable[[str, str | None], None],
     tell: Callable[[str], None],
     clock: Clock,
-    port: int,
+    url: str,
 ) -> None:
     """Until it is cancelled. How it is at first is taken as told.
 
     Args:
         explain: takes a queue's name and why it has no worker, or None.
         tell: takes a line.
+        url: where workers find the server.
     """
     told = {row.queue: _face(row) for row in rows()}
     seen = dict(told)
@@ -41,7 +42,7 @@ async def watch(
             elif face == before or clock.now() - since.setdefault(row.queue, clock.now()) >= PATIENCE_S:
                 told[row.queue] = face
                 since.pop(row.queue, None)
-                tell(change(row, found, port))
+                tell(change(row, found, url))
 
 
 def _face(row: QueueRow) -> _Face:

@@ -34,10 +34,10 @@ def test_the_table_shows_who_serves_a_queue_and_what_to_type_where_nobody_does()
     ]
 
 
-def test_what_to_type_names_the_port_where_it_is_not_the_usual_one() -> None:
-    (_, line) = table([QueueRow("gpu", ("/",))], 8000)
+def test_what_to_type_names_the_server_where_it_is_not_at_the_usual_place() -> None:
+    (_, line) = table([QueueRow("gpu", ("/",))], "https://127.0.0.1:7840")
 
-    assert line.endswith("type: stepflow worker MODULE:APP --queue gpu --tasks-url 127.0.0.1:8000")
+    assert line.endswith("type: stepflow worker MODULE:APP --queue gpu --tasks-url https://127.0.0.1:7840")
 
 
 def test_a_queue_that_matters_to_nobody_is_not_shown() -> None:
