@@ -32,6 +32,11 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     validation: str | None = None
     key: str | None = None
     new: bool = False
+    asks: bool = False  # whether the batch may come: it is not begun to be sent before the answer
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The answer to an opening that asks: the flow is there, and the server has room."""
 
 
 class FromClient(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

@@ -134,12 +134,13 @@ class SyncClient:
         if isinstance(inputs, Sequence):
             return SyncRemoteRun(self, self.call(self.client.submit, flow, inputs, **options))
         flow_id = self.call(self.client.flow_id, flow)
-        submission = self.call(self.client.submission, flow_id, **options)
-        assert self._portal is not None
-        with self._portal.wrap_async_context_manager(submission):
+        submission = self.call(self.client.begin, flow_id, **options)
+        try:
             for some in _chunks(inputs):
                 self.call(_add, submission, some)
             record = self.call(submission.finish)
+        finally:
+            self.call(_end, submission)
         return self.get_run(record.id)
 
     def run(self, flow: FlowLike, input: Json = None, **options: Unpack[RemoteOptions]) -> Json:
@@ -187,6 +188,10 @@ def _chunks(inputs: Iterable[Json]) -> Iterator[list[Json]]:
 async def _add(submission: Submission, inputs: Sequence[Json]) -> None:
     for input in inputs:
         await submission.add(input)
+
+
+async def _end(submission: Submission) -> None:
+    submission.close()
 
 
 async def _next(source: AsyncIterator[T]) -> T | object:

@@ -195,6 +195,13 @@ class Exchange:
         """Nothing more is written: the message that comes back."""
         try:
             await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            raise await self._failure() from None
+        return await self.read()
+
+    async def read(self) -> Any:
+        """The next message."""
+        try:
             answer = await self._call.read()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             raise await self._failure() from None

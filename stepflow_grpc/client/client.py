@@ -159,16 +159,14 @@ class Client:
             NotServedError: an option that this server does not take.
         """
         check_inputs(inputs)
-
-        async def send() -> RunRecord:
-            async with await self.submission(flow_id, **options) as submission:
-                await _add_all(submission, inputs)
-                return await submission.finish()
-
         flow_id = await self.flow_id(flow)
         if not isinstance(inputs, Sequence):
-            return await self._run(await send())
+            return await self._run(await _sent(await self.begin(flow_id, **options), inputs))
         is_named = options.get("key") is not None and not options.get("new")
+
+        async def send() -> RunRecord:
+            return await _sent(await self._begin(flow_id, options, asks=False), inputs)
+
         return await self._run(await self._calls.repeating(send, only_busy=not is_named))
 
     async def flow_id(self, flow: FlowLike) -> BlobId:
@@ -177,15 +175,25 @@ class Client:
             return flow
         return (await self.store_flow(flow)).id
 
-    async def submission(self, flow_id: BlobId, **options: Unpack[RemoteOptions]) -> Submission:
-        """A run whose inputs are given one by one: use it with `async with`, add them, and finish."""
+    async def begin(self, flow_id: BlobId, **options: Unpack[RemoteOptions]) -> Submission:
+        """A run whose inputs are given one by one, once the server has room for it: add them, finish, and close.
+
+        Raises:
+            NotServedError: an option that this server does not take.
+        """
+        return await self._calls.repeating(lambda: self._begin(flow_id, options, asks=True))
+
+    async def _begin(self, flow_id: BlobId, options: RemoteOptions, *, asks: bool) -> Submission:
         for name in options:
             if name not in RemoteOptions.__annotations__:
                 known = ", ".join(RemoteOptions.__annotations__)
                 raise TypeError(f"there is no option {name!r}; there are {known}")
         check_concurrency(options.get("max_concurrency"))
-        kind = StreamedSubmission if (await self._server()).takes_batches else SingleSubmission
-        return kind(self._calls, flow_id, options)
+        if not (await self._server()).takes_batches:
+            return SingleSubmission(self._calls, flow_id, options)
+        submission = StreamedSubmission(self._calls, flow_id, options, asks=asks)
+        await submission.open()
+        return submission
 
     async def run(self, flow: FlowLike, input: Json = None, **options: Unpack[RemoteOptions]) -> Json:
         """Run a flow for one input, and give its output. The run goes on when this is cancelled.
@@ -292,13 +300,17 @@ class Client:
         return [_component(told) for told in answer.components]
 
 
-async def _add_all(submission: Submission, inputs: Iterable[Json] | AsyncIterable[Json]) -> None:
-    if isinstance(inputs, AsyncIterable):
-        async for input in inputs:
-            await submission.add(input)
-        return
-    for input in inputs:
-        await submission.add(input)
+async def _sent(submission: Submission, inputs: Iterable[Json] | AsyncIterable[Json]) -> RunRecord:
+    try:
+        if isinstance(inputs, AsyncIterable):
+            async for input in inputs:
+                await submission.add(input)
+        else:
+            for input in inputs:
+                await submission.add(input)
+        return await submission.finish()
+    finally:
+        submission.close()
 
 
 def _json(content: bytes, type: BlobType) -> Json:

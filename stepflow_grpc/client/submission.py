@@ -1,8 +1,7 @@
 """A run on its way to a server: what is said of it, and its inputs, piece by piece."""
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Protocol, Self, TypedDict
+from typing import Any, Protocol, TypedDict
 
 import msgspec
 
@@ -38,13 +37,7 @@ _OURS = ("key", "deadline_s", "validation", "new")
 
 
 class Submission(Protocol):
-    """One run that is being submitted. Left without `finish`, nothing was started."""
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    """One run that is being submitted. Closed without `finish`, it has started nothing."""
 
     async def add(self, input: Json) -> None:
         """One more item. Raises: InputInvalidError."""
@@ -53,6 +46,8 @@ class Submission(Protocol):
     async def finish(self) -> RunRecord:
         """There are no more: the run as it was stored."""
         ...
+
+    def close(self) -> None: ...
 
 
 def plain(input: Json, index: int) -> Json:
@@ -65,9 +60,13 @@ def plain(input: Json, index: int) -> Json:
 
 
 class StreamedSubmission:
-    """To our server: frame by frame, so that a batch may be of any length."""
+    """To our server: frame by frame, so that a batch may be of any length.
 
-    def __init__(self, calls: Calls, flow_id: BlobId, options: RemoteOptions) -> None:
+    Args:
+        asks: whether the server has room, before the first input is read.
+    """
+
+    def __init__(self, calls: Calls, flow_id: BlobId, options: RemoteOptions, *, asks: bool) -> None:
         self._calls = calls
         self._opening = Opening(
             flow_id=flow_id,
@@ -78,18 +77,23 @@ class StreamedSubmission:
             validation=options.get("validation"),
             key=options.get("key"),
             new=options.get("new", False),
+            asks=asks,
         )
         self._pieces = Pieces()
         self._count = 0
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Tell the server which flow is run, and how. Raises: StepflowError."""
         self._call = self._calls.begin("BatchService", "Submit", WORK_PACKAGE)
-        await self._call.write(frame(FromClient(opening=self._opening)))
-        return self
+        try:
+            await self._call.write(frame(FromClient(opening=self._opening)))
+            if self._opening.asks:
+                await self._call.read()
+        except BaseException:
+            self._call.cancel()
+            raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._call.cancel()
 
     async def add(self, input: Json) -> None:
@@ -121,12 +125,7 @@ class SingleSubmission:
         self._calls = calls
         self._request = _request(flow_id, options)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Nothing was sent before the end."""
 
     async def add(self, input: Json) -> None:

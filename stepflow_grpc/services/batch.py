@@ -9,7 +9,7 @@ import msgspec
 
 from stepflow.engine import Engine
 from stepflow.records import ItemResult, Json
-from stepflow_grpc.batches import FromClient, Opening, Submitted, frame, from_client, question, result_frames
+from stepflow_grpc.batches import Accepted, FromClient, Opening, Submitted, frame, from_client, question, result_frames
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.calls import CallError, Code, invalid, run_id_of
 from stepflow_grpc.services.flows import stored_flow
@@ -40,7 +40,17 @@ class BatchService:
     async def Submit(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if not self._is_ready():
             raise CallError(Code.UNAVAILABLE, "the server is closing; try again")
-        opening, flow, inputs = await self._taken(frames)
+        batch = _Batch(self._most_bytes)
+        async for message in frames:
+            batch.take(message)
+            break
+        opening = batch.opening
+        if opening is None:
+            raise invalid("the batch does not say first which flow to run")
+        flow = await self._accepted(opening)
+        if opening.asks:
+            yield frame(Accepted())
+        inputs = await batch.whole(frames)
         run = await self._engine.submit(
             flow,
             inputs,
@@ -53,25 +63,6 @@ class BatchService:
             new=opening.new,
         )
         yield frame(Submitted(run=await run.record()))
-
-    async def _taken(self, frames: AsyncIterator[Any]) -> tuple[Opening, dict[str, Json], list[Json]]:
-        """The whole batch, once its last frame is there. What its opening is refused for is told before that."""
-        batch, size = _Batch(), 0
-        flow: dict[str, Json] | None = None
-        async for message in frames:
-            size += len(message.json)
-            if size > self._most_bytes:
-                raise invalid(_too_much(self._most_bytes))
-            try:
-                is_last = batch.take(from_client(message))
-            except msgspec.DecodeError as error:
-                raise invalid(f"a frame of the batch can't be read: {error}") from None
-            if batch.opening is None:
-                raise invalid("the batch does not say first which flow to run")
-            flow = await self._accepted(batch.opening) if flow is None else flow
-            if is_last:
-                return batch.opening, flow, batch.inputs
-        raise invalid("the batch broke off before its end; nothing was started")
 
     async def _accepted(self, opening: Opening) -> dict[str, Json]:
         """The flow that is to be run, where there is room for it."""
@@ -117,21 +108,42 @@ class BatchService:
 class _Batch:
     """What has come of a batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
         self.opening: Opening | None = None
-        self.inputs: list[Json] = []
+        self._inputs: list[Json] = []
         self._parts: list[str] = []
+        self._most_bytes = most_bytes
+        self._size = 0
+        self._is_complete = False
 
-    def take(self, said: FromClient) -> bool:
-        """Add what a frame says, and give whether it was the last. Raises: msgspec.DecodeError."""
+    async def whole(self, frames: AsyncIterator[Any]) -> list[Json]:
+        """All inputs, once the last frame is there. Raises: CallError."""
+        while not self._is_complete:
+            try:
+                self.take(await anext(frames))
+            except StopAsyncIteration:
+                raise invalid("the batch broke off before its end; nothing was started") from None
+        return self._inputs
+
+    def take(self, message: Any) -> None:
+        """Add what a frame says. Raises: CallError."""
+        self._size += len(message.json)
+        if self._size > self._most_bytes:
+            raise invalid(_too_much(self._most_bytes))
+        try:
+            self._add(from_client(message))
+        except msgspec.DecodeError as error:
+            raise invalid(f"a frame of the batch can't be read: {error}") from None
+
+    def _add(self, said: FromClient) -> None:
         self.opening = said.opening or self.opening
-        self.inputs += said.inputs
+        self._is_complete = said.is_complete
+        self._inputs += said.inputs
         if said.part:
             self._parts.append(said.part)
         if said.is_last_part:
             parts, self._parts = self._parts, []
-            self.inputs.append(msgspec.json.decode("".join(parts)))
-        return said.is_complete
+            self._inputs.append(msgspec.json.decode("".join(parts)))
 
 
 def _too_much(most: int) -> str:

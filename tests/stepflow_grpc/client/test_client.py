@@ -24,10 +24,12 @@ from stepflow_grpc.client.errors import (
     CallFailedError,
     FlowNotFoundError,
     NotServedError,
+    ServerBusyError,
     ServerUnavailableError,
     TooLargeError,
 )
 from stepflow_grpc.client.records import EventKind
+from stepflow_grpc.services.calls import CallError, Code
 
 pytestmark = pytest.mark.anyio
 
@@ -162,19 +164,48 @@ async def test_values_come_back_as_they_were_sent(ours: Client, flows: Any) -> N
     assert json.dumps(found) == json.dumps(value)
 
 
-async def test_a_batch_that_is_refused_at_once_is_not_sent_to_its_end(ours: Client) -> None:
-    sent = 0
-
-    def inputs() -> Iterator[Any]:
-        nonlocal sent
-        for _ in range(200_000):
-            sent += 1
-            yield "x" * 1_000
+async def test_no_input_is_read_before_the_server_has_room(ours: Client) -> None:
+    read = []
 
     with pytest.raises(FlowNotFoundError):
-        await ours.submit("a" * 64, inputs())
+        await ours.submit("a" * 64, (read.append(n) for n in range(3)))
 
-    assert sent < 200_000
+    assert read == []
+
+
+async def test_a_batch_on_its_way_is_refused_in_the_servers_own_words(ours: Client) -> None:
+    with pytest.raises(FlowNotFoundError):
+        await ours.submit("a" * 64, ["x" * 1_000] * 20_000)
+
+
+class Busy:
+    """No room, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def check(self, flow: Any) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise CallError(Code.RESOURCE_EXHAUSTED, "queue 'gpu' is full", retry_after_s=0.01)
+
+
+@pytest.mark.parametrize("inputs", [[{"n": 1}], iter([{"n": 1}])])
+async def test_a_busy_server_is_asked_again_when_it_said(server: Any, ours: Client, flows: Any, inputs: Any) -> None:
+    server._batches._room = room = Busy(2)
+
+    run = await ours.submit(flows["double"], inputs)
+
+    assert [result.output async for result in run.results()] == [2]
+    assert room.times == -1
+
+
+async def test_a_server_that_stays_busy_is_given_up(server: Any, connect: Any, flows: Any) -> None:
+    server._batches._room = Busy(1_000)
+
+    async with connect(server.port, "ours", patience_s=0.1) as client:
+        with pytest.raises(ServerBusyError, match="queue 'gpu' is full"):
+            await client.submit(flows["double"], [{"n": 1}])
 
 
 async def test_a_batch_too_large_for_the_reference_server_is_refused_with_its_size(

@@ -122,6 +122,17 @@ async def test_a_key_gives_the_run_that_has_it(submit: Any, flow_id: str) -> Non
     assert [run.id for run in await submit(*frames)] == [run.id for run in await submit(*frames)]
 
 
+async def test_an_opening_that_asks_is_answered_before_the_inputs(engine: Engine, flow_id: str) -> None:
+    service = BatchService(engine, is_ready=lambda: True)
+    opening = frame(FromClient(opening=Opening(flow_id=flow_id, asks=True)))
+    frames = told(opening, inputs(1, last=True))
+
+    said = [(message.json, len(await engine.list_runs())) async for message in service.Submit(frames)]
+
+    assert said[0] == (b"{}", 0)
+    assert said[1][1] == 1
+
+
 @pytest.mark.parametrize(
     ("frames", "code", "words"),
     [
