@@ -1,5 +1,6 @@
 """What the tests of the server share: an open server, and calls to it."""
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -79,3 +80,12 @@ async def server(engine: Engine) -> AsyncIterator[Server]:
 async def calls(server: Server) -> AsyncIterator[Calls]:
     async with calling(server.port) as made:
         yield made
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        found: int = bound.getsockname()[1]
+        return found

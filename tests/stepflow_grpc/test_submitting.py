@@ -279,11 +279,11 @@ def test_a_misspelt_variable_is_warned_of(submit: Submit) -> None:
     assert 'did you mean "times"?' in done.err
 
 
-def test_where_no_server_is_the_remedy_is_said(submit: Submit, free_tcp_port: int) -> None:
-    done = submit("flow.yaml", "--input", '{"n": 1}', "--url", f"localhost:{free_tcp_port}")
+def test_where_no_server_is_the_remedy_is_said(submit: Submit, free_port: int) -> None:
+    done = submit("flow.yaml", "--input", '{"n": 1}', "--url", f"localhost:{free_port}")
 
     assert done.code == 1
-    assert f"error: no server answers at localhost:{free_tcp_port}" in done.err
+    assert f"error: no server answers at localhost:{free_port}" in done.err
     assert "start one with `stepflow serve`" in done.err
 
 

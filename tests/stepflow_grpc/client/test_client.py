@@ -366,13 +366,13 @@ async def test_what_is_not_there_is_said_as_the_core_says_it(ours: Client, ask: 
         await ask(ours)
 
 
-async def test_where_no_server_is_the_address_and_the_remedy_are_told(free_tcp_port: int) -> None:
-    async with Client(f"127.0.0.1:{free_tcp_port}") as client:
+async def test_where_no_server_is_the_address_and_the_remedy_are_told(free_port: int) -> None:
+    async with Client(f"127.0.0.1:{free_port}") as client:
         with pytest.raises(ServerUnavailableError) as raised:
             await client.health()
 
     assert str(raised.value) == (
-        f"no server answers at 127.0.0.1:{free_tcp_port}: connection refused; "
+        f"no server answers at 127.0.0.1:{free_port}: connection refused; "
         "start one with `stepflow serve`, or name another with --url or STEPFLOW_URL"
     )
 

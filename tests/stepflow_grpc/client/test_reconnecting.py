@@ -117,17 +117,17 @@ async def test_a_submission_that_broke_without_a_key_has_started_nothing(
 
 
 async def test_a_run_is_followed_through_a_restart_of_its_server(
-    engine: Any, connect: Any, flows: Any, gate: Any, free_tcp_port: int
+    engine: Any, connect: Any, flows: Any, gate: Any, free_port: int
 ) -> None:
-    async with connect(free_tcp_port, "ours") as client:
-        async with Server(engine, port=free_tcp_port):
+    async with connect(free_port, "ours") as client:
+        async with Server(engine, port=free_port):
             run = await client.submit(flows["gated"], [0, 1])
             gate.open(0)
             results = run.results()
             found = [(await anext(results)).output]
             rest = asyncio.create_task(anext(results))
             await wait_all_tasks_blocked()
-        async with Server(engine, port=free_tcp_port):
+        async with Server(engine, port=free_port):
             gate.open(1)
             found.append((await rest).output)
 
