@@ -181,6 +181,7 @@ def test_exit_codes_tell_what_happened(hello: Path) -> None:
     assert typed("stepflow run bad.yaml --input 1", hello).returncode == 3
 
 
+@pytest.mark.slow
 def test_the_quick_demo_ends_with_its_table(tmp_path: Path) -> None:
     ran = typed("stepflow demo --quick --output results.jsonl", tmp_path)
 

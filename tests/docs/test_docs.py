@@ -15,10 +15,15 @@ from stepflow.records import ErrorCode
 ROOT = Path(__file__).parents[2]
 DOCS = [path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
 PAGES = ["README.md", *sorted(DOCS)]
+LONG = {f"docs/howto/{name}.md" for name in ("durable", "test-your-flows", "write-a-store")}
+"""Pages whose code takes longer than that of all others together."""
+
 _LINK = re.compile(r"(?<!\!)\[[^\]]*\]\((?!https?:|#)([^)#\s]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in PAGES]
+)
 def test_the_code_of_a_page_runs(name, read_page, page):
     for block in read_page(ROOT / name, name):
         page.run(block)
