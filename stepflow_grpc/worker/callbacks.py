@@ -7,6 +7,7 @@ from typing import Any
 from stepflow.protocols import Chance, Clock
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, TaskId
 from stepflow_grpc.messages import NUMBERS, new
+from stepflow_grpc.queues.records import Taken
 from stepflow_grpc.wire import complete, component_message
 from stepflow_grpc.worker.calls import PASSING, CallFailed, Calls, Code
 from stepflow_grpc.worker.link import Desk, Given
@@ -79,9 +80,13 @@ class Callbacks:
         try:
             while self._clock.now() < until:
                 given, outcome = self._saying[task_id]
-                if await self._is_taken(url or given.url, given, outcome):
-                    desk.acknowledged(task_id)
-                    return
+                match await self._taken(url or given.url, given, outcome):
+                    case Taken.ACCEPTED:
+                        desk.acknowledged(task_id)
+                        return
+                    case Taken.UNKNOWN:
+                        desk.unwanted(task_id)
+                        return
                 await self._clock.sleep(pauses.next())
                 url = await self._calls.owner_of(given.task.run_id, asked=(given.url, *self._others()))
             logger.warning("the answer to task %s is forgotten: no server took it for %d s", task_id, KEPT_S)
@@ -89,17 +94,18 @@ class Callbacks:
         finally:
             del self._saying[task_id]
 
-    async def _is_taken(self, url: str, given: Given, outcome: Outcome) -> bool:
-        """Whether the answer is recorded, or nobody wants it."""
+    async def _taken(self, url: str, given: Given, outcome: Outcome) -> Taken | None:
+        """What came of saying it once; None: say it again."""
         try:
             await self._calls.call(url, *_COMPLETE, _fitting(given, outcome))
         except CallFailed as error:
             if error.code() in PASSING:
                 logger.info("the answer to task %s is said again: %s", given.id, error.details())
-                return False
+                return None
             level = logging.INFO if error.code() is Code.NOT_FOUND else logging.WARNING
             logger.log(level, "nobody takes the answer to task %s: %s", given.id, error.details())
-        return True
+            return Taken.UNKNOWN
+        return Taken.ACCEPTED
 
     async def progress(self, given: Given, worker_id: str, share: float) -> None:
         """Say once how far a task is."""
@@ -116,7 +122,7 @@ class Callbacks:
         request: Any = new("CompleteTaskRequest", task_id=task_id)
         request.list_components.components.extend(component_message(info) for info in components)
         try:
-            await self._calls.call(url, *_COMPLETE, request, timeout_s=5.0)
+            await self._calls.call(url, *_COMPLETE, request, timeout_s=5.0, waits=True)
         except CallFailed as error:
             if error.code() is not Code.NOT_FOUND:
                 logger.warning("%s did not take the list of components: %s", url, error.details())

@@ -69,12 +69,21 @@ class Calls:
         *,
         timeout_s: float = ANSWERED_WITHIN_S,
         metadata: Sequence[tuple[str, str]] | None = None,
+        waits: bool = False,
     ) -> Any:
-        """Raises: CallFailed."""
+        """
+        Args:
+            waits: for the server to come back, as long as the call may take.
+
+        Raises:
+            CallFailed: with the status.
+        """
         connected = self._of(self.address(url))
         connected.users += 1
         try:
-            return await connected.stub(service, name)(request, timeout=timeout_s, metadata=metadata)
+            return await connected.stub(service, name)(
+                request, timeout=timeout_s, metadata=metadata, wait_for_ready=waits or None
+            )
         finally:
             connected.users -= 1
             await self._close_idle()

@@ -17,6 +17,7 @@ from stepflow_grpc.worker.callbacks import LONGEST_MESSAGE
 from stepflow_grpc.worker.calls import PASSING, CallFailed, Calls, Code
 from stepflow_grpc.worker.pauses import Pauses
 from stepflow_grpc.worker.running import RunningTasks
+from stepflow_grpc.worker.wire_task import WireTask
 
 logger = logging.getLogger("stepflow.worker")
 
@@ -193,7 +194,7 @@ class SubRunCalls:
     async def _asked(self, name: str, request: Any) -> Any:
         """Ask until somebody answers: the orchestrator may be away, and the run may be another's by now."""
         pauses, root_id = Pauses(self._chance), self._task.root_run_id
-        metadata = (("stepflow-parent", _place(self._task)), ("stepflow-task", self._task.id))
+        metadata = _place(self._task)
         if root_id:
             request.root_run_id = root_id
         is_second = False
@@ -214,8 +215,11 @@ class SubRunCalls:
             await self._clock.sleep(pauses.next())
 
 
-def _place(task: Task) -> str:
-    return f"{task.run_id}/{task.item}/{task.step}"
+def _place(task: Task) -> tuple[tuple[str, str], ...]:
+    """Which step of which run asks, for servers that keep sub-runs in the tree of their run."""
+    if isinstance(task, WireTask):
+        return ()
+    return (("stepflow-parent", f"{task.run_id}/{task.item}/{task.step}"),)
 
 
 def _json(flow: Mapping[str, Json]) -> bytes:

@@ -78,6 +78,10 @@ class Desk(Protocol):
         """The answer is recorded, or nobody will ever want it: forget it."""
         ...
 
+    def unwanted(self, task_id: TaskId) -> None:
+        """Nobody waits for the answer now: keep a success for a while, for a later attempt."""
+        ...
+
     def unanswered(self) -> Sequence[tuple[Given, Outcome]]:
         """The answers that no server has acknowledged, oldest first."""
         ...

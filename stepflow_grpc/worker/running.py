@@ -16,6 +16,9 @@ logger = logging.getLogger("stepflow.worker")
 MOST_UNANSWERED = 100_000
 """Answers that are kept while no server takes them; beyond it the oldest are forgotten, and their tasks run again."""
 
+MOST_UNWANTED = 64
+"""Successes that came while nobody waited for them, such as between two attempts: a later attempt is answered so."""
+
 Perform: TypeAlias = Callable[[Task], Coroutine[Any, Any, Outcome]]
 
 
@@ -82,6 +85,7 @@ class RunningTasks:
         self._report = report
         self._at_work: dict[TaskId, Work] = {}
         self._answers: dict[TaskId, tuple[Given, Outcome, Link]] = {}
+        self._unwanted: dict[TaskId, tuple[Given, Outcome, Link]] = {}
         self._claiming: set[asyncio.Task[None]] = set()
         self._batched = batched
         self._taken = 0
@@ -122,6 +126,8 @@ class RunningTasks:
         known = self._at_work.get(given.id)
         if known is not None:
             return self._go_on(known, given, link)
+        if given.id in self._unwanted:
+            self._answers[given.id] = self._unwanted.pop(given.id)
         if given.id in self._answers and self._say_again(given, link):
             return True
         if self.free <= 0:
@@ -164,6 +170,7 @@ class RunningTasks:
             self._forget(given.id)
             return False
         self._answers[given.id] = given, outcome, link
+        self._idle.clear()
         link.answer(given, outcome)
         return True
 
@@ -216,6 +223,14 @@ class RunningTasks:
     def acknowledged(self, task_id: TaskId) -> None:
         if task_id in self._answers:
             self._forget(task_id)
+
+    def unwanted(self, task_id: TaskId) -> None:
+        kept = self._answers.get(task_id)
+        self.acknowledged(task_id)
+        if kept is not None and isinstance(kept[1], Succeeded):
+            self._unwanted[task_id] = kept
+            if len(self._unwanted) > MOST_UNWANTED:
+                del self._unwanted[next(iter(self._unwanted))]
 
     def _forget(self, task_id: TaskId) -> None:
         self._answers.pop(task_id, None)

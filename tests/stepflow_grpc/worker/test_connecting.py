@@ -105,7 +105,9 @@ async def test_every_orchestrator_behind_a_name_is_served(make_engine: MakeEngin
 
     found = []
     async with (
-        make_engine() as one, make_engine() as two, Server(one, host="127.0.0.1", port=port),
+        make_engine() as one,
+        make_engine() as two,
+        Server(one, host="127.0.0.1", port=port),
         Server(two, host="127.0.0.2", port=port),
         Worker(app, url=f"orchestrators.example:{port}", look_up=both),
     ):

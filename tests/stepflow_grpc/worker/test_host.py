@@ -69,6 +69,24 @@ async def test_a_sub_run_gives_what_became_of_each_input(working: Any, outputs: 
     assert found == [2, "INVALID_INPUT", 4]
 
 
+async def test_a_sub_run_belongs_to_the_step_that_asked_for_it(engine: Engine, working: Any, line: Any) -> None:
+    app = Components()
+    app.component("/inner")(lambda n: n)
+
+    @app.component("/outer")
+    async def outer(n: int, ctx: Context) -> Any:
+        return await ctx.evaluate(INNER, n, key="mine")
+
+    async with working(app), asyncio.timeout(30):
+        run = await engine.submit(line("/w/inner", "/w/outer"), [1])
+        await run.wait()
+    (child,) = await engine.backend.runs.list(parent_id=run.id)
+
+    assert child.root_id == run.id
+    assert child.parent is not None
+    assert (child.parent.item, child.parent.step) == (0, 1)
+
+
 async def test_a_sub_run_that_is_refused_says_why(working: Any, results: Any) -> None:
     app = Components()
 

@@ -264,6 +264,18 @@ async def test_an_answer_that_nobody_wants_is_dropped(script: Script) -> None:
     assert len(script.completions) == 1
 
 
+async def test_a_success_that_nobody_waited_for_answers_the_next_attempt(script: Script, gate: Gate) -> None:
+    gate.may_go_on.set()
+    script.takes.append(Code.NOT_FOUND)
+    async with at_work(gate.app, script):
+        script.task(attempt=1)
+        await eventually(lambda: script.completions)
+        script.task(attempt=2)
+        await eventually(lambda: len(script.completions) == 2)
+
+    assert gate.calls == [1]
+
+
 async def test_null_is_sent_as_a_value(script: Script) -> None:
     app = Components()
     app.component("/do")(lambda n: None)
