@@ -67,12 +67,6 @@ class Doors:
         host = f"[{host}]" if ":" in host else host
         return f"{'https://' if self._tls is not None else ''}{host}:{self.port}"
 
-    @property
-    def callback_url(self) -> str:
-        """Where workers call back: past the front, where all of them are on this machine."""
-        is_near = self.local_port and is_loopback(self.host)
-        return f"127.0.0.1:{self.local_port}" if is_near else self.url
-
     async def open(
         self, services: Sequence[grpc.ServiceRpcHandler], host: str, port: int, http_port: int | None = None
     ) -> None:
@@ -105,7 +99,7 @@ class Doors:
                 raise _taken(port, host, "--port", _reason(error)) from None
             await self._grpc.start()
             return
-        self.local_port = self._open_local(port)
+        self.local_port = self._grpc.add_insecure_port("127.0.0.1:0")
         await self._grpc.start()
         self.port = await self._open_front(("127.0.0.1", self.local_port), host, port, "--port")
 

@@ -124,7 +124,7 @@ class Server:
         services += [handlers(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
         await self._doors.open(services, self.host, self.port, self.http_port)
         self.port, self.http_port = self._doors.port, self._doors.http_port
-        self._tasks.url = self._url or self._doors.callback_url
+        self._tasks.url = self._url or self._doors.url
         self._connections.url, self._connections.local_port = self._tasks.url, self._doors.local_port
         self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance(), grace_s=self._drain_s)
         await self._engine.announce(reachable(self.host, self.port, is_secure=self._doors.url.startswith("https:")))
