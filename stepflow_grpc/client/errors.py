@@ -34,20 +34,35 @@ Code = grpc.StatusCode
 
 _MISSING = re.compile(r"(run|flow|blob) '([^']*)' not found")
 _PROBLEM = re.compile(r"(?:error|warning)(?: (\d+))?: (.*)")
-_REFUSED = re.compile(r"Connection refused|failed to connect|Name or service|Domain name not found|DNS")
 _SENT = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")
+
+
+_START = "start one with `stepflow serve`, or name another with --url or STEPFLOW_URL"
+_AWAY = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted", "name who signed it in STEPFLOW_TLS_CA"),
+    ("[Hh]andshake failed", "it does not speak TLS as we do", "look at the variables STEPFLOW_TLS_…, and at the port"),
+    ("Connection refused", "connection refused", _START),
+    ("Domain name not found", "nobody knows the name", _START),
+    (
+        "failed to connect.*Socket closed",
+        "it closed the connection",
+        "if it speaks TLS, write https:// before its address",
+    ),
+)
+"""What gRPC says of a server that can't be reached, what we say, and what can be done."""
 
 
 class ServerUnavailableError(StepflowError):
     """Nobody answers at the address. What was asked for may or may not have been done."""
 
-    def __init__(self, address: Address | str, reason: str) -> None:
-        super().__init__(f"no server answers at {address}: {reason}; {_REMEDY}")
+    def __init__(self, address: Address | str, reason: str, remedy: str = _START) -> None:
+        super().__init__(f"no server answers at {address}: {reason}; {remedy}")
         self.address = str(address)
         self.reason = reason
+        self.remedy = remedy
 
-    def __reduce__(self) -> "tuple[type[ServerUnavailableError], tuple[str, str]]":
-        return type(self), (self.address, self.reason)
+    def __reduce__(self) -> "tuple[type[ServerUnavailableError], tuple[str, str, str]]":
+        return type(self), (self.address, self.reason, self.remedy)
 
 
 class CallTimeoutError(ServerUnavailableError):
@@ -56,10 +71,11 @@ class CallTimeoutError(ServerUnavailableError):
     def __init__(self, address: Address | str, method: str) -> None:
         StepflowError.__init__(self, f"the server at {address} did not answer {method} in time")
         self.address = str(address)
-        self.reason = method
+        self.method = method
+        self.reason, self.remedy = f"{method} was not answered in time", "try again later"
 
-
-_REMEDY = "start one with `stepflow serve`, or name another with --url or STEPFLOW_URL"
+    def __reduce__(self) -> "tuple[type[CallTimeoutError], tuple[str, str]]":  # type: ignore[override]
+        return type(self), (self.address, self.method)
 
 
 class ServerBusyError(StepflowError):
@@ -112,6 +128,10 @@ class FlowNotFoundError(BlobNotFoundError):
         StepflowError.__init__(self, f"the server has no flow with the id {flow_id}; store it first")
         self.blob_id = flow_id
 
+    @property
+    def flow_id(self) -> str:
+        return self.blob_id
+
 
 def shown_size(size: int) -> str:
     return f"{size:,} bytes" if size < 1024**2 else f"{size / 1024**2:,.1f} MiB"
@@ -131,17 +151,25 @@ def error_of(
         case Code.FAILED_PRECONDITION if method == "DeleteRun":
             return _active(text)
         case Code.UNAVAILABLE | Code.CANCELLED:
-            return ServerUnavailableError(address, "connection refused" if _REFUSED.search(text) else text or "it left")
+            return _away(text, address)
         case Code.DEADLINE_EXCEEDED:
             return CallTimeoutError(address, method)
         case Code.RESOURCE_EXHAUSTED:
             return _exhausted(text, metadata)
         case Code.UNAUTHENTICATED | Code.PERMISSION_DENIED:
-            return NotAllowedError(f"{address} refuses {method}: {text}; set STEPFLOW_TOKEN or STEPFLOW_TLS_CERT")
+            remedy = "" if "STEPFLOW_TOKEN" in text else "; set STEPFLOW_TOKEN"
+            return NotAllowedError(f"{address} refuses {method}: {text}{remedy}")
         case Code.UNIMPLEMENTED:
             return NotServedError(f"the server at {address} has no {method}")
         case _:
             return CallFailedError(method, code.name, text)
+
+
+def _away(text: str, address: Address) -> StepflowError:
+    for sign, reason, remedy in _AWAY:
+        if re.search(sign, text):
+            return ServerUnavailableError(address, reason, remedy)
+    return ServerUnavailableError(address, text or "it left")
 
 
 def _not_found(kind: str, id: str) -> StepflowError:

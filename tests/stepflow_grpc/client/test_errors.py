@@ -1,5 +1,6 @@
 """What a status of gRPC becomes."""
 
+import pickle
 from typing import Any
 
 import grpc
@@ -39,6 +40,16 @@ RUN = "0199aaaa-0000-7000-8000-000000000000"
         (Code.FAILED_PRECONDITION, f"run {RUN} has not ended", "DeleteRun", RunActiveError, RUN),
         (Code.UNAVAILABLE, "Connection refused", "GetRun", ServerUnavailableError, "connection refused; start one"),
         (Code.UNAVAILABLE, "the server is closing", "GetRun", ServerUnavailableError, "the server is closing"),
+        (Code.UNAVAILABLE, "TLS: CERTIFICATE_VERIFY_FAILED: x", "GetRun", ServerUnavailableError, "in STEPFLOW_TLS_CA"),
+        (
+            Code.UNAVAILABLE,
+            "failed to connect: Socket closed",
+            "GetRun",
+            ServerUnavailableError,
+            "write https:// before",
+        ),
+        (Code.UNAVAILABLE, "Socket closed", "GetRun", ServerUnavailableError, "Socket closed; start one"),
+        (Code.UNAVAILABLE, "Domain name not found", "GetRun", ServerUnavailableError, "nobody knows the name"),
         (Code.CANCELLED, "", "GetRun", ServerUnavailableError, "it left"),
         (Code.DEADLINE_EXCEEDED, "", "GetRun", CallTimeoutError, "did not answer GetRun in time"),
         (Code.RESOURCE_EXHAUSTED, "queue 'gpu' is full", "CreateRun", ServerBusyError, "queue 'gpu' is full"),
@@ -82,3 +93,20 @@ def test_problems_keep_their_codes_and_are_told_one_by_one() -> None:
 
 def test_sizes_are_told_in_bytes_or_in_mebibytes() -> None:
     assert [shown_size(size) for size in (999_999, 3 * 1024**2)] == ["999,999 bytes", "3.0 MiB"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ServerUnavailableError(HERE, "it left", "wait"),
+        CallTimeoutError(HERE, "GetRun"),
+        TooLargeError("the blob", 5, 4, "split it"),
+        CallFailedError("GetRun", "INTERNAL", "x"),
+        FlowNotFoundError("f"),
+        ServerBusyError("full"),
+    ],
+)
+def test_an_exception_goes_from_process_to_process_whole(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
