@@ -4,7 +4,6 @@ import logging
 import re
 import ssl
 from collections.abc import Sequence
-from contextlib import suppress
 
 import grpc
 import grpc.aio
@@ -28,9 +27,6 @@ GRACE_S = 5.0
 """How long calls that are under way may take when the doors close."""
 
 _ANY = ("0.0.0.0", "::", "")
-_PORTS = 65_536
-_FROM_PORT = 10_000
-"""How far the port behind the front is from the one before it."""
 
 
 class ServerError(StepflowError):
@@ -102,14 +98,6 @@ class Doors:
         self.local_port = self._grpc.add_insecure_port("127.0.0.1:0")
         await self._grpc.start()
         self.port = await self._open_front(("127.0.0.1", self.local_port), host, port, "--port")
-
-    def _open_local(self, port: int) -> int:
-        """A port behind the front: the same one after a restart, where it can be had."""
-        wanted = 0 if not port else port + _FROM_PORT if port + _FROM_PORT < _PORTS else port - _FROM_PORT
-        for each in (wanted, 0):
-            with suppress(RuntimeError):
-                return self._grpc.add_insecure_port(f"127.0.0.1:{each}")
-        raise ServerError("no port of 127.0.0.1 can be had")
 
     async def _open_front(
         self, behind: tuple[str, int] | None, host: str, port: int, flag: str, tls: ssl.SSLContext | None = None
