@@ -1,6 +1,8 @@
 """How Sphinx builds the documentation: `make docs`."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from docutils import nodes
@@ -10,6 +12,9 @@ from sphinx.util.docutils import SphinxDirective
 
 import stepflow
 from stepflow.cli.main import cli
+
+sys.path.insert(0, str(Path(__file__).parent))
+import wire
 
 project = "stepflow"
 author = "The stepflow authors"
@@ -51,6 +56,18 @@ class Options(SphinxDirective):
         return content.children
 
 
+class Wire(SphinxDirective):
+    """What a file of the protocol says: its services, messages and enums, with every field."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        content = nodes.container()
+        lines = StringList(list(wire.lines(self.arguments[0])), source=self.env.docname)
+        self.state.nested_parse(lines, self.content_offset, content)
+        return content.children
+
+
 def _lines(command: click.Command, *, is_root: bool) -> Iterator[str]:
     given = " ".join(piece for param in _arguments(command) for piece in param.get_usage_pieces(click.Context(command)))
     if not is_root:
@@ -79,3 +96,4 @@ def _row(option: click.Option) -> str:
 
 def setup(app: Sphinx) -> None:
     app.add_directive("options", Options)
+    app.add_directive("wire", Wire)
