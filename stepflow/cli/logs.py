@@ -16,6 +16,7 @@ LEVELS = {
     "off": logging.CRITICAL + 10,
     "error": logging.ERROR,
     "warn": logging.WARNING,
+    "warning": logging.WARNING,
     "info": logging.INFO,
     "debug": logging.DEBUG,
     "trace": logging.DEBUG - 5,

@@ -352,7 +352,7 @@ class RunningTasks:
         except BaseException:
             if place.done() and not place.cancelled():
                 self._release()
-            else:
+            elif place in self._returning:
                 self._returning.remove(place)
             raise
         work.has_slot = True

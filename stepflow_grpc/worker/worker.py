@@ -84,6 +84,7 @@ class Worker:
         clock: Clock | None = None,
         chance: Chance | None = None,
         look_up: LookUp = look_up,
+        make_heart: type[Heart] = Heart,
     ) -> None:
         """
         Args:
@@ -122,6 +123,7 @@ class Worker:
         self._fast_path = fast_path
         self._credentials = credentials if credentials is not None else read_credentials()
         self._look_up = look_up
+        self._make_heart = make_heart
         self._plugin = FunctionsPlugin(components)
         self._is_loaded = False
         self._stopped = asyncio.Event()
@@ -191,7 +193,9 @@ class Worker:
         )
         self._host.progress = self._tell_progress
         self._versions = versions(component.function.__module__ for component in self._registry.all())
-        self._heart = Heart(self.id, clock, unwanted=self._unwanted, ask=self._report, credentials=self._credentials)
+        self._heart = self._make_heart(
+            self.id, clock, unwanted=self._unwanted, ask=self._report, credentials=self._credentials
+        )
         self._desk.heart = _TaskHeart(self._heart, self._calls)
         makers = (self._fast_link, self._v1_link) if self._fast_path else (self._v1_link,)
         self._connecting = Connecting(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import pytest
 
@@ -12,9 +12,26 @@ from stepflow.engine import Engine
 from stepflow.records import ItemResult, Json
 from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.server import Server
+from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.worker import Worker
 
 ROUTES = {"/w": [{"plugin": "workers"}], "/gpu": [{"plugin": "workers", "queueName": "gpu"}]}
+
+
+class QuietHeart(Heart):
+    """Beats never: for tests that are over before anybody could miss it, and need no process beside each worker."""
+
+    is_catching_up = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+    def begin(self, task_id: str, attempt: int) -> None:
+        pass
+
 
 Working: TypeAlias = Callable[..., AbstractAsyncContextManager[Worker]]
 
@@ -42,12 +59,17 @@ def fast_path(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def quiet_heart() -> type[Heart]:
+    return QuietHeart
+
+
+@pytest.fixture
 def working(server: Server) -> Working:
     """A worker that is ready: `async with working(app, queue="gpu") as worker`."""
 
     @asynccontextmanager
     async def open(app: Components, **options: Any) -> AsyncIterator[Worker]:
-        options.setdefault("url", f"127.0.0.1:{server.port}")
+        options = {"url": f"127.0.0.1:{server.port}", "make_heart": QuietHeart, **options}
         async with Worker(app, **options) as worker:
             async with asyncio.timeout(20):
                 await worker.ready()

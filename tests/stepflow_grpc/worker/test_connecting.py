@@ -57,13 +57,15 @@ def gate() -> Gate:
 
 
 async def test_an_answer_waits_for_a_server_that_is_away(
-    engine: Engine, gate: Gate, line: Any, fast_path: bool
+    quiet_heart: Any, engine: Engine, gate: Gate, line: Any, fast_path: bool
 ) -> None:
     port = free_port()
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(AsyncExitStack())
         await server.enter_async_context(Server(engine, port=port))
-        worker = await stack.enter_async_context(Worker(gate.app, url=f"127.0.0.1:{port}", fast_path=fast_path))
+        worker = await stack.enter_async_context(
+            Worker(gate.app, url=f"127.0.0.1:{port}", fast_path=fast_path, make_heart=quiet_heart)
+        )
         run = await engine.submit(line("/w/gate"), [1])
         await gate.begun.wait()
         await server.aclose()
@@ -78,10 +80,10 @@ async def test_an_answer_waits_for_a_server_that_is_away(
 
 
 async def test_a_task_goes_on_while_its_run_moves_to_another_engine(
-    make_engine: MakeEngine, gate: Gate, line: Any, tmp_path: Path, fast_path: bool
+    quiet_heart: Any, make_engine: MakeEngine, gate: Gate, line: Any, tmp_path: Path, fast_path: bool
 ) -> None:
     port, store = free_port(), tmp_path / "runs.db"
-    async with Worker(gate.app, url=f"127.0.0.1:{port}", fast_path=fast_path) as worker:
+    async with Worker(gate.app, url=f"127.0.0.1:{port}", fast_path=fast_path, make_heart=quiet_heart) as worker:
         async with make_engine(store=store) as first, Server(first, port=port):
             run = await first.submit(line("/w/gate"), [1])
             await gate.begun.wait()
@@ -95,7 +97,7 @@ async def test_a_task_goes_on_while_its_run_moves_to_another_engine(
     assert gate.calls == [1]
 
 
-async def test_every_orchestrator_behind_a_name_is_served(make_engine: MakeEngine, line: Any) -> None:
+async def test_every_orchestrator_behind_a_name_is_served(quiet_heart: Any, make_engine: MakeEngine, line: Any) -> None:
     app, port = Components(), free_port()
     app.component("/double")(lambda n: n * 2)
 
@@ -109,7 +111,7 @@ async def test_every_orchestrator_behind_a_name_is_served(make_engine: MakeEngin
         make_engine() as two,
         Server(one, host="127.0.0.1", port=port),
         Server(two, host="127.0.0.2", port=port),
-        Worker(app, url=f"orchestrators.example:{port}", look_up=both),
+        Worker(app, url=f"orchestrators.example:{port}", look_up=both, make_heart=quiet_heart),
     ):
         for engine in (one, two):
             async with asyncio.timeout(20):
@@ -119,7 +121,7 @@ async def test_every_orchestrator_behind_a_name_is_served(make_engine: MakeEngin
     assert found == [42, 42]
 
 
-async def test_an_engine_with_two_addresses_gets_one_connection(engine: Engine, line: Any) -> None:
+async def test_an_engine_with_two_addresses_gets_one_connection(quiet_heart: Any, engine: Engine, line: Any) -> None:
     app, port = Components(), free_port()
     app.component("/double")(lambda n: n * 2)
 
@@ -128,7 +130,7 @@ async def test_an_engine_with_two_addresses_gets_one_connection(engine: Engine, 
 
     async with (
         Server(engine, host="0.0.0.0", port=port),
-        Worker(app, url=f"here.example:{port}", look_up=both) as worker,
+        Worker(app, url=f"here.example:{port}", look_up=both, make_heart=quiet_heart) as worker,
     ):
         await eventually(lambda: len(worker.connected) == 2)
         await eventually(lambda: len(worker.connected) == 1)
@@ -139,7 +141,8 @@ async def test_an_engine_with_two_addresses_gets_one_connection(engine: Engine, 
     assert outputs == [2]
 
 
-async def test_a_name_that_leads_elsewhere_is_followed(make_engine: MakeEngine, line: Any) -> None:
+@pytest.mark.slow
+async def test_a_name_that_leads_elsewhere_is_followed(quiet_heart: Any, make_engine: MakeEngine, line: Any) -> None:
     app, port, places = Components(), free_port(), ["127.0.0.1"]
     app.component("/double")(lambda n: n * 2)
 
@@ -148,7 +151,7 @@ async def test_a_name_that_leads_elsewhere_is_followed(make_engine: MakeEngine, 
 
     async with make_engine() as one, make_engine() as two, Server(two, host="127.0.0.2", port=port):
         async with Server(one, host="127.0.0.1", port=port):
-            worker = Worker(app, url=f"moving.example:{port}", look_up=now)
+            worker = Worker(app, url=f"moving.example:{port}", look_up=now, make_heart=quiet_heart)
             serving = asyncio.create_task(worker.run())
             await eventually(lambda: worker.is_ready)
         places[:] = ["127.0.0.2"]
@@ -162,13 +165,13 @@ async def test_a_name_that_leads_elsewhere_is_followed(make_engine: MakeEngine, 
 
 
 async def test_a_server_that_is_not_there_is_told_at_once_and_waited_for(
-    engine: Engine, line: Any, caplog: pytest.LogCaptureFixture
+    quiet_heart: Any, engine: Engine, line: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app, port = Components(), free_port()
     app.component("/double")(lambda n: n * 2)
 
     with caplog.at_level(logging.WARNING, logger="stepflow.worker"):
-        async with Worker(app, url=f"127.0.0.1:{port}") as worker:
+        async with Worker(app, url=f"127.0.0.1:{port}", make_heart=quiet_heart) as worker:
             await eventually(lambda: caplog.records)
             was_ready = worker.is_ready
             async with Server(engine, port=port):
@@ -183,13 +186,13 @@ async def test_a_server_that_is_not_there_is_told_at_once_and_waited_for(
 
 
 async def test_a_queue_that_no_route_names_is_told_with_what_to_do(
-    server: Server, caplog: pytest.LogCaptureFixture
+    quiet_heart: Any, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = Components()
     app.component("/double")(lambda n: n * 2)
 
     with caplog.at_level(logging.WARNING, logger="stepflow.worker"):
-        async with Worker(app, url=f"127.0.0.1:{server.port}", queue="nobodys"):
+        async with Worker(app, url=f"127.0.0.1:{server.port}", queue="nobodys", make_heart=quiet_heart):
             await eventually(lambda: caplog.records)
 
     told = caplog.records[0].getMessage()

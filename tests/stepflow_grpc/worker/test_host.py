@@ -104,6 +104,7 @@ async def test_a_sub_run_that_is_refused_says_why(working: Any, results: Any) ->
     assert missing.error.code is ErrorCode.RESOURCE_UNAVAILABLE
 
 
+@pytest.mark.slow
 async def test_an_attempt_after_another_finds_the_sub_run_again(engine: Engine, working: Any, line: Any) -> None:
     app, attempts, inner_calls = Components(), [], []
 

@@ -16,6 +16,7 @@ from stepflow.records import ErrorCode
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.services.calls import CallError, Code, handlers
 from stepflow_grpc.wire import from_value, to_value
+from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -112,12 +113,22 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def at_work(app: Components, script: Script, **options: Any) -> AsyncIterator[Worker]:
+async def working_for(script: Script, app: Components, **options: Any) -> AsyncIterator[Worker]:
     async with Worker(app, url=script.url, queue="q", grace_s=1.0, **options) as worker:
         async with asyncio.timeout(20):
             while not script.pulls:
                 await asyncio.sleep(0.01)
         yield worker
+
+
+@pytest.fixture
+def at_work(quiet_heart: Any) -> Any:
+    """A worker that is connected: `async with at_work(app, script) as worker`."""
+
+    def open(app: Components, script: Script, **options: Any) -> Any:
+        return working_for(script, app, **{"make_heart": quiet_heart, **options})
+
+    return open
 
 
 class Gate:
@@ -151,7 +162,7 @@ def double() -> Components:
     return app
 
 
-async def test_a_worker_pulls_by_its_queue_and_an_id_that_stays(script: Script) -> None:
+async def test_a_worker_pulls_by_its_queue_and_an_id_that_stays(at_work: Any, script: Script) -> None:
     async with at_work(double(), script, worker_id="w7"):
         script.task()
         await eventually(lambda: script.completions)
@@ -160,7 +171,7 @@ async def test_a_worker_pulls_by_its_queue_and_an_id_that_stays(script: Script) 
     assert {beat.worker_id for beat in script.beats} == {"w7"}
 
 
-async def test_a_task_is_claimed_before_it_begins_and_answered_with_its_run(script: Script) -> None:
+async def test_a_task_is_claimed_before_it_begins_and_answered_with_its_run(at_work: Any, script: Script) -> None:
     async with at_work(double(), script):
         script.task(input=21)
         await eventually(lambda: script.completions)
@@ -171,7 +182,7 @@ async def test_a_task_is_claimed_before_it_begins_and_answered_with_its_run(scri
     assert from_value(completion.response.output) == 42
 
 
-async def test_a_task_that_another_worker_has_does_not_begin(script: Script, gate: Gate) -> None:
+async def test_a_task_that_another_worker_has_does_not_begin(at_work: Any, script: Script, gate: Gate) -> None:
     script.claims.append(new("TaskHeartbeatResponse", should_abort=True, status=CLAIMED))
     async with at_work(gate.app, script, max_concurrent=1):
         script.task("theirs", input="theirs")
@@ -183,7 +194,9 @@ async def test_a_task_that_another_worker_has_does_not_begin(script: Script, gat
     assert [completion.task_id for completion in script.completions] == ["ours"]
 
 
-async def test_a_claim_is_repeated_while_its_run_is_recovered_and_dropped_where_nobody_waits(script: Script) -> None:
+async def test_a_claim_is_repeated_while_its_run_is_recovered_and_dropped_where_nobody_waits(
+    at_work: Any, script: Script
+) -> None:
     script.claims.extend([Code.UNAVAILABLE, Code.UNAVAILABLE, new("TaskHeartbeatResponse", status=1), Code.NOT_FOUND])
     async with at_work(double(), script, max_concurrent=1):
         script.task("recovered")
@@ -194,7 +207,7 @@ async def test_a_claim_is_repeated_while_its_run_is_recovered_and_dropped_where_
     assert [completion.task_id for completion in script.completions] == ["recovered", "last"]
 
 
-async def test_a_task_that_is_delivered_twice_is_done_once(script: Script, gate: Gate) -> None:
+async def test_a_task_that_is_delivered_twice_is_done_once(at_work: Any, script: Script, gate: Gate) -> None:
     async with at_work(gate.app, script):
         script.task(input="first")
         await eventually(lambda: gate.calls)
@@ -207,8 +220,11 @@ async def test_a_task_that_is_delivered_twice_is_done_once(script: Script, gate:
     assert len(script.completions) == 1
 
 
-async def test_a_task_that_another_worker_takes_over_is_stopped_without_an_answer(script: Script, gate: Gate) -> None:
-    async with at_work(gate.app, script):
+@pytest.mark.slow
+async def test_a_task_that_another_worker_takes_over_is_stopped_without_an_answer(
+    at_work: Any, script: Script, gate: Gate
+) -> None:
+    async with at_work(gate.app, script, make_heart=Heart):
         script.task()
         await eventually(lambda: gate.calls)
         script.claims.append(new("TaskHeartbeatResponse", should_abort=True, status=CLAIMED))
@@ -218,7 +234,7 @@ async def test_a_task_that_another_worker_takes_over_is_stopped_without_an_answe
     assert script.completions == []
 
 
-async def test_questions_are_answered_while_every_slot_is_busy(script: Script, gate: Gate) -> None:
+async def test_questions_are_answered_while_every_slot_is_busy(at_work: Any, script: Script, gate: Gate) -> None:
     async with at_work(gate.app, script, max_concurrent=1):
         script.task("t1")
         script.task("t2")
@@ -234,7 +250,7 @@ async def test_questions_are_answered_while_every_slot_is_busy(script: Script, g
     assert (component.component_id, component.path) == ("do", "/do")
 
 
-async def test_no_more_than_one_task_is_read_that_cannot_begin(script: Script, gate: Gate) -> None:
+async def test_no_more_than_one_task_is_read_that_cannot_begin(at_work: Any, script: Script, gate: Gate) -> None:
     async with at_work(gate.app, script, max_concurrent=2):
         for number in range(20):
             script.task(f"t{number}", input=number)
@@ -246,7 +262,7 @@ async def test_no_more_than_one_task_is_read_that_cannot_begin(script: Script, g
     assert claimed == ["t0", "t1"]
 
 
-async def test_an_answer_is_repeated_until_it_is_taken(script: Script) -> None:
+async def test_an_answer_is_repeated_until_it_is_taken(at_work: Any, script: Script) -> None:
     script.takes.extend([Code.UNAVAILABLE, Code.UNAVAILABLE])
     async with at_work(double(), script):
         script.task()
@@ -255,7 +271,7 @@ async def test_an_answer_is_repeated_until_it_is_taken(script: Script) -> None:
     assert len(script.completions) == 3
 
 
-async def test_an_answer_that_nobody_wants_is_dropped(script: Script) -> None:
+async def test_an_answer_that_nobody_wants_is_dropped(at_work: Any, script: Script) -> None:
     script.takes.append(Code.NOT_FOUND)
     async with at_work(double(), script):
         script.task()
@@ -264,7 +280,9 @@ async def test_an_answer_that_nobody_wants_is_dropped(script: Script) -> None:
     assert len(script.completions) == 1
 
 
-async def test_a_success_that_nobody_waited_for_answers_the_next_attempt(script: Script, gate: Gate) -> None:
+async def test_a_success_that_nobody_waited_for_answers_the_next_attempt(
+    at_work: Any, script: Script, gate: Gate
+) -> None:
     gate.may_go_on.set()
     script.takes.append(Code.NOT_FOUND)
     async with at_work(gate.app, script):
@@ -276,7 +294,7 @@ async def test_a_success_that_nobody_waited_for_answers_the_next_attempt(script:
     assert gate.calls == [1]
 
 
-async def test_null_is_sent_as_a_value(script: Script) -> None:
+async def test_null_is_sent_as_a_value(at_work: Any, script: Script) -> None:
     app = Components()
     app.component("/do")(lambda n: None)
     async with at_work(app, script):
@@ -289,7 +307,7 @@ async def test_null_is_sent_as_a_value(script: Script) -> None:
     assert completion.response.output.WhichOneof("kind") == "null_value"
 
 
-async def test_an_output_that_no_message_takes_is_a_failure_that_says_what_to_do(script: Script) -> None:
+async def test_an_output_that_no_message_takes_is_a_failure_that_says_what_to_do(at_work: Any, script: Script) -> None:
     app = Components()
     app.component("/do")(lambda n: "x" * 5_000_000)
     async with at_work(app, script):
@@ -301,7 +319,7 @@ async def test_an_output_that_no_message_takes_is_a_failure_that_says_what_to_do
     assert "ctx.put_blob" in completion.error.message
 
 
-async def test_no_code_is_unspecified(script: Script) -> None:
+async def test_no_code_is_unspecified(at_work: Any, script: Script) -> None:
     app = Components()
 
     @app.component("/do")
@@ -320,7 +338,7 @@ async def test_no_code_is_unspecified(script: Script) -> None:
     }
 
 
-async def test_calls_go_to_the_task_s_own_address_with_or_without_a_scheme(script: Script) -> None:
+async def test_calls_go_to_the_task_s_own_address_with_or_without_a_scheme(at_work: Any, script: Script) -> None:
     other = Script()
     async with listening(other), at_work(double(), script):
         script.task("plain", url=other.url)
@@ -331,7 +349,7 @@ async def test_calls_go_to_the_task_s_own_address_with_or_without_a_scheme(scrip
     assert {beat.task_id for beat in other.beats} == {"plain", "with scheme"}
 
 
-async def test_path_parameters_and_whole_floats_arrive_as_they_are_meant(script: Script) -> None:
+async def test_path_parameters_and_whole_floats_arrive_as_they_are_meant(at_work: Any, script: Script) -> None:
     app = Components()
 
     @app.component("/do/{name}", id="do")
@@ -345,7 +363,7 @@ async def test_path_parameters_and_whole_floats_arrive_as_they_are_meant(script:
     assert from_value(script.completions[0].response.output) == [1, "a%20b"]
 
 
-async def test_a_missing_queue_and_a_broken_stream_are_tried_again(script: Script, gate: Gate) -> None:
+async def test_a_missing_queue_and_a_broken_stream_are_tried_again(at_work: Any, script: Script, gate: Gate) -> None:
     script.pull_refusals.extend([Code.NOT_FOUND, Code.UNAVAILABLE])
     async with at_work(gate.app, script) as worker:
         script.task()
@@ -360,7 +378,8 @@ async def test_a_missing_queue_and_a_broken_stream_are_tried_again(script: Scrip
     assert gate.calls == [1]
 
 
-async def test_a_blocked_event_loop_is_heard_of_all_the_same(script: Script) -> None:
+@pytest.mark.slow
+async def test_a_blocked_event_loop_is_heard_of_all_the_same(at_work: Any, script: Script) -> None:
     app, heard = Components(), []
 
     @app.component("/do")
@@ -369,7 +388,7 @@ async def test_a_blocked_event_loop_is_heard_of_all_the_same(script: Script) -> 
         heard.append(len(script.beats))
         return n
 
-    async with at_work(app, script):
+    async with at_work(app, script, make_heart=Heart):
         script.task()
         await eventually(lambda: script.completions)
 

@@ -88,7 +88,9 @@ async def test_a_component_that_keeps_a_processor_busy_runs_in_a_process(working
     assert pid != os.getpid()
 
 
-async def test_nothing_is_pulled_before_the_lifespan_is_loaded(engine: Engine, server: Server, line: Any) -> None:
+async def test_nothing_is_pulled_before_the_lifespan_is_loaded(
+    quiet_heart: Any, engine: Engine, server: Server, line: Any
+) -> None:
     begun, loaded = asyncio.Event(), asyncio.Event()
 
     @asynccontextmanager
@@ -104,7 +106,7 @@ async def test_nothing_is_pulled_before_the_lifespan_is_loaded(engine: Engine, s
         return f"{ctx.state} {n}"
 
     run = await engine.submit(line("/w/ask"), [1])
-    worker = Worker(app, url=f"127.0.0.1:{server.port}")
+    worker = Worker(app, url=f"127.0.0.1:{server.port}", make_heart=quiet_heart)
     serving = asyncio.create_task(worker.run())
     await begun.wait()
     was_ready = worker.is_ready
@@ -117,7 +119,7 @@ async def test_nothing_is_pulled_before_the_lifespan_is_loaded(engine: Engine, s
     assert result.output == "model 1"
 
 
-async def test_what_the_lifespan_raises_comes_out_of_the_worker(server: Server) -> None:
+async def test_what_the_lifespan_raises_comes_out_of_the_worker(quiet_heart: Any, server: Server) -> None:
     @asynccontextmanager
     async def load() -> AsyncIterator[None]:
         raise ValueError("no model here")
@@ -127,7 +129,7 @@ async def test_what_the_lifespan_raises_comes_out_of_the_worker(server: Server) 
     app.component("/x")(lambda n: n)
 
     with pytest.raises(ValueError, match="no model here"):
-        async with Worker(app, url=f"127.0.0.1:{server.port}"):
+        async with Worker(app, url=f"127.0.0.1:{server.port}", make_heart=quiet_heart):
             pass
 
 
@@ -243,6 +245,7 @@ async def test_leaving_finishes_what_is_at_work_and_takes_nothing_more(
     assert record.succeeded == 1
 
 
+@pytest.mark.slow
 async def test_after_the_grace_tasks_go_back_to_the_queue(
     engine: Engine, working: Any, line: Any, fast_path: bool
 ) -> None:
