@@ -146,6 +146,25 @@ class SyncClient:
     def run(self, flow: FlowLike, input: Json = None, **options: Unpack[RemoteOptions]) -> Json:
         return self.call(self.client.run, flow, input, **options)
 
+    def run_batch(
+        self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[RemoteOptions]
+    ) -> Iterator[ItemResult]:
+        """See `Client.run_batch`. An iterator is read in the caller's own thread."""
+        run = self.submit(flow, inputs, **options)
+        is_whole = False
+        try:
+            yield from run.results()
+            is_whole = True
+        finally:
+            if not is_whole and self._portal is not None:
+                run.cancel()
+
+    def cancel(self, run_id: RunId) -> RunRecord:
+        return self.call(self.client.cancel, run_id)
+
+    def delete(self, run_id: RunId) -> None:
+        self.call(self.client.delete, run_id)
+
     def get(self, run_id: RunId) -> RunRecord:
         return self.call(self.client.get, run_id)
 

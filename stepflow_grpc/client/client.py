@@ -1,8 +1,8 @@
 """Client: a server's flows, runs, blobs and components, as `stepflow.Engine` has those of its own process."""
 
 import re
-from collections.abc import AsyncIterable, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -19,7 +19,7 @@ from stepflow.flow.read import flow_from_json, read_flow
 from stepflow.plan.variables import VariableInfo
 from stepflow.plugins.normal import normalise
 from stepflow.protocols import Chance, Clock
-from stepflow.records import Blob, BlobId, BlobType, ComponentInfo, Json, RunId, RunRecord, RunStatus
+from stepflow.records import Blob, BlobId, BlobType, ComponentInfo, ItemResult, Json, RunId, RunRecord, RunStatus
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.client.calls import Calls
 from stepflow_grpc.client.errors import TooLargeError
@@ -41,6 +41,7 @@ PATIENCE_S = 30.0
 
 _ID = re.compile(r"[0-9a-f]{64}")
 _SEARCHED = 1_000
+_CANCEL_S = 5.0
 
 
 class Client:
@@ -204,6 +205,28 @@ class Client:
         """
         return await (await self.submit(flow, [input], **options)).output()
 
+    async def run_batch(
+        self,
+        flow: FlowLike,
+        inputs: Iterable[Json] | AsyncIterable[Json],
+        **options: Unpack[RemoteOptions],
+    ) -> AsyncGenerator[ItemResult, None]:
+        """Run a flow for many inputs, and give each item's result in order, as soon as it is there.
+
+        Leaving the loop early cancels the run.
+        """
+        run = await self.submit(flow, inputs, **options)
+        is_whole = False
+        try:
+            async with aclosing(run.results()) as results:
+                async for result in results:
+                    yield result
+            is_whole = True
+        finally:
+            if not is_whole:
+                with self._calls.clock.timeout(_CANCEL_S, shield=True):
+                    await run.cancel()
+
     async def get(self, run_id: RunId) -> RunRecord:
         """Raises: RunNotFoundError."""
         return await looked_at(self._calls, run_id)
@@ -211,6 +234,14 @@ class Client:
     async def get_run(self, run_id: RunId) -> RemoteRun:
         """A handle on a run that was submitted before, by anybody. Raises: RunNotFoundError."""
         return await self._run(await self.get(run_id))
+
+    async def cancel(self, run_id: RunId) -> RunRecord:
+        """See `RemoteRun.cancel`. Raises: RunNotFoundError."""
+        return await (await self.get_run(run_id)).cancel()
+
+    async def delete(self, run_id: RunId) -> None:
+        """See `RemoteRun.delete`. Raises: RunNotFoundError, RunActiveError."""
+        await (await self.get_run(run_id)).delete()
 
     async def _run(self, record: RunRecord) -> RemoteRun:
         return RemoteRun(self._calls, record, streams=(await self._server()).takes_batches)

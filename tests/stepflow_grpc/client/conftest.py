@@ -66,7 +66,8 @@ def app(gate: Gate) -> Components:
 
     @registry.component("/gate")
     async def wait(input: int) -> int:
-        await gate[input].wait()
+        if input >= 0:
+            await gate[input].wait()
         return input
 
     return registry

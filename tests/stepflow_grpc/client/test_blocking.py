@@ -55,6 +55,17 @@ def test_inputs_that_break_off_start_nothing(client: SyncClient, flows: Any) -> 
     assert client.list_runs() == []
 
 
+def test_a_batch_that_is_left_early_is_cancelled(client: SyncClient, flows: Any) -> None:
+    whole = [result.output for result in client.run_batch(flows["double"], ({"n": n} for n in range(3)))]
+    never = client.run_batch(flows["gated"], [-1, 0])
+    first = next(never)
+    never.close()  # type: ignore[attr-defined]
+
+    assert whole == [0, 2, 4]
+    assert first.output == -1
+    assert client.get(client.find_run("last")).status is RunStatus.CANCELLED
+
+
 def test_a_run_is_followed_and_asked_about(client: SyncClient, flows: Any) -> None:
     run = client.submit(flows["double"], [{"n": 1}, {"n": 2}])
 

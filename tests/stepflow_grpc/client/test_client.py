@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,17 @@ async def test_results_are_there_before_the_run_has_ended(client: Client, flows:
 
     assert (first.output, status) == (0, RunStatus.RUNNING)
     assert [result.output async for result in results] == [1]
+
+
+async def test_a_batch_that_is_left_early_is_cancelled(client: Client, flows: Any, gate: Any) -> None:
+    whole = [result.output async for result in client.run_batch(flows["double"], [{"n": 1}, {"n": 2}])]
+    gate.open(0)
+    async with aclosing(client.run_batch(flows["gated"], [0, 1])) as results:
+        first = await anext(results)
+
+    assert whole == [2, 4]
+    assert first.output == 0
+    assert (await client.get(await client.find_run("last"))).status is RunStatus.CANCELLED
 
 
 async def test_an_order_that_is_none_is_refused(ours: Client, flows: Any) -> None:
@@ -243,10 +255,10 @@ async def test_a_run_can_be_waited_for_cancelled_and_deleted(client: Client, flo
     gate.open(0)
     await anext(run.results())
 
-    cancelled = await run.cancel()
+    cancelled = await client.cancel(run.id)
     waited = await run.wait()
     outcomes = [(result.index, result.error and result.error.code) async for result in run.results()]
-    await run.delete()
+    await client.delete(run.id)
 
     assert cancelled.status is waited.status is RunStatus.CANCELLED
     assert outcomes == [(0, None), (1, ErrorCode.CANCELLED)]

@@ -40,7 +40,7 @@ RUN = "0199aaaa-0000-7000-8000-000000000000"
         (Code.FAILED_PRECONDITION, f"run {RUN} has not ended", "DeleteRun", RunActiveError, RUN),
         (Code.UNAVAILABLE, "Connection refused", "GetRun", ServerUnavailableError, "connection refused; start one"),
         (Code.UNAVAILABLE, "the server is closing", "GetRun", ServerUnavailableError, "the server is closing"),
-        (Code.UNAVAILABLE, "TLS: CERTIFICATE_VERIFY_FAILED: x", "GetRun", ServerUnavailableError, "in STEPFLOW_TLS_CA"),
+        (Code.UNAVAILABLE, "TLS: CERTIFICATE_VERIFY_FAILED", "GetRun", ServerUnavailableError, "in STEPFLOW_TLS_CA"),
         (
             Code.UNAVAILABLE,
             "failed to connect: Socket closed",
