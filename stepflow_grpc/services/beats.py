@@ -14,6 +14,9 @@ _BEAT = msgspec.json.Decoder(Beat)
 LONGEST_STACK = 20_000
 """Characters of a worker's stack that are kept."""
 
+MOST_BEGUN = 5_000
+"""Tasks that one beat may say to have begun."""
+
 
 class BeatService:
     """What a process beside a worker says of it."""
@@ -27,7 +30,7 @@ class BeatService:
             beat = _BEAT.decode(request.json)
         except msgspec.DecodeError as error:
             raise invalid(f"this is no beat: {error}") from None
-        for begun in beat.begun:
+        for begun in beat.begun[:MOST_BEGUN]:
             self._hub.queues.heartbeat(begun.id, beat.worker_id, attempt=begun.attempt)
         stack = None if beat.stack is None else beat.stack[:LONGEST_STACK]
         is_known = self._hub.queues.beat(beat.worker_id, beat.report, held_up_s=beat.held_up_s, stack=stack)
