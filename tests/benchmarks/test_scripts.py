@@ -88,3 +88,20 @@ def test_a_pool_is_measured_beside_what_its_steps_would_take_alone():
     (pool,) = found["pools"]
     assert (pool["processes"], pool["slots"], pool["ideal_s"]) == (2, 1, 0.1)
     assert pool["seconds"] > pool["ideal_s"]
+
+
+@pytest.mark.slow
+def test_a_queue_is_measured_from_end_to_end():
+    found = last_line("bench_queue.py", "--items", "500", "--repeat", "1", "--singles", "10", "--json")
+
+    assert found["items"] == 500
+    for name in ("tasks_per_s", "server_us_per_task", "p50_ms", "p99_ms"):
+        assert found[name] > 0
+
+
+@pytest.mark.slow
+def test_a_queue_is_measured_beside_a_flooded_and_a_dead_one():
+    found = last_line("bench_queue.py", "--flood", "--items", "500", "--repeat", "1", "--singles", "10", "--json")
+
+    for name in ("alone_p99_ms", "flooded_p99_ms", "dead_p99_ms", "flooded_ratio", "dead_ratio"):
+        assert found[name] > 0
