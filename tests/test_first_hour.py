@@ -1,4 +1,4 @@
-"""The first hour as a newcomer types it, but for what needs workers."""
+"""The first hour as a newcomer types it."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -212,3 +213,36 @@ def test_command_one_works_from_plain_python(tmp_path: Path) -> None:
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "report: audit.html" in ran.stdout + ran.stderr
+
+
+def started(line: str, at: Path, **options: Any) -> "subprocess.Popen[str]":
+    """A line that is left running in another shell, without what the shell itself would do to signals."""
+    program, *arguments = line.split()
+    return subprocess.Popen([BIN / program, *arguments], cwd=at, text=True, **options)
+
+
+@pytest.mark.slow
+def test_workers_of_their_own_change_nothing_in_the_flow(hello: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    served = started("stepflow serve --config config.prod.yml --pool cpu=components:app:2 --port 0", hello, **quiet)
+    processes = [served]
+    try:
+        assert served.stdout is not None
+        monkeypatch.setenv("STEPFLOW_URL", f"127.0.0.1:{json.loads(served.stdout.readline())['port']}")
+        worker = started("stepflow worker components:app --queue gpu", hello, stderr=subprocess.PIPE)
+        processes.append(worker)
+        assert worker.stderr is not None
+        assert any("queue gpu" in line for line in worker.stderr)
+        ran = typed("stepflow submit flow.yaml --inputs inputs.jsonl --output submitted.jsonl", hello)
+        by_run = typed("stepflow run flow.yaml --app components:app --inputs inputs.jsonl", hello)
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        codes = [process.wait(timeout=60) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate(timeout=30)
+
+    assert ran.returncode == 0, ran.stderr
+    assert (hello / "submitted.jsonl").read_text() == by_run.stdout
+    assert codes == [0, 0]
