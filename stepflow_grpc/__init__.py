@@ -20,8 +20,13 @@ if TYPE_CHECKING:
         TooLargeError,
     )
     from stepflow_grpc.client.remote_run import RemoteRun
+    from stepflow_grpc.credentials import Credentials, CredentialsError, TokenFile
+    from stepflow_grpc.doors import ServerError
+    from stepflow_grpc.limits import Limits
     from stepflow_grpc.pools.pool import Pool
     from stepflow_grpc.server import Server, serve
+    from stepflow_grpc.services.guard import FixedTokens
+    from stepflow_grpc.tls import TlsFiles
     from stepflow_grpc.worker.blocking import run_worker
     from stepflow_grpc.worker.worker import Worker
 
@@ -29,16 +34,23 @@ _HOMES = {
     "CallFailedError": "client.errors",
     "CallTimeoutError": "client.errors",
     "Client": "client.client",
+    "Credentials": "credentials",
+    "CredentialsError": "credentials",
+    "FixedTokens": "services.guard",
     "FlowNotFoundError": "client.errors",
+    "Limits": "limits",
     "NotAllowedError": "client.errors",
     "NotServedError": "client.errors",
     "Pool": "pools.pool",
     "RemoteRun": "client.remote_run",
     "Server": "server",
     "ServerBusyError": "client.errors",
+    "ServerError": "doors",
     "ServerUnavailableError": "client.errors",
     "SyncClient": "client.blocking",
     "SyncRemoteRun": "client.blocking",
+    "TlsFiles": "tls",
+    "TokenFile": "credentials",
     "TooLargeError": "client.errors",
     "Worker": "worker.worker",
     "run_worker": "worker.blocking",
@@ -49,16 +61,23 @@ __all__ = [
     "CallFailedError",
     "CallTimeoutError",
     "Client",
+    "Credentials",
+    "CredentialsError",
+    "FixedTokens",
     "FlowNotFoundError",
+    "Limits",
     "NotAllowedError",
     "NotServedError",
     "Pool",
     "RemoteRun",
     "Server",
     "ServerBusyError",
+    "ServerError",
     "ServerUnavailableError",
     "SyncClient",
     "SyncRemoteRun",
+    "TlsFiles",
+    "TokenFile",
     "TooLargeError",
     "Worker",
     "run_worker",

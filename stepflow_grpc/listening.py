@@ -21,14 +21,13 @@ _PORTS = click.IntRange(0, 65_535)
 _FILE = click.Path(exists=True, dir_okay=False)
 
 _OPTIONS = (
-    click.option("--host", show_default=HOST, envvar="STEPFLOW_HOST", help="The address to listen on."),
+    click.option("--host", envvar="STEPFLOW_HOST", help=f"The address to listen on. Not given: {HOST}."),
     click.option(
         "--port",
         "-p",
         type=_PORTS,
-        show_default=str(PORT),
         envvar="STEPFLOW_PORT",
-        help="The port to listen on; 0 takes a free one.",
+        help=f"The port to listen on; 0 takes a free one. Not given: {PORT}.",
     ),
     click.option(
         "--http-port",
