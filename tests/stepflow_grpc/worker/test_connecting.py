@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stepflow.components import Components
+from stepflow.context import Context
 from stepflow.engine import Engine
 from stepflow_grpc.server import Server
 from stepflow_grpc.worker.connecting import look_up
@@ -94,6 +95,36 @@ async def test_a_task_goes_on_while_its_run_moves_to_another_engine(
                 (result,) = [result async for result in (await second.get_run(run.id)).results()]
 
     assert result.output == 1
+    assert gate.calls == [1]
+
+
+INNER = {"steps": [{"id": "s", "component": "/w/gate", "input": {"$input": "$"}}], "output": {"$step": "s"}}
+
+
+@pytest.mark.slow  # the first server waits five seconds for the call that waits for the sub-run
+async def test_a_component_that_awaits_a_sub_run_goes_on_while_its_run_moves_to_another_engine(
+    quiet_heart: Any, make_engine: MakeEngine, gate: Gate, line: Any, tmp_path: Path, fast_path: bool
+) -> None:
+    port, store, outer_calls = free_port(), tmp_path / "runs.db", []
+
+    @gate.app.component("/outer")
+    async def outer(n: int, ctx: Context) -> int:
+        outer_calls.append(n)
+        return int(await ctx.evaluate(INNER, n)) + 1
+
+    address = f"127.0.0.1:{port}"
+    async with Worker(gate.app, url=address, max_concurrent=1, fast_path=fast_path, make_heart=quiet_heart) as worker:
+        async with make_engine(store=store) as first, Server(first, port=port):
+            run = await first.submit(line("/w/outer"), [1])
+            await gate.begun.wait()
+        async with make_engine(store=store) as second, Server(second, port=port):
+            await eventually(lambda: worker.is_ready)
+            gate.may_go_on.set()
+            async with asyncio.timeout(30):
+                (result,) = [result async for result in (await second.get_run(run.id)).results()]
+
+    assert result.output == 2
+    assert outer_calls == [1]
     assert gate.calls == [1]
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,25 @@ async def test_a_worker_does_no_more_at_a_time_than_it_has_slots(working: Any, o
         await outputs(["/w/busy"], list(range(20)))
 
     assert most == 3
+
+
+def tasks_of_workers() -> list[Any]:
+    coroutines: list[Any] = [task.get_coro() for task in asyncio.all_tasks()]
+    return [each for each in coroutines if "stepflow_grpc/worker" in Path(each.cr_code.co_filename).as_posix()]
+
+
+async def test_tasks_leave_nothing_behind(working: Any, outputs: Any, fast_path: bool) -> None:
+    app = Components()
+    app.component("/double")(lambda n: n * 2)
+
+    async with working(app, fast_path=fast_path) as worker:
+        await outputs(["/w/double"], list(range(5)))
+        await eventually(lambda: not worker._desk.has())
+        kept = len(tasks_of_workers())
+        await outputs(["/w/double"], list(range(100)))
+        await eventually(lambda: not worker._desk.has() and len(tasks_of_workers()) <= kept)
+
+        assert len(worker._calls._connected) <= 1
 
 
 async def test_calls_of_a_batch_come_together_though_there_is_one_slot(
