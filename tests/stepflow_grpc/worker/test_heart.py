@@ -200,6 +200,7 @@ async def test_nothing_beats_for_a_worker_that_was_killed(ear: Ear, start: Start
     assert heartbeat is not None
 
 
+@pytest.mark.slow
 async def test_a_heartbeat_that_was_killed_is_started_again_and_one_that_is_signalled_goes_on(
     ear: Ear, start: Start
 ) -> None:

@@ -208,6 +208,23 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.slow
+async def test_a_function_that_nobody_waits_for_any_more_is_ended(bench: Bench, tmp_path: Path) -> None:
+    code = "import os, time\ndef f(input):\n    open(input.place, 'w').write(str(os.getpid()))\n    time.sleep(1000)"
+    blob_id = await bench.blob({"code": code, "input_schema": {}})
+    place = tmp_path / "pid"
+
+    run = await bench.engine.submit(FLOW, [{"blob_id": blob_id, "input": {"place": str(place)}}])
+    with anyio.fail_after(PATIENCE_S):
+        while not place.exists() or not place.read_text():
+            await anyio.sleep(0.01)
+        await bench.engine.cancel(run.id)
+        while is_alive(int(place.read_text())):
+            await anyio.sleep(0.01)
+
+    assert (await bench.output("input.a", {"a": 1})) == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["nonsense", '{"type":"ready"}', '{"type":"ask","name":"__class__","arguments":{}}'])
 async def test_a_function_that_writes_into_the_pipe_harms_only_itself(bench: Bench, answer: str) -> None:
     code = f"""
