@@ -81,8 +81,8 @@ async def test_results_come_in_the_order_of_inputs_or_of_their_ends(client: Clie
     assert sorted(rest) == [0, 1]
 
 
-async def test_results_are_there_before_the_run_has_ended(client: Client, flows: Any, gate: Any) -> None:
-    run = await client.submit(flows["gated"], [0, 1])
+async def test_results_are_there_before_the_run_has_ended(ours: Client, flows: Any, gate: Any) -> None:
+    run = await ours.submit(flows["gated"], [0, 1])
     results = run.results()
     gate.open(0)
 

@@ -19,7 +19,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("order", ["item", "completion"])
+@pytest.mark.parametrize(("kind", "order"), [("ours", "item"), ("ours", "completion"), ("reference", "item")])
 async def test_results_go_on_where_the_connection_broke(
     proxy: Any, connect: Any, kind: str, order: str, flows: Any, gate: Any
 ) -> None:
