@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stepflow_grpc.services.guard import FixedTokens
     from stepflow_grpc.tls import TlsFiles
     from stepflow_grpc.worker.blocking import run_worker
+    from stepflow_grpc.worker.udf.records import UdfLimits
     from stepflow_grpc.worker.worker import Worker
 
 _HOMES = {
@@ -52,6 +53,7 @@ _HOMES = {
     "TlsFiles": "tls",
     "TokenFile": "credentials",
     "TooLargeError": "client.errors",
+    "UdfLimits": "worker.udf.records",
     "Worker": "worker.worker",
     "run_worker": "worker.blocking",
     "serve": "server",
@@ -79,6 +81,7 @@ __all__ = [
     "TlsFiles",
     "TokenFile",
     "TooLargeError",
+    "UdfLimits",
     "Worker",
     "run_worker",
     "serve",
