@@ -32,6 +32,10 @@ SMALL = 64 * 1024
 """Bytes of a request that is not counted among the larger ones."""
 
 
+_OF_WORKERS = frozenset({"BeatService", "OrchestratorService", "TasksService", "WorkService"})
+"""What workers say is always let in: it is what brings the load down."""
+
+
 class CallError(StepflowError):
     """A call that is refused, with the status that its caller gets.
 
@@ -127,6 +131,7 @@ def handlers(
     A unary one is a coroutine of the request, a streaming one an async generator; where the request is a stream too,
     it is given as an async iterator.
     """
+    gate = None if service in _OF_WORKERS else gate
     found = {
         name: _handler(method, getattr(implementation, name), gate)
         for name, method in methods(service, package).items()

@@ -66,6 +66,9 @@ async def test_large_requests_beyond_the_limit_are_asked_to_come_again(engine: E
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await calls("BlobService", "PutBlob", raw_data=b"x" * 100_000, blob_type="binary")
         small = await calls("BlobService", "PutBlob", raw_data=b"x", blob_type="binary")
+        of_worker = await calls.refused(
+            "OrchestratorService", "CompleteTask", task_id="t", error={"message": "x" * 100_000}
+        )
         server._gate.leave(MIB - 1)
         again = await calls("BlobService", "PutBlob", raw_data=b"x" * 100_000, blob_type="binary")
 
@@ -73,6 +76,7 @@ async def test_large_requests_beyond_the_limit_are_asked_to_come_again(engine: E
     assert read_details(raised.value.trailing_metadata())[0].retry_delay.seconds == 1
     assert ("retry-after", "1") in [tuple(each) for each in raised.value.trailing_metadata() or ()]
     assert small.blob_id
+    assert of_worker[0] == "NOT_FOUND"  # it came in
     assert again.blob_id
     assert server._gate.held_bytes == 0
 
