@@ -1,6 +1,7 @@
 """`stepflow serve`: an engine behind a port, until it is told to stop."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -167,6 +168,12 @@ def _container_name(environ: Mapping[str, str]) -> str | None:
     return environ.get("HOSTNAME") if is_container else None
 
 
+def _collect_seldom() -> None:
+    """Look for cycles of garbage less often: a fifth of a busy queue's time went there, and hardly any are made."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 async def _serve(engine: Engine, make: Callable[..., Server]) -> None:
     stopped = asyncio.Event()
 
@@ -177,6 +184,7 @@ async def _serve(engine: Engine, make: Callable[..., Server]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
+    _collect_seldom()
     url = os.environ.get("STEPFLOW_ORCHESTRATOR_URL")
     async with engine, make(engine, url=url) as server:
         sys.stdout.write(_announcement(server))

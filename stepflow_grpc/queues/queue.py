@@ -7,7 +7,7 @@ import anyio
 
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.line import FairLine
-from stepflow_grpc.queues.records import QueueFull, QueueLimits
+from stepflow_grpc.queues.records import QueueFull, QueueLimits, WorkerKind
 from stepflow_grpc.queues.stream import Stream, Worker
 
 WARNED_AFTER_S = 30.0
@@ -77,6 +77,13 @@ class Queue:
         self.free.pop(stream, None)
         if stream.is_free:
             (self.idle if stream.is_idle else self.free)[stream] = None
+
+    def place_sent(self, stream: Stream) -> None:
+        """The same after one more was sent by it."""
+        if stream.credit <= 0 or stream not in self.idle or stream.worker.kind is not WorkerKind.OURS:
+            self.place(stream)
+        elif len(self.idle) > 1:
+            self.idle.move_to_end(stream)
 
     def next_stream(self) -> Stream | None:
         return next(iter(self.idle), None) or next(iter(self.free), None)

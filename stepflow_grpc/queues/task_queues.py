@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from stepflow.protocols import Clock
-from stepflow.records import ErrorCode, Failed, Outcome, Succeeded, TaskId
+from stepflow.records import ErrorCode, Failed, Outcome, Succeeded, Task, TaskId
 from stepflow_grpc.queues.deadlines import Deadlines
 from stepflow_grpc.queues.entry import OVERDUE_S, SILENT_S, Entry
 from stepflow_grpc.queues.queue import WARNED_AFTER_S, Queue
@@ -217,6 +217,11 @@ class TaskQueues:
             if entry.id not in has and now - entry.heard_at > SILENT_S:
                 self._give_up(entry, f"worker {worker_id!r} does not have task {entry.id}, which it had claimed")
 
+    def task(self, task_id: TaskId) -> Task | None:
+        """What is waited for under this id; None: nothing."""
+        entry = self._entries.get(task_id)
+        return None if entry is None else entry.queued.task
+
     def is_sent_to(self, task_id: TaskId, worker_id: str) -> bool:
         """Whether a task went to a worker through a stream of this engine, or is claimed here by somebody."""
         entry = self._entries.get(task_id)
@@ -345,10 +350,12 @@ class TaskQueues:
         queue.unclaimed[entry] = None
         if former is not None:
             self._replace(former, entry, now)
-        self._deadlines.set(entry, entry.deadline())
+        if queued.queue_timeout_s is not None or former is not None:
+            self._deadlines.set(entry, entry.deadline())
         if queued.task.was_cut_off:
             self._give_to_holder(entry, now)
-        self._expect_worker(queue)
+        if not queue.streams:
+            self._expect_worker(queue)
         return entry
 
     def _give_to_holder(self, entry: Entry, now: float) -> None:
@@ -437,7 +444,7 @@ class TaskQueues:
         entry.out[stream] = now
         entry.names[stream.worker.id] = None
         stream.send(entry, now)
-        entry.queue.place(stream)
+        entry.queue.place_sent(stream)
         self._deadlines.set(stream.sending, now + OVERDUE_S)
 
     def _send_back(self, entry: Entry, stream: Stream) -> None:
