@@ -5,8 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import suppress
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +24,7 @@ from stepflow_grpc.plugin import QueuePlugin, make_hub
 from stepflow_grpc.pools.board import QueueRow, queue_rows
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import Pools
+from stepflow_grpc.pools.speaker import Speaker
 from stepflow_grpc.pools.watch import watch
 from stepflow_grpc.proto.stepflow_v1 import HealthCheckRequest
 from stepflow_grpc.queues.records import Statistics
@@ -67,7 +66,7 @@ class Server:
         pools: workers to start, beside those of the engine's plugins that have a `command`.
         drain_s: how long they may take for the tasks that they are at when the server closes.
         say: takes what those workers write, a line or several at once, and a line when the workers of a queue change.
-            None: the former goes to stderr, the latter to the log.
+            None: the former goes to stderr, the latter to the log. It is called in a thread of its own.
 
     Raises:
         ServerError: a port can't be had.
@@ -88,7 +87,7 @@ class Server:
         limits: Limits | None = None,
         pools: Sequence[Pool] = (),
         drain_s: float = DRAIN_S,
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str], None] | Speaker | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -104,7 +103,8 @@ class Server:
         self._tls, self._tokens = tls, tokens
         self._given_pools = tuple(pools)
         self._drain_s = drain_s
-        self._say = say
+        self._is_heard, self._owns_speaker = say is not None, not isinstance(say, Speaker)
+        self._speaker = say if isinstance(say, Speaker) else Speaker(say or _to_stderr)
         self._routes: dict[str, list[str]] = {}  # by queue
         self._is_open = False
         self._health = HealthService(self._clock, self.is_ready)
@@ -133,7 +133,7 @@ class Server:
         self._is_open = True
         self._doors.welcome()
         try:
-            await self._pools.start(self._doors.url, self._worker_environment(), self._say or _to_stderr)
+            await self._pools.start(self._doors.url, self._worker_environment(), self._speaker.say)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise
@@ -204,8 +204,14 @@ class Server:
             self._hub.queues.configure(state.pool.queue)
 
     def _watch(self) -> Coroutine[None, None, None]:
-        say = self._say or partial(logger.info, "%s")
-        return watch(self.queues, self._hub.explain_unserved, say, self._clock, self.address)
+        return watch(self.queues, self._hub.explain_unserved, self.tell, self._clock, self.address)
+
+    def tell(self, line: str) -> None:
+        """Have a line said among those of the workers, some time: whoever reads them may be slow."""
+        if self._is_heard:
+            self._speaker.post(line)
+        else:
+            logger.info("%s", line)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -214,6 +220,8 @@ class Server:
         started = self._clock.now()
         self._watching.cancel()
         await self._pools.stop()
+        if self._owns_speaker:
+            self._speaker.close()
         left_s = max(GRACE_S - (self._clock.now() - started), 1.0)
         self._doors.stop()
         self._tasks.close()
@@ -244,9 +252,8 @@ class Server:
 
 
 def _to_stderr(line: str) -> None:
-    with suppress(OSError, ValueError):  # it may be closed
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 serve = Server

@@ -30,7 +30,14 @@ from stepflow_grpc.listening import listening_options, read_listening
 from stepflow_grpc.log_flags import heed_log_flags, log_options
 from stepflow_grpc.pools.board import table
 from stepflow_grpc.pools.pool import Pool, PoolError, read_pool
+from stepflow_grpc.pools.speaker import Speaker
 from stepflow_grpc.server import DRAIN_S, Server
+from stepflow_grpc.spoken_logs import spoken_logs
+
+_STDERR = 2
+
+LAST_WORDS_S = 1.0
+"""How long the process waits at its end for somebody to read what it said."""
 
 
 def _pools(ctx: click.Context, param: click.Parameter, given: Sequence[str]) -> tuple[Pool, ...]:
@@ -120,8 +127,11 @@ def command(
     settings = _settings(config, from_stdin=config_stdin)
     engine = _engine(settings, apps, store, secrets, orchestrator_id or _container_name(os.environ))
     listening = read_listening(settings.server, **flags)
-    server = partial(Server, pools=_all_pools(settings, pools), drain_s=grace, say=say, **listening.options())
-    anyio.run(_serve, engine, server, backend="asyncio")
+    speaker = Speaker(_write)
+    server = partial(Server, pools=_all_pools(settings, pools), drain_s=grace, say=speaker, **listening.options())
+    with spoken_logs(speaker):
+        anyio.run(_serve, engine, server, backend="asyncio")
+        speaker.close(LAST_WORDS_S)
 
 
 def _all_pools(settings: Config, given: Sequence[Pool]) -> list[Pool]:
@@ -193,7 +203,14 @@ async def _serve(engine: Engine, make: Callable[..., Server]) -> None:
         for line in table(server.queues(), server.address):
             say(line)
         await stopped.wait()
-        say("stopping")
+        server.tell("stopping")
+
+
+def _write(text: str) -> None:
+    """Past Python's own stream, whose lock a write that nobody reads would keep until the process can't end."""
+    left = f"{text}\n".encode("utf-8", "replace")
+    while left:
+        left = left[os.write(_STDERR, left) :]
 
 
 def _announcement(server: Server) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import count
 
 import msgspec
@@ -60,7 +60,7 @@ class Pools:
         self._replicas: list[list[Replica]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, tasks_url: str, env: Mapping[str, str], say: Callable[[str], None]) -> None:
+    async def start(self, tasks_url: str, env: Mapping[str, str], say: Callable[[str], Awaitable[None]]) -> None:
         """Start every worker, and wait for none of them to connect.
 
         Args:

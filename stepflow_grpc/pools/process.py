@@ -3,13 +3,16 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from stepflow.protocols import Clock
 from stepflow_grpc.pools.lines import Lines
+
+Say: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
+"""Takes lines. As long as it takes, no more are read, and who writes them waits."""
 
 _ONCE = 65_536
 
@@ -35,7 +38,7 @@ class GroupProcess:
         *,
         env: Mapping[str, str],
         directory: Path | None,
-        say: Callable[[Sequence[str]], None],
+        say: Say,
     ) -> Self:
         """Raises: OSError, where the program or the directory is not there."""
         read, write = os.pipe()
@@ -82,7 +85,7 @@ class GroupProcess:
         return code
 
 
-async def _pass_on(read: int, lines: Lines, say: Callable[[Sequence[str]], None]) -> None:
+async def _pass_on(read: int, lines: Lines, say: Say) -> None:
     reader = asyncio.StreamReader()
     pipe = os.fdopen(read, "rb", buffering=0)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -91,8 +94,8 @@ async def _pass_on(read: int, lines: Lines, say: Callable[[Sequence[str]], None]
     try:
         while data := await reader.read(_ONCE):
             if found := lines.feed(data):
-                say(found)  # at once: one that writes without end costs the server little for each line
-    finally:
+                await say(found)  # all at once: one that writes without end costs the server little for each line
         if rest := lines.end():
-            say(rest)
+            await say(rest)
+    finally:
         transport.close()

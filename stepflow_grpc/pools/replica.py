@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
@@ -28,7 +27,7 @@ class Surroundings(msgspec.Struct, frozen=True, eq=False):
     clock: Clock
     chance: Chance
     guard: Guard
-    say: Callable[[str], None]  # takes a line for people, or several
+    say: Callable[[str], Awaitable[None]]  # takes a line for people, or several
 
 
 class Replica:
@@ -120,9 +119,8 @@ class Replica:
         )
         return delay_s
 
-    def _say(self, lines: Sequence[str]) -> None:
-        with suppress(OSError, ValueError):  # whoever listened has left
-            self._around.say("\n".join(f"[{self._name}] {line}" for line in lines))
+    async def _say(self, lines: Sequence[str]) -> None:
+        await self._around.say("\n".join(f"[{self._name}] {line}" for line in lines))
 
     def _signal(self, number: int) -> None:
         if self._process is not None:

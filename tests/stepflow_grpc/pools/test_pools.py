@@ -40,7 +40,7 @@ class Told:
         self.lines: list[str] = []
         self.calls = 0
 
-    def __call__(self, text: str) -> None:
+    async def __call__(self, text: str) -> None:
         self.lines += text.splitlines()
         self.calls += 1
 
@@ -207,8 +207,11 @@ from stepflow_grpc.pools.pools import Pools
 
 async def main():
     stubborn = Pool("q", command=("sh", "-c", "trap '' HUP; sleep 100 & echo pid $!; echo pid $$; wait"), replicas=2)
+    async def say(text):
+        print(text, flush=True)
+
     pools = Pools([stubborn], clock=SystemClock(), chance=SystemChance(), grace_s=4)
-    await pools.start("127.0.0.1:1", {}, lambda line: print(line, flush=True))
+    await pools.start("127.0.0.1:1", {}, say)
     await asyncio.sleep(100)
 
 asyncio.run(main())
@@ -220,7 +223,7 @@ def test_no_worker_outlives_a_server_that_is_killed() -> None:
         told = Told()
         assert process.stdout is not None
         for _ in range(4):
-            told(process.stdout.readline().strip())
+            told.lines.append(process.stdout.readline().strip())
         process.kill()
 
     until(lambda: not any(is_alive(pid) for pid in pids(told)), "the workers of a killed server have ended")

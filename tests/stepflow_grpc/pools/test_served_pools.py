@@ -294,3 +294,23 @@ def test_the_first_hour_with_workers_goes_as_it_is_typed(folder: Path) -> None:
     assert (hello / "out.jsonl").read_text() == (hello / "here.jsonl").read_text()
     assert code == 0
     assert "gpu    /gpu/{*component}  0        0      nobody serves it; type: stepflow worker components:app" in err
+
+
+@pytest.mark.slow
+async def test_a_worker_whose_words_nobody_reads_does_not_hold_the_server_up(folder: Path, call: Any) -> None:
+    endless = {"command": "sh", "args": ["-c", "trap '' TERM; while :; do seq 10000; done"]}
+    line = [sys.executable, "-m", "stepflow.cli.main", "serve", "--config-stdin", "--port", "0", "--grace", "1"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(line, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({**CONFIG, "pools": {"cpu": endless}}))
+        process.stdin.close()
+        port = json.loads(process.stdout.readline())["port"]
+        async with call(port) as calls:
+            for _ in range(200):
+                assert (await calls("HealthService", "HealthCheck")).status == "healthy"
+        process.terminate()
+        code = process.wait(10)
+
+    assert code == 0
