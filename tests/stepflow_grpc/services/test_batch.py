@@ -33,6 +33,18 @@ FLOW = {
 }
 
 
+GARBAGE = [
+    b"",
+    b"{",
+    b"null",
+    b"\xff",
+    b'{"part":"\xff"}',
+    b'{"inputs":[1e999]}',
+    b'{"inputs":[' + b"[" * 50_000 + b"]" * 50_000 + b"]}",
+    b'{"part":"[","is_last_part":true}',
+]
+
+
 @pytest.fixture
 def app() -> Components:
     registry = Components()
@@ -137,7 +149,7 @@ async def test_an_opening_that_asks_is_answered_before_the_inputs(engine: Engine
     ("frames", "code", "words"),
     [
         ([inputs(1, last=True)], "INVALID_ARGUMENT", "does not say first which flow"),
-        ([Frame(json=b"{")], "INVALID_ARGUMENT", "can't be read"),
+        *(([Frame(json=text)], "INVALID_ARGUMENT", "can't be read") for text in GARBAGE),
         ([frame(FromClient(opening=Opening(flow_id="a" * 64), is_complete=True))], "NOT_FOUND", "flow"),
     ],
 )
