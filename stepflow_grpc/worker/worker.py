@@ -253,11 +253,11 @@ class Worker:
     async def _drain(self) -> None:
         self._desk.drain()
         if self._desk.running:
-            logger.info("%d tasks are finished first", self._desk.running)
+            logger.info("tasks that are finished first: %d", self._desk.running)
         await self._within(self._grace_s, self._desk.done())
         given_up = self._desk.give_up()
         if given_up:
-            logger.warning("%d tasks go back to the queue: they took longer than the grace", given_up)
+            logger.warning("tasks that took longer than the grace go back to the queue: %d", given_up)
         await self._within(ANSWERED_WITHIN_S, self._desk.idle())
 
     async def _within(self, seconds: float | None, wait: Coroutine[Any, Any, None]) -> None:

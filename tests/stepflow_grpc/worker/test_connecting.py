@@ -216,6 +216,27 @@ async def test_a_server_that_is_not_there_is_told_at_once_and_waited_for(
     assert "stepflow serve" in told[0]
 
 
+async def test_a_name_that_nobody_knows_is_told_and_looked_up_again(
+    quiet_heart: Any, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, is_known = Components(), False
+    app.component("/double")(lambda n: n * 2)
+
+    async def look_up_later(host: str) -> Sequence[str]:
+        if not is_known:
+            raise OSError(-2, "Name or service not known")
+        return ["127.0.0.1"]
+
+    url = f"later.example:{server.port}"
+    with caplog.at_level(logging.WARNING, logger="stepflow.worker"):
+        async with Worker(app, url=url, look_up=look_up_later, make_heart=quiet_heart) as worker:
+            await eventually(lambda: caplog.records)
+            is_known = True
+            await eventually(lambda: worker.is_ready)
+
+    assert "there is no host 'later.example'" in caplog.records[0].getMessage()
+
+
 async def test_a_queue_that_no_route_names_is_told_with_what_to_do(
     quiet_heart: Any, server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
