@@ -9,7 +9,7 @@ from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, TaskId
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.queues.records import Taken
 from stepflow_grpc.wire import complete, component_message
-from stepflow_grpc.worker.calls import PASSING, CallFailed, Calls, Code
+from stepflow_grpc.worker.calls import CallFailed, Calls, Code, is_passing
 from stepflow_grpc.worker.link import Desk, Given
 from stepflow_grpc.worker.pauses import Pauses
 
@@ -58,7 +58,7 @@ class Callbacks:
             try:
                 answer = await self._calls.call(given.url, *_HEARTBEAT, heartbeat(given, worker_id))
             except CallFailed as error:
-                if error.code() not in PASSING:
+                if not is_passing(error):
                     logger.info("task %s is not claimed: %s", given.id, error.details())
                     return False
                 await self._clock.sleep(pauses.next())
@@ -99,7 +99,7 @@ class Callbacks:
         try:
             await self._calls.call(url, *_COMPLETE, _fitting(given, outcome))
         except CallFailed as error:
-            if error.code() in PASSING:
+            if is_passing(error):
                 logger.info("the answer to task %s is said again: %s", given.id, error.details())
                 return None
             level = logging.INFO if error.code() is Code.NOT_FOUND else logging.WARNING

@@ -23,6 +23,16 @@ Code = grpc.StatusCode
 PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.ABORTED, Code.UNKNOWN})
 """Statuses of calls that are worth another try: nobody said that the call itself is wrong."""
 
+_TOO_LARGE = "larger than max"
+"""gRPC's words for a message that the other side does not take; the status is that of a server at its limits."""
+
+
+def is_passing(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call is worth another try, as where the server says that it has enough to do."""
+    if error.code() is Code.RESOURCE_EXHAUSTED:
+        return _TOO_LARGE not in (error.details() or "")
+    return error.code() in PASSING
+
 
 class _Connected:
     __slots__ = ("channel", "stubs", "users")

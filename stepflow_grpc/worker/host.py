@@ -14,7 +14,7 @@ from stepflow.records import Blob, BlobId, BlobType, ErrorCode, Failed, Json, Ou
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.wire import STATUS_OF, fill_struct, from_value, item_of, to_value
 from stepflow_grpc.worker.callbacks import LONGEST_MESSAGE
-from stepflow_grpc.worker.calls import PASSING, CallFailed, Calls, Code
+from stepflow_grpc.worker.calls import CallFailed, Calls, Code, is_passing
 from stepflow_grpc.worker.pauses import Pauses
 from stepflow_grpc.worker.running import RunningTasks
 from stepflow_grpc.worker.wire_task import WireTask
@@ -66,7 +66,7 @@ class RemoteBlobs:
             try:
                 return await self._calls.call(self._url(), "BlobService", name, request)
             except CallFailed as error:
-                if error.code() not in PASSING:
+                if not is_passing(error):
                     raise
                 logger.info("%s is tried again: %s", name, error.details())
             await self._clock.sleep(pauses.next())
@@ -207,9 +207,9 @@ class SubRunCalls:
             except CallFailed as error:
                 owner = await self._calls.owner_of(root_id, asked=(url, *self._places())) if root_id else None
                 has_moved = owner is not None and owner != url
-                if error.code() not in PASSING and (not has_moved or is_second):
+                if not is_passing(error) and (not has_moved or is_second):
                     raise _refused(error, request) from None
-                is_second = error.code() not in PASSING
+                is_second = not is_passing(error)
                 self._url = owner
                 logger.info("%s is asked again: %s", name, error.details())
             await self._clock.sleep(pauses.next())
