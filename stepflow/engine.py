@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Unpack
 
 import anyio
+import anyio.lowlevel
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -83,6 +84,9 @@ DEFAULT_RETRY = RetrySettings()
 DEFAULT_RECOVERY = RecoverySettings()
 
 _CLOSED = "the engine was closed before the run ended"
+
+PASSED_ON_ROUNDS = 10
+"""Rounds of the loop that an answer may take from a plugin to the run's state."""
 
 CLOSING_S = 5.0
 """How long closing waits for the store to learn of it."""
@@ -498,6 +502,20 @@ class Engine:
         """Whether this engine drives the run, and the step of this task has begun and not finished."""
         live = self._live(run_id)
         return live is not None and live.place_of(task_id) is not None
+
+    async def until_recorded(self, task: Task) -> None:
+        """Return once an answer that the task's plugin was just given is stored, where this engine drives the run.
+
+        Also when the plugin keeps it to itself, which is not waited for.
+        """
+        live = self._live(task.run_id)
+        if live is None or not self.backend.is_durable:
+            return
+        for _ in range(PASSED_ON_ROUNDS):
+            if not live.state.is_open(task.item, task.step):
+                break
+            await anyio.lowlevel.checkpoint()
+        await self._executor.durable(live)
 
     async def announce(self, url: str) -> None:
         """Tell the other engines of the store where this one can be reached from now on."""

@@ -84,7 +84,12 @@ class OrchestratorService:
         outcome = outcome_of(request)
         if outcome is None:
             raise invalid("the task has no result: set response with its output, or error", "result")
-        if await self._peers.complete(request) or self._answers.now(request.task_id, outcome):
+        task = self._queues.task(request.task_id)
+        if await self._peers.complete(request):
+            return new("CompleteTaskResponse")
+        if self._answers.now(request.task_id, outcome):
+            if task is not None:
+                await self._engine.until_recorded(task)
             return new("CompleteTaskResponse")
         if said(FORWARDED) == HOLDER:
             raise not_found("task", request.task_id)

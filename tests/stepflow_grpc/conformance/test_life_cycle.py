@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import grpc.aio
 import pytest
 
 from stepflow.execution.options import RecoverySettings
+from stepflow.records import ComponentInfo
 from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.server import Server
@@ -299,3 +301,33 @@ async def test_cancelling_a_run_leaves_late_answers_without_effect(client: Any, 
 
     assert (late, beat) == ("NOT_FOUND", "NOT_FOUND")
     assert summary.status == t.status("CANCELLED")
+
+
+async def test_an_answer_is_acknowledged_when_it_is_stored(
+    t: Any, connect: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    async with t.make_engine(store=store) as engine, Server(engine, port=0) as served, connect(served.port) as calls:
+        worker = t.Worker(calls, "default", "w")
+        await worker.introduce([ComponentInfo(id="echo")])
+        run_id = await calls.begin(t.one())
+        task = await worker.next()
+        reached, opened = anyio.Event(), anyio.Event()
+        commit = engine.backend.journal.commit
+
+        async def hold(writes: Any) -> Any:
+            reached.set()
+            await opened.wait()
+            return await commit(writes)
+
+        monkeypatch.setattr(engine.backend.journal, "commit", hold)
+        answering = asyncio.ensure_future(calls.answer(task, "kept"))
+        await reached.wait()
+        await calls("HealthService", "HealthCheck")
+        was_acknowledged = answering.done()
+        opened.set()
+        await answering
+
+        assert not was_acknowledged
+        assert await calls.outputs(run_id) == ["kept"]
+        worker.stream.cancel()
