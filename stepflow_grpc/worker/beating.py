@@ -230,6 +230,10 @@ class Beating:
 
     def _connection(self, orchestrator: Orchestrator, credentials: Credentials) -> "_Connection | None":
         connection = self._connections.get(orchestrator)
+        if connection is not None and connection.is_broken:  # a new one does not wait before it tries again
+            del self._connections[orchestrator]
+            connection.close()
+            connection = None
         if connection is None:
             try:
                 channel = open_sync_channel(orchestrator.address, credentials, name=orchestrator.name)
@@ -251,6 +255,7 @@ class _Connection:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.idle_looks = 0
+        self.is_broken = False
         self._channel = channel
         self._beat = _call(channel, methods("BeatService", WORK_PACKAGE)["Beat"])
         self._heartbeat = _call(channel, methods("OrchestratorService")["TaskHeartbeat"])
@@ -287,6 +292,7 @@ class _Connection:
             if not self._open[key]:
                 self._open.pop(key, None)
             code = future.code()
+            self.is_broken = self.is_broken or code is grpc.StatusCode.UNAVAILABLE
             answered(code, future.result() if code is grpc.StatusCode.OK else None)
 
         call.future(request, timeout=_PATIENCE_S).add_done_callback(done)
