@@ -23,19 +23,24 @@ def run_worker(components: Components, **options: Any) -> None:
 
 
 async def serve_until_told(worker: Worker, told: Callable[[], None] | None = None) -> None:
-    """Serve until a signal comes; `told` is called with the first one."""
-    is_second = False
+    """Serve until a signal comes; `told` is called with the first one. A lifespan that still loads is left."""
+    serving = asyncio.create_task(worker.run())
+    is_told = False
 
     def heed() -> None:
-        nonlocal is_second
-        if is_second:
+        nonlocal is_told
+        if is_told:
             os._exit(SECOND_SIGNAL)
-        is_second = True
-        worker.stop()
+        is_told = True
         if told is not None:
             told()
+        worker.stop()
+        if not worker.is_loaded:
+            serving.cancel()
 
     if sys.platform != "win32":
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, heed)
-    await worker.run()
+    await asyncio.wait((serving,))
+    if not serving.cancelled():
+        serving.result()

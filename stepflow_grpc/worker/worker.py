@@ -135,6 +135,11 @@ class Worker:
         return f"{socket.gethostname()}-{os.getpid()}-{unique}"
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether the lifespan is loaded, and not left yet."""
+        return self._is_loaded
+
+    @property
     def is_ready(self) -> bool:
         """Whether the lifespan is loaded, and tasks can come from an orchestrator."""
         return self._is_loaded and any(link.is_live for link in self._desk.links)
@@ -150,8 +155,11 @@ class Worker:
         return self._connecting.live() if self._is_loaded else ()
 
     async def ready(self) -> None:
-        """Wait until it is."""
+        """Wait until it is. What ends the worker before comes out."""
         while not self.is_ready:
+            if self._running is not None and self._running.done():
+                self._running.result()
+                raise WorkerError("the worker has ended")
             await self._clock.sleep(0.02)
 
     def stop(self) -> None:

@@ -153,6 +153,37 @@ async def test_a_second_signal_ends_at_once(
     assert code == 130
 
 
+LOADING = """
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+import stepflow
+
+
+@asynccontextmanager
+async def load():
+    Path("loading").touch()
+    await asyncio.Event().wait()
+    yield
+
+
+app = stepflow.Components(lifespan=load)
+app.component("/x")(lambda n: n)
+"""
+
+
+@pytest.mark.slow
+async def test_a_worker_that_still_loads_ends_when_told(start: Start, folder: Path) -> None:
+    (folder / "loading_components.py").write_text(LOADING)
+    process = start("loading_components:app", "--url", "127.0.0.1:1")
+    await eventually((folder / "loading").exists)
+    process.send_signal(signal.SIGTERM)
+    code, err = await ended(process)
+
+    assert code == 0
+    assert "stopping" in err
+
+
 @pytest.mark.slow
 async def test_after_the_grace_a_task_is_another_worker_s(
     engine: Engine, server: Server, start: Start, folder: Path, line: Any
