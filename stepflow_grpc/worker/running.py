@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias
@@ -10,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, Succeeded, Task, TaskId
 from stepflow_grpc.queues.records import WorkerReport
 from stepflow_grpc.worker.link import Given, Link
+from stepflow_grpc.worker.slots import Slots
 
 logger = logging.getLogger("stepflow.worker")
 
@@ -76,7 +76,6 @@ class RunningTasks:
         """
         self.worker_id = worker_id
         self.queue = queue
-        self.slots = slots
         self.links: list[Link] = []
         self.is_draining = False
         self.heart = heart
@@ -88,8 +87,7 @@ class RunningTasks:
         self._unwanted: dict[TaskId, tuple[Given, Outcome, Link]] = {}
         self._claiming: set[asyncio.Task[None]] = set()
         self._batched = batched
-        self._taken = 0
-        self._returning: deque[asyncio.Future[None]] = deque()
+        self._slots = Slots(slots)
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -99,12 +97,12 @@ class RunningTasks:
 
     @property
     def free(self) -> int:
-        return 0 if self.is_draining or self._returning else max(0, self.slots - self._taken)
+        return 0 if self.is_draining else self._slots.free
 
     @property
     def busy(self) -> int:
         """How many slots are taken."""
-        return self._taken
+        return self._slots.taken
 
     @property
     def running(self) -> int:
@@ -112,7 +110,7 @@ class RunningTasks:
         return len(self._at_work)
 
     def report(self) -> WorkerReport:
-        return WorkerReport(slots=self.slots, busy=self._taken) if self._report is None else self._report()
+        return WorkerReport(slots=self._slots.total, busy=self._slots.taken) if self._report is None else self._report()
 
     def has(self) -> Sequence[TaskId]:
         return [*self._at_work, *self._answers]
@@ -136,7 +134,7 @@ class RunningTasks:
             if self.heart.is_catching_up:
                 return False
             self.heart.begin(given.id, given.task.attempt)
-        self._taken += 1
+        self._slots.take()
         self._idle.clear()
         work = self._at_work[given.id] = Work(given, link)
         work.coroutine = asyncio.get_running_loop().create_task(self._do(work))
@@ -196,7 +194,7 @@ class RunningTasks:
         task_id = work.given.id
         del self._at_work[task_id]
         if work.has_slot:
-            self._release()
+            self._slots.give_back()
         if outcome is not None and not work.is_stopped:
             self._answer(work.given, outcome, work.link)
         elif task_id not in self._answers:
@@ -318,14 +316,15 @@ class RunningTasks:
         work.rests += 1
         if work.has_slot:
             work.has_slot = False
-            self._release()
+            self._slots.give_back()
             self.changed()
         try:
             yield
         finally:
             work.rests -= 1
             if not work.rests:
-                await self._take(work)
+                await self._slots.take_again()
+                work.has_slot = True
 
     @asynccontextmanager
     async def in_batch(self, task_id: TaskId) -> AsyncIterator[None]:
@@ -339,28 +338,3 @@ class RunningTasks:
                 yield
         finally:
             self._batched += 1
-
-    async def _take(self, work: Work) -> None:
-        if self._taken < self.slots and not self._returning:
-            self._taken += 1
-            work.has_slot = True
-            return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._returning.append(place)
-        try:
-            await place
-        except BaseException:
-            if place.done() and not place.cancelled():
-                self._release()
-            elif place in self._returning:
-                self._returning.remove(place)
-            raise
-        work.has_slot = True
-
-    def _release(self) -> None:
-        while self._returning:
-            place = self._returning.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._taken -= 1

@@ -194,7 +194,7 @@ async def test_who_is_cancelled_while_it_waits_for_its_slot_takes_none() -> None
             pass
 
     site.desk.at_work("resting").has_slot = False  # type: ignore[union-attr]
-    site.desk._release()
+    site.desk._slots.give_back()
     await site.give("new")
     resting = asyncio.create_task(rest())
     await settled()
