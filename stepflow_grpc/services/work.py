@@ -299,6 +299,9 @@ class _Connection:
             except (StoreError, SecretKeyError) as error:
                 logger.warning("the answer to task %s can't be kept now: %s", reply.id, error)
                 self.again(reply.id)
+            except Exception:
+                logger.exception("the answer to task %s is of no use", reply.id)
+                self.recorded(reply.id)
             else:
                 self.recorded(reply.id)
 

@@ -22,9 +22,13 @@ FLOW: Any = {"steps": [{"id": "s", "component": "/w/echo", "input": {"$input": "
 ROUTES: dict[str, Json] = {"/w": [{"plugin": "workers"}]}
 
 
+def make_engine(store: Any = None) -> Engine:
+    return Engine(plugins={"workers": QueuePlugin(name="workers", queue="default")}, routes=ROUTES, store=store)
+
+
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    async with Engine(plugins={"workers": QueuePlugin(name="workers", queue="default")}, routes=ROUTES) as opened:
+    async with make_engine() as opened:
         yield opened
 
 
@@ -121,6 +125,12 @@ class BareDesk:
                 await running
 
 
+async def holds(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
 async def outputs(engine: Engine, inputs: list[Any], flow: Any = FLOW, **options: Any) -> list[Any]:
     run = await engine.submit(flow, inputs, **options)
     async with asyncio.timeout(20):
@@ -204,3 +214,77 @@ async def test_a_server_that_is_not_there_is_a_lost_link(engine: Engine) -> None
 
     with pytest.raises(LinkLostError):
         await FastLink(Address("127.0.0.1", port)).run(BareDesk())
+
+
+async def test_what_was_begun_before_a_restart_is_answered_after_it_and_done_once(tmp_path: Any) -> None:
+    store, desk = tmp_path / "runs.db", BareDesk()
+    desk.does = lambda given: None
+    async with make_engine(store) as engine, Server(engine, port=0) as server, desk.at(server.port):
+        run = await engine.submit(FLOW, ["a", "b"])
+        await desk.until(lambda: len(desk.busy) == 2)
+    first, second = desk.busy
+    desk.end(first, Succeeded(first.task.input))
+
+    async with make_engine(store) as engine, Server(engine, port=0) as server, desk.at(server.port):
+        again = await engine.get_run(run.id)
+        await desk.until(lambda: len(desk.has()) == 1)
+        desk.end(second, Succeeded(second.task.input))
+
+        assert [result.output async for result in again.results()] == ["a", "b"]
+        await desk.until(lambda: not desk.has())
+    assert len(desk.executed) == 2
+
+
+async def test_an_output_that_no_server_takes_fails_its_step_with_the_remedy(engine: Engine, server: Server) -> None:
+    sizes = [5, 3, 1]
+    desk = BareDesk()
+    desk.does = lambda given: Succeeded("x" * (given.task.input * 1024 * 1024))
+
+    async with desk.at(server.port):
+        run = await engine.submit(FLOW, sizes)
+        results = [result async for result in run.results()]
+
+    assert results[0].error is not None
+    assert results[0].error.code is ErrorCode.INVALID_INPUT
+    assert "5.0 MiB" in results[0].error.message
+    assert "blob" in results[0].error.message
+    assert [len(str(result.output)) for result in results[1:]] == [3 * 1024 * 1024, 1024 * 1024]
+
+
+async def test_a_shorter_way_that_leads_to_another_engine_is_not_taken(engine: Engine, server: Server) -> None:
+    async with make_engine() as other, Server(other, port=0) as wrong:
+        server._connections.local_port = wrong._connections.local_port
+        desk = BareDesk()
+
+        async with desk.at(server.port) as link:
+            assert await outputs(engine, [1]) == [1]
+            assert link.engine == engine.owner
+
+
+async def test_new_components_are_told(engine: Engine, server: Server) -> None:
+    flow = {"steps": [{"id": "s", "component": "/w/late", "input": 1}], "output": {"$step": "s"}}
+    desk = BareDesk()
+
+    async with desk.at(server.port) as link:
+        assert await outputs(engine, [1]) == [1]
+        desk.components = (ComponentInfo(id="late"),)
+        link.changed()
+        await holds(lambda: desk.components == server._hub.catalogue.components("default"))
+
+        assert await outputs(engine, [1], flow) == [1]
+
+
+async def test_a_task_that_takes_its_time_is_said_to_have_begun_and_stopped_when_nobody_wants_it(
+    engine: Engine, server: Server
+) -> None:
+    desk = BareDesk()
+    desk.does = lambda given: None
+
+    async with desk.at(server.port):
+        run = await engine.submit(FLOW, [1])
+        await desk.until(lambda: bool(desk.busy))
+        await holds(lambda: server._hub.queues.statistics()[0].claimed == 1)
+        await run.cancel()
+        await desk.until(lambda: bool(desk.stopped))
+
+    assert desk.stopped == desk.executed
