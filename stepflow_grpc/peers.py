@@ -19,6 +19,7 @@ from stepflow.engine import Engine
 from stepflow.protocols import Clock
 from stepflow.records import RunId, TaskId
 from stepflow_grpc.address import read_address
+from stepflow_grpc.cancellation import answer_of
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import read_credentials
 from stepflow_grpc.messages import NUMBERS, methods
@@ -107,7 +108,7 @@ class Peers:
         stub = self._channel(url).unary_unary(
             method.path, request_serializer=method.request.SerializeToString, response_deserializer=_parser(method)
         )
-        return await stub(request, metadata=((FORWARDED, wants), *beside, *shown))
+        return await answer_of(stub(request, metadata=((FORWARDED, wants), *beside, *shown)))
 
     async def _ask(self, url: str, name: str, request: Any) -> Any | None:
         answer = None

@@ -10,6 +10,7 @@ import grpc.aio
 from stepflow.errors import EngineClosedError, StepflowError
 from stepflow.protocols import Chance, Clock
 from stepflow_grpc.address import Address
+from stepflow_grpc.cancellation import answer_of
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.client.errors import CallTimeoutError, ServerBusyError, ServerUnavailableError, error_of
 from stepflow_grpc.credentials import Credentials
@@ -109,7 +110,7 @@ class Calls:
 
         async def ask() -> Any:
             try:
-                answer = await stub(message, timeout=self._timeout_s + longer_s)
+                answer = await answer_of(stub(message, timeout=self._timeout_s + longer_s))
             except grpc.aio.AioRpcError as error:
                 raise self.failure(error, name) from error
             self._has_answered = True

@@ -10,6 +10,7 @@ import msgspec
 
 from stepflow.records import RunId
 from stepflow_grpc.address import Address, read_address
+from stepflow_grpc.cancellation import answer_of
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.messages import methods, new
@@ -22,6 +23,22 @@ Code = grpc.StatusCode
 
 PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.ABORTED, Code.UNKNOWN})
 """Statuses of calls that are worth another try: nobody said that the call itself is wrong."""
+
+_TOO_LARGE = ("larger than max", "too large")
+
+
+def is_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a server does not take messages of such a size."""
+    if error.code() is Code.OUT_OF_RANGE:
+        return True
+    text = error.details() or ""
+    return error.code() is Code.RESOURCE_EXHAUSTED and any(words in text for words in _TOO_LARGE)
+
+
+def may_pass(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the same call may be taken later."""
+    return error.code() in PASSING or (error.code() is Code.RESOURCE_EXHAUSTED and not is_too_large(error))
+
 
 _TOO_LARGE = "larger than max"
 """gRPC's words for a message that the other side does not take; the status is that of a server at its limits."""
@@ -91,9 +108,8 @@ class Calls:
         connected = self._of(self.address(url))
         connected.users += 1
         try:
-            return await connected.stub(service, name)(
-                request, timeout=timeout_s, metadata=metadata, wait_for_ready=waits or None
-            )
+            stub = connected.stub(service, name)
+            return await answer_of(stub(request, timeout=timeout_s, metadata=metadata, wait_for_ready=waits or None))
         finally:
             connected.users -= 1
             await self._close_idle()

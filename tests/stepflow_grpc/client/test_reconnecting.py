@@ -1,14 +1,16 @@
 """A client whose connection breaks, and whose server goes away and comes back."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
 from stepflow.records import RunStatus
-from stepflow_grpc.client.errors import ServerUnavailableError
+from stepflow_grpc.client.errors import CallTimeoutError, ServerUnavailableError
 from stepflow_grpc.server import Server
 
 pytestmark = pytest.mark.anyio
@@ -80,6 +82,19 @@ async def test_a_submission_without_a_key_is_not_repeated(proxy: Any, connect: A
             await submission
 
     assert await engine.list_runs() == []
+
+
+async def test_a_call_to_a_server_that_does_not_answer_can_be_left_and_has_a_deadline(connect: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        async with connect(port, "ours", timeout_s=0.1) as client:
+            with pytest.raises(CallTimeoutError, match=f"127.0.0.1:{port} did not answer HealthCheck in time"):
+                await client.health()
+        async with connect(port, "ours") as client:
+            with anyio.move_on_after(0.05) as scope:
+                await client.health()
+
+    assert scope.cancelled_caught
 
 
 class Cut(list[Any]):
