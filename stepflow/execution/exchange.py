@@ -25,6 +25,9 @@ OFFERED_AFTER_S = 0.05
 LOOK_S = 1.0
 """How often to look for offers and answers when no signal comes."""
 
+TAKEN_BACK_WITHIN_S = 5.0
+"""How long a cancelled step waits to know whether its task is back."""
+
 FOLLOW_S = 5.0
 """The same for what others' workers can do."""
 
@@ -50,7 +53,7 @@ class EngineExchange:
 
     async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
         if offer.attempt > 1:
-            await self._collect()
+            await patiently(self._clock, self._collect)
         early = self._early.pop(offer.task_id, None)
         if early is not None:
             with suppress(SecretKeyError):  # sealed with a key that is used no more: the task is done again
@@ -124,7 +127,7 @@ class EngineExchange:
         try:
             await patiently(self._clock, lambda: self._dispatch.offer(self._owner(), [closed]))
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._take_back, offer, credit, wait)
+                tasks.start_soon(self._take_back, closed, credit, wait)
                 await wait.over.wait()
                 tasks.cancel_scope.cancel()
         finally:
@@ -141,14 +144,18 @@ class EngineExchange:
     async def _take_back(self, offer: Offer, credit: Credit, wait: "_Wait") -> None:
         while not wait.is_back:
             await credit.acquire()
+            is_known = False
             try:
-                with anyio.CancelScope(shield=True):
+                with self._clock.timeout(TAKEN_BACK_WITHIN_S, shield=True):
                     wait.is_back = bool(await self._dispatch.take_back(self._owner(), [offer.task_id]))
+                    is_known = True
             except StoreError as error:
                 logger.warning("task %s can't be taken back now: %s", offer.task_id, error)
             finally:
                 if not wait.is_back:
                     credit.release()
+            if not is_known:  # nobody would do it, if it is back after all
+                await patiently(self._clock, lambda: self._dispatch.offer(self._owner(), [offer]))
             if not wait.is_back:
                 await self._clock.sleep(LOOK_S)  # somebody is at work on it
         wait.over.set()
