@@ -171,7 +171,7 @@ class Server:
         exchange = self._engine.exchange if self._engine.backend.is_shared else None
         self._hub = make_hub(self._clock, exchange)
         self._room = Room(self._engine, self._hub)
-        discoveries = Discoveries(self._hub)
+        discoveries = Discoveries(self._hub, self._engine.owner)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
         self._deadlocks = Deadlocks(self._engine, self._hub.queues, self._clock)
         self._orchestrator = OrchestratorService(self._engine, self._hub, discoveries, self._clock, self._deadlocks)
@@ -204,7 +204,11 @@ class Server:
             self._hub.queues.configure(state.pool.queue)
 
     def _watch(self) -> Coroutine[None, None, None]:
-        return watch(self.queues, self._hub.explain_unserved, self.tell, self._clock, self.address)
+        return watch(self._look, self._hub.explain_unserved, self.tell, self._clock, self.address)
+
+    def _look(self) -> list[QueueRow]:
+        self._pools.note_connected({worker.id for worker in self._hub.queues.workers()})
+        return self.queues()
 
     def tell(self, line: str) -> None:
         """Have a line said among those of the workers, some time: whoever reads them may be slow."""

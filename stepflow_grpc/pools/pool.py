@@ -80,10 +80,10 @@ class Pool(msgspec.Struct, frozen=True):
             found["PYTHONUNBUFFERED"] = "1"  # what components print shows at once
         return found | dict(self.env)
 
-    def environment(self, tasks_url: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, tasks_url: str, inherited: Mapping[str, str], worker_id: str) -> dict[str, str]:
         """The whole environment of a worker."""
         kept = {name: value for name, value in inherited.items() if name not in _OF_ONE}
-        return kept | self.variables(tasks_url)
+        return kept | {"STEPFLOW_WORKER_ID": worker_id} | self.variables(tasks_url)
 
 
 _TEXT = re.compile(r"(?P<queue>[^=]+)=(?P<app>[\w.]+:[A-Za-z_][\w.]*)(?::(?P<replicas>[0-9]+))?")

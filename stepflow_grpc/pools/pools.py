@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import count
 
 import msgspec
@@ -98,6 +98,12 @@ class Pools:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._guard.stop()
+
+    def note_connected(self, worker_ids: Collection[str]) -> None:
+        """These workers, among others perhaps, are connected."""
+        for replica in self._all():
+            if replica.worker_id in worker_ids:
+                replica.connected()
 
     def states(self) -> list[PoolState]:
         """How each pool is, in the order they were given."""

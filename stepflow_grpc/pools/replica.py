@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
@@ -40,6 +41,9 @@ class Replica:
         self._process: GroupProcess | None = None
         self._stopped = asyncio.Event()
         self._started_at = 0.0
+        self._was_connected = False
+        self.worker_id = ""
+        """How the worker that runs now calls itself, if it is one of ours."""
         self.deaths = 0
         self.in_a_row = 0
         """How many times it died soon after it was started, up to now."""
@@ -53,12 +57,20 @@ class Replica:
 
     @property
     def is_crashing(self) -> bool:
-        """Whether it has died soon after its last starts, and does not run long enough to say that this is over."""
-        return self.in_a_row > 0 and self.lived_s() < HEALTHY_S
+        """Whether it has died soon after its last starts, and nothing says yet that this is over."""
+        return self.in_a_row > 0 and not self._is_proven(self.lived_s())
 
     def lived_s(self) -> float:
         """How long it has been running; 0: it does not."""
         return self._around.clock.now() - self._started_at if self._process is not None else 0.0
+
+    def connected(self) -> None:
+        """The worker that runs now is connected."""
+        self._was_connected = True
+
+    def _is_proven(self, lived_s: float) -> bool:
+        """A start may take minutes, and fail then: of ours it is known when they have come so far."""
+        return lived_s >= HEALTHY_S and (self._was_connected or self._pool.app is None)
 
     async def run(self) -> None:
         while not self._stopped.is_set():
@@ -84,7 +96,9 @@ class Replica:
         around, pool = self._around, self._pool
         self._started_at = around.clock.now()
         self.restarts_at = None
-        env = pool.environment(around.tasks_url, around.env)
+        self._was_connected = False
+        env = pool.environment(around.tasks_url, around.env, self._new_id())
+        self.worker_id = env["STEPFLOW_WORKER_ID"]
         try:
             process = await GroupProcess.start(pool.arguments(), env=env, directory=pool.directory, say=self._say)
         except OSError as error:
@@ -105,7 +119,7 @@ class Replica:
     def _note(self, death: Death) -> float:
         """Tell that it died. Returns: after how many seconds it is started again."""
         self.deaths += 1
-        self.in_a_row = 0 if death.lived_s >= HEALTHY_S else self.in_a_row + 1
+        self.in_a_row = 0 if self._is_proven(death.lived_s) else self.in_a_row + 1
         self.last_death = death
         delay_s = restart_delay(self.in_a_row, self._around.chance.random())
         self.restarts_at = self._around.clock.now() + delay_s
@@ -118,6 +132,10 @@ class Replica:
             f". It said last:{said}" if said else "",
         )
         return delay_s
+
+    def _new_id(self) -> str:
+        chance = self._around.chance.run_id(self._started_at)[-12:]
+        return f"{socket.gethostname()}-{self._name.replace('/', '-')}-{chance}"
 
     async def _say(self, lines: Sequence[str]) -> None:
         await self._around.say("\n".join(f"[{self._name}] {line}" for line in lines))

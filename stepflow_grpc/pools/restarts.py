@@ -5,7 +5,7 @@ import signal
 import msgspec
 
 HEALTHY_S = 10.0
-"""A worker that lived so long is no longer one that dies as soon as it is started."""
+"""A worker that lived so long, and connected, is no longer one that dies as it starts."""
 
 FIRST_S = 0.5
 LONGEST_S = 30.0

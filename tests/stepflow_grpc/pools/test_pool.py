@@ -43,13 +43,14 @@ def test_a_pool_that_cannot_work_is_refused(made: "object", words: str) -> None:
 def test_a_worker_finds_its_server_and_its_queue_by_the_environment_which_the_pool_may_change() -> None:
     pool = Pool("gpu", command=("w",), max_concurrent=2, env={"STEPFLOW_BLOB_URL": "blobs:1", "X": "y"})
 
-    env = pool.environment("127.0.0.1:7840", {"PATH": "/bin", "STEPFLOW_WORKER_ID": "mine", "X": "z"})
+    env = pool.environment("127.0.0.1:7840", {"PATH": "/bin", "STEPFLOW_WORKER_ID": "mine", "X": "z"}, "w-1")
 
     assert env == {
         "PATH": "/bin",
         "STEPFLOW_TRANSPORT": "grpc",
         "STEPFLOW_TASKS_URL": "127.0.0.1:7840",
         "STEPFLOW_QUEUE_NAME": "gpu",
+        "STEPFLOW_WORKER_ID": "w-1",
         "STEPFLOW_BLOB_URL": "blobs:1",
         "STEPFLOW_MAX_CONCURRENT": "2",
         "X": "y",

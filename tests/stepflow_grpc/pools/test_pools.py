@@ -14,6 +14,7 @@ import pytest
 from serve_process import is_alive, until
 
 from stepflow.clock import SystemChance, SystemClock
+from stepflow_grpc.pools import replica
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import Pools
 
@@ -125,6 +126,38 @@ async def test_a_crash_loop_is_slowed_down_and_its_last_words_are_told(caplog: p
     assert "worker q/1 (sh) died after" in third
     assert "exit code 3 (3 times in a row); it starts again in" in third
     assert "It said last:\n    no module named numpy" in third
+
+
+async def test_a_worker_of_ours_that_dies_before_it_connects_crashes_however_long_its_start_took(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(replica, "HEALTHY_S", 0.0)
+    (tmp_path / "slow.py").write_text("raise MemoryError('the model does not fit')")
+    ours, other = Pool("q", "slow:app", directory=tmp_path), shell("exit 1")
+
+    async with running(ours, other, clock=HastyClock()) as (pools, _):
+        await becomes(lambda: all(state.deaths > 1 for state in pools.states()))
+        found = [state.crashing for state in pools.states()]
+
+    assert found == [1, 0]
+
+
+async def test_a_worker_of_ours_that_has_connected_is_no_longer_said_to_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica, "HEALTHY_S", 0.0)
+    script = "echo id $STEPFLOW_WORKER_ID; exec sleep 0.1"
+    monkeypatch.setattr(Pool, "arguments", lambda pool: ["sh", "-c", script])
+
+    async with running(Pool("q", "m:app"), clock=HastyClock()) as (pools, told):
+        await becomes(lambda: pools.states()[0].crashing and len(told.lines) > 2)
+        await becomes(lambda: noted(pools, told) and not pools.states()[0].crashing)
+
+    assert len(set(told.lines)) == len(told.lines), "no two starts have the same name"
+
+
+def noted(pools: Pools, told: Told) -> bool:
+    """Say that every worker so far is connected."""
+    pools.note_connected({line.rpartition(" ")[2] for line in told.lines})
+    return True
 
 
 async def test_healthy_workers_are_left_alone_when_others_die_and_start_again() -> None:
