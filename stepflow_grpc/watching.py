@@ -151,7 +151,7 @@ class Watch:
 
     def _close(self, seconds: float) -> int:
         if self._run is None:
-            say("interrupted before anything was started")
+            say("interrupted before the server said that it had the run")
             return INTERRUPTED
         if self._is_detached:
             say(self._goes_on())
