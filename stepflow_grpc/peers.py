@@ -91,6 +91,14 @@ class Peers:
         held = self._holders.pop(request.task_id, None)
         return held is not None and await self._ask(held, "CompleteTask", request) is not None
 
+    async def told(self, request: Any) -> bool:
+        """Give a worker's list of components to the engine that asked for it. False: none did."""
+        if not self.may_exist:
+            return False
+        urls = await self._others()
+        answers = await asyncio.gather(*(self._ask(url, "CompleteTask", request) for url in urls))
+        return any(answer is not None for answer in answers)
+
     async def owner(self, run_id: RunId) -> str | None:
         """Where the engine is that drives a run; None: it is not known, is this one, or is gone."""
         owned = await self._engine.backend.owners.ownership(run_id)

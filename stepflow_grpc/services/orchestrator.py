@@ -22,7 +22,7 @@ from stepflow_grpc.services.calls import CallError, Code, invalid, not_found, ru
 from stepflow_grpc.services.followers import Followers
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import create_run, fill_items, sub_run_of, wait_for
-from stepflow_grpc.services.tasks import Discoveries
+from stepflow_grpc.services.tasks import DISCOVERY, Discoveries
 from stepflow_grpc.wire import fill_run, outcome_of
 
 _IN_PROGRESS = NUMBERS["TASK_STATUS_IN_PROGRESS"]
@@ -77,10 +77,8 @@ class OrchestratorService:
         return new("TaskHeartbeatResponse", should_abort=is_claimed, status=status)
 
     async def CompleteTask(self, request: Any) -> Any:
-        if request.WhichOneof("result") == "list_components" and self._discoveries.answered(
-            request.task_id, request.list_components
-        ):
-            return new("CompleteTaskResponse")
+        if request.task_id.startswith(DISCOVERY) and request.WhichOneof("result") == "list_components":
+            return await self._told(request)
         outcome = outcome_of(request)
         if outcome is None:
             raise invalid("the task has no result: set response with its output, or error", "result")
@@ -101,6 +99,12 @@ class OrchestratorService:
                 raise CallError(Code.UNAVAILABLE, f"the answer to task {request.task_id} can't be kept now; try again")
             case Verdict.NOBODY:
                 raise not_found("task", request.task_id)
+
+    async def _told(self, request: Any) -> Any:
+        is_taken = self._discoveries.answered(request.task_id, request.list_components)
+        if is_taken or (said(FORWARDED) is None and await self._peers.told(request)):
+            return new("CompleteTaskResponse")
+        raise not_found("task", request.task_id)
 
     async def _may_be_elsewhere(self, request: Any) -> bool:
         if not request.run_id:

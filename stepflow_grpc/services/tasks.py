@@ -16,18 +16,26 @@ from stepflow_grpc.queues.stream import Stream
 from stepflow_grpc.services.calls import CallError, Code, invalid, not_found, run_id_of
 from stepflow_grpc.wire import assignment, components_of, discovery
 
+DISCOVERY = "discovery-"
+"""How the ids of questions begin."""
+
 
 class Discoveries:
-    """Questions which components a worker has, and what comes of the answers."""
+    """Questions which components a worker has, and what comes of the answers.
 
-    def __init__(self, hub: Hub) -> None:
+    Args:
+        site: what tells the questions of this server from those of others, to whom an answer may come.
+    """
+
+    def __init__(self, hub: Hub, site: str = "here") -> None:
         self._hub = hub
+        self._site = site
         self._numbers = count(1)
         self._asked: dict[str, tuple[str, str]] = {}
         self._connected: dict[str, dict[str, int]] = {}  # by queue: workers and how many streams they have open
 
     def ask(self, queue: str, worker_id: str) -> Discovery:
-        question = Discovery(f"discovery-{next(self._numbers)}")
+        question = Discovery(f"{DISCOVERY}{self._site}-{next(self._numbers)}")
         self._asked[question.id] = (queue, worker_id)
         self.joined(queue, worker_id)
         return question

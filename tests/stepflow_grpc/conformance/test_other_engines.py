@@ -221,3 +221,18 @@ async def test_the_owner_takes_an_answer_to_what_another_engine_has(t: Any, owne
 
     assert await owner.outputs(run_id) == ["at once"]
     worker.stream.cancel()
+
+
+async def test_a_list_of_components_reaches_the_engine_that_asked(t: Any, owner: Any, other: Any) -> None:
+    worker = t.Worker(owner, "default", "w")
+    question = await worker.next()
+    request = new("CompleteTaskRequest", task_id=question.task_id)
+    request.list_components.components.add(component_id="told-elsewhere")
+    claimed = await other.heartbeat(question, "w")
+    await other("OrchestratorService", "CompleteTask", request)
+    listed = (await owner("ComponentsService", "ListRegisteredComponents")).components
+
+    assert claimed.status == IN_PROGRESS
+    assert "told-elsewhere" in {entry.component_id for entry in listed}
+    assert await other.refused("OrchestratorService", "CompleteTask", request) == "NOT_FOUND"
+    worker.stream.cancel()
