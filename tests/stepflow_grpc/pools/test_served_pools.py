@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from certificate_authority import Authority
 from serve_process import Serving, is_alive, until
 
 from stepflow_grpc.wire import from_value, to_struct, to_value
@@ -261,12 +262,19 @@ async def test_pools_of_the_configuration_give_way_to_those_of_the_command_line(
 
 
 @pytest.mark.slow
-async def test_a_server_that_asks_for_tokens_lets_its_own_workers_in(serve: Serve, folder: Path) -> None:
+def test_a_server_that_asks_for_tokens_and_speaks_tls_lets_its_own_workers_in(serve: Serve, folder: Path) -> None:
     (folder / "tokens").write_text("first-token\nsecond-token\n")
+    certificate, key = (os.path.relpath(file, folder) for file in Authority(folder).sign("server"))
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "components.py").rename(elsewhere / "components.py")
+    config = {**CONFIG, "pools": {"cpu": {"app": "components:app"}}, "workingDirectory": "elsewhere"}
 
-    served = serve("--config", "config.json", "--pool", "cpu=components:app", "--token-file", "tokens")
+    doors = ("--token-file", "tokens", "--tls-cert", certificate, "--tls-key", key)
+    served = serve("--config-stdin", *doors, stdin=json.dumps(config))
 
     served.until_said(r"^queue cpu: 1 worker, 4 slots$")
+    served.until_said(r"^gpu .* --queue gpu --tasks-url https://127.0.0.1:\d+$")
     assert "first-token" not in served.err
 
 
