@@ -237,6 +237,14 @@ class TaskQueues:
             self.refresh(freed)
         return heard
 
+    def began(self, task_id: TaskId, worker_id: str, *, attempt: int) -> None:
+        """A worker began with a task a while ago, and might have answered it since: it counts only as a claim of the
+        very attempt that it was sent.
+        """
+        entry = self._entries.get(task_id)
+        if entry is not None and entry.attempt == attempt and worker_id in entry.names:
+            self.heartbeat(task_id, worker_id, attempt=attempt)
+
     def complete(
         self, task_id: TaskId, outcome: Outcome, *, attempt: int | None = None, worker_id: str | None = None
     ) -> Taken:

@@ -31,7 +31,7 @@ class BeatService:
         except msgspec.DecodeError as error:
             raise invalid(f"this is no beat: {error}") from None
         for begun in beat.begun[:MOST_BEGUN]:
-            self._hub.queues.heartbeat(begun.id, beat.worker_id, attempt=begun.attempt)
+            self._hub.queues.began(begun.id, beat.worker_id, attempt=begun.attempt)
         stack = None if beat.stack is None else beat.stack[:LONGEST_STACK]
         is_known = self._hub.queues.beat(beat.worker_id, beat.report, held_up_s=beat.held_up_s, stack=stack)
         if self._held_up is not None:

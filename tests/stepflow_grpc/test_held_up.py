@@ -106,6 +106,17 @@ async def test_what_a_held_up_worker_began_stays_with_it(bench: Bench) -> None:
     assert (worker.claimed, worker.unclaimed) == (1, 0)
 
 
+async def test_what_a_worker_began_before_is_no_claim_of_what_others_have_now(bench: Bench) -> None:
+    await bench.engine.submit(FLOW, [1])
+    id, _, queued = await bench.sent()
+    other = "two" if id == "one" else "one"
+
+    await bench.beat(id, 0.0, None, Begun(queued.id, 7))
+    await bench.beat(other, 0.0, None, Begun(queued.id, 1))
+
+    assert sum(worker.claimed for worker in bench.queues.workers()) == 0
+
+
 async def test_what_a_held_up_worker_did_not_begin_is_sent_to_another(bench: Bench) -> None:
     await bench.engine.submit(FLOW, [1])
     id, _, queued = await bench.sent()
