@@ -1,11 +1,12 @@
 """Certificates on both sides, replaced while the server runs."""
 
+import asyncio
 import http.client
 import json
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ import pytest
 pytest.importorskip("cryptography")
 
 from certificate_authority import Authority
+from hostile import Hostile, send
 
 from stepflow.engine import Engine
 from stepflow_grpc.address import read_address
 from stepflow_grpc.channel import open_channel, open_sync_channel
 from stepflow_grpc.credentials import Credentials, CredentialsError
+from stepflow_grpc.limits import Limits
 from stepflow_grpc.messages import methods, new
 from stepflow_grpc.server import Server
 from stepflow_grpc.tls import TlsFiles
@@ -168,3 +171,32 @@ async def test_a_port_that_another_server_has_is_not_shared(files: TlsFiles, ope
         with pytest.raises(Exception, match=f"port {server.port} of localhost can't be had: .*--port"):
             async with Server(engine, host="localhost", port=server.port, tls=files):
                 pass
+
+
+async def test_garbage_at_both_ports_harms_nobody(authority: Authority, files: TlsFiles, open_server: Open) -> None:
+    hostile = Hostile(3, [])
+
+    async with open_server(files) as server:
+        assert server.http_port is not None
+        for port in (server.port, server.http_port):
+            said = [draw() for draw in (hostile.noise, hostile.http, hostile.http_2) for _ in range(8)]
+            said += [b"\x16\x03\x01\x02\x00\x01" + hostile.noise(), b"\x16\x03\x01"]  # greetings of TLS that break off
+            await asyncio.gather(*(send(port, each) for each in said))
+
+        assert await listed(server, Credentials(ca=authority.ca)) is not None
+        assert (await fetched(server, authority.ca))[0] == 200
+
+
+async def test_connections_are_limited_with_tls_too(engine: Engine, authority: Authority, files: TlsFiles) -> None:
+    async with Server(engine, port=0, tls=files, limits=Limits(connections=2)) as server:
+        where = read_address(f"https://127.0.0.1:{server.port}")
+        async with AsyncExitStack() as stack:
+            answered = 0
+            for _ in range(4):
+                channel = await stack.enter_async_context(open_channel(where, Credentials(ca=authority.ca)))
+                call = channel.unary_unary(LIST.path, LIST.request.SerializeToString, LIST.response.FromString)
+                with suppress(grpc.aio.AioRpcError):
+                    await call(new("ListRunsRequest"), timeout=2)
+                    answered += 1
+
+    assert answered == 2
