@@ -183,6 +183,9 @@ class OrchestratorService:
         return status
 
     async def GetRun(self, request: Any) -> Any:
+        parent = said(PARENT)
+        if request.wait and parent is not None and (url := await self._elsewhere(parent)) is not None:
+            return await self._forwarded(url, "GetRun", request, {PARENT: parent})
         root = await self._root(request)
         run = await self._engine.get_run(run_id_of(request.run_id))
         record = await self._waited(run, root, request) if request.wait else await run.record()
@@ -190,6 +193,13 @@ class OrchestratorService:
         if request.include_results:
             await fill_items(run, record, self._engine, status.results, order=request.result_order)
         return status
+
+    async def _elsewhere(self, parent: str) -> str | None:
+        """Where the engine is that can lend the slot of the step that waits; None: here, or that is not known."""
+        link = _link_of(parent, "")
+        if said(FORWARDED) is not None or self._engine.is_driving(link.run_id):
+            return None
+        return await self._peers.owner(link.run_id)
 
     async def _waited(self, run: Run, root: RunRecord | None, request: Any) -> RunRecord:
         """Whoever waits for a sub-run of a step is that step, where it says so; its slot is lent meanwhile."""

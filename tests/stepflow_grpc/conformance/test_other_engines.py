@@ -177,10 +177,16 @@ async def test_a_sub_run_is_submitted_at_the_owner_of_its_parent(t: Any, owner: 
         await calls("OrchestratorService", "SubmitRun", request, metadata=named) for calls in (other, owner)
     ]
     where = await other("TasksService", "GetOrchestratorForRun", run_id=run_id)
+    wanted.wait = False
+    later = new("OrchestratorSubmitRunRequest", run_request=wanted, subflow_key="later")
+    begun = await other("OrchestratorService", "SubmitRun", later, metadata=named)
+    asked = new("OrchestratorGetRunRequest", run_id=begun.run_id, wait=True, include_results=True)
+    waited = await other("OrchestratorService", "GetRun", asked, metadata=named)
 
     assert first.run_id == second.run_id
     assert (first.parent_run_id, from_value(first.results[0].output)) == (run_id, 8)
     assert where.orchestrator_service_url == owner.url
+    assert (begun.status, from_value(waited.results[0].output)) == (t.status("RUNNING"), 8)
 
 
 async def test_an_unknown_task_is_not_found_at_any_engine(t: Any, owner: Any, other: Any) -> None:
