@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from stepflow.records import Outcome, TaskId
-from stepflow_grpc.queues.bell import Bell, make_bell
+from stepflow_grpc.queues.bell import Bell, make_bell, ring, rung
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
 from stepflow_grpc.queues.stream import Stream, Worker
 
@@ -100,12 +100,12 @@ class Entry:
         if self.scope is not None and self.wants_only_credit and self.outcome is not None:
             self.scope.cancel()  # the answer came here, though another engine may have the task
         if self._bell is not None:
-            self._bell.set()
+            ring(self._bell)
 
     async def changed(self) -> None:
         self._bell = make_bell()
         try:
-            await self._bell
+            await rung(self._bell)
         finally:
             self._bell = None
 

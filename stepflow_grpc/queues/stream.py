@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from stepflow.records import TaskId
-from stepflow_grpc.queues.bell import Bell, make_bell
+from stepflow_grpc.queues.bell import Bell, make_bell, ring, rung
 from stepflow_grpc.queues.records import Discovery, Pulled, QueuedTask, Withdrawn, WorkerKind, WorkerReport
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Stream:
     async def _rung(self) -> None:
         self._bell = make_bell()
         try:
-            await self._bell
+            await rung(self._bell)
         finally:
             self._bell = None
 
@@ -272,7 +272,7 @@ class Stream:
 
     def ring(self) -> None:
         if self._bell is not None:
-            self._bell.set()
+            ring(self._bell)
 
     def _pop(self) -> Pulled:
         return self._notices.popleft() if self._notices else self._unsent.popitem(last=False)[1]
