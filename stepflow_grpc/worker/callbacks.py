@@ -9,14 +9,11 @@ from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, TaskId
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.queues.records import Taken
 from stepflow_grpc.wire import complete, component_message
-from stepflow_grpc.worker.calls import CallFailed, Calls, Code, is_passing
+from stepflow_grpc.worker.calls import CallFailed, Calls, Code, is_passing, is_too_large
 from stepflow_grpc.worker.link import Desk, Given
 from stepflow_grpc.worker.pauses import Pauses
 
 logger = logging.getLogger("stepflow.worker")
-
-LONGEST_MESSAGE = 4 * 1024 * 1024 - 1_024
-"""Bytes of a message that every server takes."""
 
 CLAIMED_WITHIN_S = 60.0
 """How long a claim is repeated while its run is on the way to another engine."""
@@ -96,15 +93,18 @@ class Callbacks:
 
     async def _taken(self, url: str, given: Given, outcome: Outcome) -> Taken | None:
         """What came of saying it once; None: say it again."""
+        request = complete(given.id, given.task.run_id, outcome)
         try:
-            await self._calls.call(url, *_COMPLETE, _fitting(given, outcome))
+            await self._calls.call(url, *_COMPLETE, request)
         except CallFailed as error:
-            if is_passing(error):
+            if is_too_large(error):
+                self._saying[given.id] = given, _too_large(request.ByteSize())
+            elif error.code() in _FINAL:
+                logger.info("nobody takes the answer to task %s: %s", given.id, error.details())
+                return Taken.UNKNOWN
+            else:
                 logger.info("the answer to task %s is said again: %s", given.id, error.details())
-                return None
-            level = logging.INFO if error.code() is Code.NOT_FOUND else logging.WARNING
-            logger.log(level, "nobody takes the answer to task %s: %s", given.id, error.details())
-            return Taken.UNKNOWN
+            return None
         return Taken.ACCEPTED
 
     async def progress(self, given: Given, worker_id: str, share: float) -> None:
@@ -128,6 +128,9 @@ class Callbacks:
                 logger.warning("%s did not take the list of components: %s", url, error.details())
 
 
+_FINAL = frozenset({Code.NOT_FOUND, Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION, Code.UNIMPLEMENTED})
+"""How a server says that it will never take an answer."""
+
 _HEARTBEAT = ("OrchestratorService", "TaskHeartbeat")
 _COMPLETE = ("OrchestratorService", "CompleteTask")
 
@@ -137,14 +140,9 @@ def heartbeat(given: Given, worker_id: str, progress: float | None = None) -> An
     return new("TaskHeartbeatRequest", task_id=given.id, worker_id=worker_id, run_id=run_id, progress=progress)
 
 
-def _fitting(given: Given, outcome: Outcome) -> Any:
-    """The answer as a message that servers take."""
-    request = complete(given.id, given.task.run_id, outcome)
-    if request.ByteSize() <= LONGEST_MESSAGE:
-        return request
-    what = "failure" if isinstance(outcome, Failed) else "output"
+def _too_large(size: int) -> Outcome:
     text = (
-        f"the {what} takes {request.ByteSize():,} bytes, and a message at most {LONGEST_MESSAGE:,}: put large parts "
-        "into blobs (ctx.put_blob) and give their ids, or set STEPFLOW_BLOB_THRESHOLD_BYTES"
+        f"the answer takes {size:,} bytes, which is more than the server takes in a message: put large parts into "
+        "blobs (ctx.put_blob) and give their ids, or set STEPFLOW_BLOB_THRESHOLD_BYTES"
     )
-    return complete(given.id, given.task.run_id, Failed(ErrorCode.WORKER_ERROR, text, may_retry=False))
+    return Failed(ErrorCode.WORKER_ERROR, text, may_retry=False)

@@ -24,31 +24,19 @@ Code = grpc.StatusCode
 PASSING = frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.ABORTED, Code.UNKNOWN})
 """Statuses of calls that are worth another try: nobody said that the call itself is wrong."""
 
-_TOO_LARGE = ("larger than max", "too large")
-
-
-def is_too_large(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a server does not take messages of such a size."""
-    if error.code() is Code.OUT_OF_RANGE:
-        return True
-    text = error.details() or ""
-    return error.code() is Code.RESOURCE_EXHAUSTED and any(words in text for words in _TOO_LARGE)
-
-
-def may_pass(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the same call may be taken later."""
-    return error.code() in PASSING or (error.code() is Code.RESOURCE_EXHAUSTED and not is_too_large(error))
-
-
 _TOO_LARGE = "larger than max"
 """gRPC's words for a message that the other side does not take; the status is that of a server at its limits."""
 
 
+def is_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the other side does not take a message of such a size."""
+    is_refused = error.code() is Code.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or "")
+    return is_refused or error.code() is Code.OUT_OF_RANGE
+
+
 def is_passing(error: grpc.aio.AioRpcError) -> bool:
     """Whether a call is worth another try, as where the server says that it has enough to do."""
-    if error.code() is Code.RESOURCE_EXHAUSTED:
-        return _TOO_LARGE not in (error.details() or "")
-    return error.code() in PASSING
+    return error.code() in PASSING or (error.code() is Code.RESOURCE_EXHAUSTED and not is_too_large(error))
 
 
 class _Connected:

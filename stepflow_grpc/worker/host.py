@@ -13,10 +13,10 @@ from stepflow.protocols import Chance, Clock, SubRun
 from stepflow.records import Blob, BlobId, BlobType, ErrorCode, Failed, Json, Outcome, RunStatus, Task, TaskId
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.wire import STATUS_OF, fill_struct, from_value, item_of, to_value
-from stepflow_grpc.worker.callbacks import LONGEST_MESSAGE
-from stepflow_grpc.worker.calls import CallFailed, Calls, Code, is_passing
+from stepflow_grpc.worker.calls import CallFailed, Calls, Code, is_passing, is_too_large
 from stepflow_grpc.worker.pauses import Pauses
 from stepflow_grpc.worker.running import RunningTasks
+from stepflow_grpc.worker.uploads import upload
 from stepflow_grpc.worker.wire_task import WireTask
 
 logger = logging.getLogger("stepflow.worker")
@@ -40,10 +40,12 @@ class RemoteBlobs:
             request.raw_data = content
         else:
             to_value(msgspec.json.decode(content), request.json_data)
-        if request.ByteSize() > LONGEST_MESSAGE:
-            size = f"{request.ByteSize():,} bytes, and a message takes at most {LONGEST_MESSAGE:,}"
-            raise ComponentError(f"the blob takes {size}: store it in parts")
-        response = await self._asked("PutBlob", request)
+        try:
+            response = await self._asked("PutBlob", request)
+        except CallFailed as error:
+            if not is_too_large(error):
+                raise
+            return await upload(self._calls.address(self._url()), content, type, filename)
         return str(response.blob_id)
 
     async def get(self, blob_id: BlobId) -> Blob | None:

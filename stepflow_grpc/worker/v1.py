@@ -8,7 +8,7 @@ from typing import Any
 import grpc.aio
 
 from stepflow.records import Outcome, TaskId
-from stepflow_grpc.address import Address
+from stepflow_grpc.address import Address, AddressError, read_address
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.messages import methods, new
@@ -85,8 +85,7 @@ class V1Link:
             while (message := await stream.read()) is not grpc.aio.EOF:
                 self._go_live(desk)
                 if message.WhichOneof("task") == "list_components":
-                    url = message.context.orchestrator_service_url or str(self.address)
-                    self._callbacks.introduce(message.task_id, url, desk.components)
+                    self._callbacks.introduce(message.task_id, self._url(message), desk.components)
                 elif message.WhichOneof("task") == "execute":
                     self._held.append(self._given(message, desk))
                     await self._place(desk)
@@ -129,6 +128,15 @@ class V1Link:
     def say_what_is_there(self, has: Sequence[TaskId]) -> None:
         """The protocol has no words for it."""
 
+    def _url(self, message: Any) -> str:
+        """Where calls about a task go: where it says, else where it came from."""
+        url: str = message.context.orchestrator_service_url
+        try:
+            read_address(url)
+        except AddressError:
+            return str(self.address)
+        return url
+
     def _given(self, message: Any, desk: Desk) -> Given:
         """The task of an assignment, which has to be claimed."""
         execute, seen = message.execute, message.execute.observability
@@ -146,10 +154,9 @@ class V1Link:
             attempt=execute.attempt or 1,
             path_params=dict(execute.path_params),
         )
-        url = message.context.orchestrator_service_url or str(self.address)
 
         async def claim() -> bool:
             return await self._callbacks.claim(given, desk.worker_id)
 
-        given = Given(message.task_id, task, url, message.heartbeat_interval_secs or 1.0, claim)
+        given = Given(message.task_id, task, self._url(message), message.heartbeat_interval_secs or 1.0, claim)
         return given

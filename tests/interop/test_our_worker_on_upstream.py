@@ -391,6 +391,20 @@ async def test_an_output_that_is_too_large_fails_with_what_to_do(reference: Refe
     assert "ctx.put_blob" in large.error.message
 
 
+async def test_a_blob_that_is_too_large_for_a_message_goes_there_all_the_same(reference: Reference) -> None:
+    app = Components()
+
+    @app.component("/large")
+    async def large(n: int, ctx: Context) -> list[int]:
+        binary = await ctx.put_blob(b"x" * n, filename="x.bin")
+        data = await ctx.put_blob({"text": "x" * n})
+        return [len(await ctx.get_blob(binary)), len((await ctx.get_blob(data))["text"])]
+
+    reference.start()
+    async with working(app, reference, blob_url=reference.address):
+        assert await outputs(reference, flow("/w/large"), [6_000_000]) == [[6_000_000, 6_000_000]]
+
+
 async def test_the_environment_is_enough_and_a_signal_ends_it(reference: Reference, tmp_path: Path) -> None:
     (tmp_path / "components.py").write_text(COMPONENTS)
     reference.start()
