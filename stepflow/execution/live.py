@@ -47,6 +47,10 @@ from stepflow.records import (
 logger = logging.getLogger("stepflow.run")
 
 
+KEPT_PLACES = 1_000
+"""Items that have ended and whose task ids are still known, at most, beside as many as are open."""
+
+
 class Resumed(msgspec.Struct, frozen=True):
     """Where a run stood that goes on."""
 
@@ -128,6 +132,8 @@ class LiveRun:
         self.is_abandoned = False  # another engine owns it now
         self.supersedes: RunId | None = None  # the run that had its key before
         self.key_taken: RunId | None = None  # the run that got its key first: this one was never stored
+        self._placed: dict[int, None] = {}  # items whose tasks are among the places
+        self._places: dict[TaskId, tuple[int, int]] = {}  # what ids stand for; only where somebody asked
         self._pending: list[Event] = []
         self._results: list[ItemResult] = []
         self._retries: list[StepRetried] = []
@@ -234,11 +240,18 @@ class LiveRun:
 
     def place_of(self, wanted: TaskId) -> tuple[int, int] | None:
         """Item and step of a task that has begun and not finished; None: it has finished, or is none of this run."""
-        for index, item in self.state.items.items():
-            for step, attempts in enumerate(item.attempts):
-                if attempts and item.outputs[step] is PENDING and task_id(self.id, index, step) == wanted:
-                    return index, step
-        return None
+        items = self.state.items
+        if len(self._placed) > 2 * len(items) + KEPT_PLACES:
+            self._placed, self._places = {}, {}
+        for index in [index for index in items if index not in self._placed]:
+            self._placed[index] = None
+            for step in range(len(self.plan.steps)):
+                self._places[task_id(self.id, index, step)] = index, step
+        place = self._places.get(wanted)
+        item = None if place is None else items.get(place[0])
+        if place is None or item is None or not item.attempts[place[1]] or item.outputs[place[1]] is not PENDING:
+            return None
+        return place
 
     def due(self, index: int, step: int) -> float:
         """When the next attempt of a step may begin, in seconds since the epoch; 0 where nothing delays it."""

@@ -273,7 +273,7 @@ class Membership:
     def _heed_answer(self, run: LiveRun, message: Message) -> None:
         try:
             self.answers.heed(run, message)
-        except (SecretKeyError, msgspec.DecodeError) as error:  # the task is done again
+        except (SecretKeyError, msgspec.DecodeError, RecursionError) as error:  # the task is done again
             logger.error("run %s: an answer to one of its tasks can't be read: %s", run.id, error)
 
     async def ask(self, record: RunRecord, kind: MessageKind) -> None:
