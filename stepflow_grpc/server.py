@@ -40,6 +40,7 @@ from stepflow_grpc.services.orchestrator import OrchestratorService
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import RunsService
 from stepflow_grpc.services.tasks import Discoveries, TasksService
+from stepflow_grpc.services.watchers import Watchers
 from stepflow_grpc.services.work import WorkService
 from stepflow_grpc.tls import TlsFiles
 from stepflow_grpc.wire import shown_time
@@ -115,7 +116,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         services = [handlers(name, service, gate=self._gate) for name, service in self._services().items()]
-        self._batches = BatchService(self._engine, is_ready=self.is_ready, room=self._room)
+        self._batches = BatchService(self._engine, is_ready=self.is_ready, room=self._room, watchers=self._watchers)
         ours = {
             "BatchService": self._batches,
             "BeatService": BeatService(self._hub, HeldUpWorkers(self._engine, self._hub.queues)),
@@ -171,6 +172,7 @@ class Server:
         exchange = self._engine.exchange if self._engine.backend.is_shared else None
         self._hub = make_hub(self._clock, exchange)
         self._room = Room(self._engine, self._hub)
+        self._watchers = Watchers()
         discoveries = Discoveries(self._hub, self._engine.owner)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
         self._deadlocks = Deadlocks(self._engine, self._hub.queues, self._clock)
@@ -182,7 +184,9 @@ class Server:
             "FlowsService": FlowsService(self._engine),
             "HealthService": self._health,
             "OrchestratorService": self._orchestrator,
-            "RunsService": RunsService(self._engine, self._clock, is_ready=self.is_ready, room=self._room),
+            "RunsService": RunsService(
+                self._engine, self._clock, is_ready=self.is_ready, room=self._room, watchers=self._watchers
+            ),
             "TasksService": self._tasks,
         }
 
@@ -230,7 +234,7 @@ class Server:
         self._doors.stop()
         self._tasks.close()
         self._connections.close()
-        self._batches.close()
+        self._watchers.close()
         await asyncio.shield(self._doors.close(left_s))
         for work in self._work:
             work.cancel()

@@ -1,19 +1,19 @@
 """Batches of any size: inputs in, results out, frame by frame."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-import anyio
 import msgspec
 
 from stepflow.engine import Engine
-from stepflow.records import ItemResult, Json
+from stepflow.records import Json
 from stepflow_grpc.batches import Accepted, FromClient, Opening, Submitted, frame, from_client, question, result_frames
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.calls import CallError, Code, invalid, run_id_of
 from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.services.room import Room
+from stepflow_grpc.services.watchers import Watchers
 
 MOST_BYTES = 512 * 1024 * 1024
 """Of the inputs of one batch, as JSON text: they are held until the last of them is there."""
@@ -28,14 +28,19 @@ class BatchService:
     """
 
     def __init__(
-        self, engine: Engine, *, is_ready: Callable[[], bool], most_bytes: int = MOST_BYTES, room: Room | None = None
+        self,
+        engine: Engine,
+        *,
+        is_ready: Callable[[], bool],
+        most_bytes: int = MOST_BYTES,
+        room: Room | None = None,
+        watchers: Watchers | None = None,
     ) -> None:
         self._engine = engine
         self._is_ready = is_ready
         self._most_bytes = most_bytes
         self._room = room
-        self._waits: list[anyio.CancelScope] = []
-        self._is_closing = False
+        self._watchers = watchers or Watchers()
 
     async def Submit(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
         if not self._is_ready():
@@ -78,31 +83,12 @@ class BatchService:
             raise invalid(f"the question for results can't be read: {error}") from None
         run = await self._engine.get_run(run_id_of(asked.run_id))
         passed = 0
-        async with aclosing(run.result_batches(order=asked.order)) as batches:
-            while batch := await self._next(batches):
+        async with aclosing(self._watchers.each(run.result_batches(order=asked.order))) as batches:
+            async for batch in batches:
                 fresh = batch[max(0, asked.skip - passed) :]
                 passed += len(batch)
                 for told in result_frames(fresh):
                     yield told
-
-    async def _next(self, batches: AsyncIterator[Sequence[ItemResult]]) -> Sequence[ItemResult]:
-        """The next results; empty at the end. Raises: CallError, as soon as the server closes."""
-        if not self._is_closing:
-            with anyio.CancelScope() as scope:
-                self._waits.append(scope)
-                try:
-                    return await anext(batches)
-                except StopAsyncIteration:
-                    return ()
-                finally:
-                    self._waits.remove(scope)
-        raise CallError(Code.UNAVAILABLE, "the server is closing; ask again")
-
-    def close(self) -> None:
-        """Whoever waits for results asks another server, or this one when it is back: the end would only come later."""
-        self._is_closing = True
-        for scope in list(self._waits):
-            scope.cancel()
 
 
 class _Batch:

@@ -1,6 +1,7 @@
 """Runs: submitted, asked about, waited for, cancelled."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from stepflow.engine import Engine
@@ -17,6 +18,7 @@ from stepflow_grpc.services.calls import CallError, Code, not_found, run_id_of
 from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.steps import EventStream, step_statuses
+from stepflow_grpc.services.watchers import Watchers
 from stepflow_grpc.wire import STATUS_OF, fill_results, fill_struct, from_struct, from_value, item_message, summary
 
 DEFAULT_CONCURRENCY = 10
@@ -95,11 +97,20 @@ async def fill_items(run: Run, record: RunRecord, engine: Engine, into: Any, *, 
 class RunsService:
     """Runs of every engine that shares the store."""
 
-    def __init__(self, engine: Engine, clock: Clock, *, is_ready: Callable[[], bool], room: Room | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        is_ready: Callable[[], bool],
+        room: Room | None = None,
+        watchers: Watchers | None = None,
+    ) -> None:
         self._engine = engine
         self._clock = clock
         self._is_ready = is_ready
         self._room = room
+        self._watchers = watchers or Watchers()
 
     async def CreateRun(self, request: Any) -> Any:
         if not self._is_ready():
@@ -209,8 +220,9 @@ class RunsService:
     async def GetRunEvents(self, request: Any) -> AsyncIterator[Any]:
         run_id = run_id_of(request.run_id)
         await self._engine.get(run_id)
-        async for event in EventStream(self._engine, request).of(run_id):
-            yield event
+        async with aclosing(self._watchers.each(EventStream(self._engine, request).of(run_id))) as events:
+            async for event in events:
+                yield event
 
     async def CancelRun(self, request: Any) -> Any:
         run_id = run_id_of(request.run_id)

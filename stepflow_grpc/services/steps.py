@@ -1,6 +1,6 @@
 """What the journal of a run says of its steps, as the protocol tells it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
 from stepflow.engine import Engine
@@ -118,7 +118,7 @@ class EventStream:
         self._has_sub_runs = request.include_sub_runs
         self._has_results = request.include_results
 
-    async def of(self, run_id: RunId) -> AsyncIterator[Any]:
+    async def of(self, run_id: RunId) -> AsyncGenerator[Any, None]:
         async for event in self._run(run_id, None):
             if event.sequence_number >= self._since and self._is_wanted(event):
                 yield event

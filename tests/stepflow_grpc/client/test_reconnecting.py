@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
@@ -11,6 +11,7 @@ from anyio import wait_all_tasks_blocked
 
 from stepflow.records import RunStatus
 from stepflow_grpc.client.errors import CallTimeoutError, ServerUnavailableError
+from stepflow_grpc.client.records import EventKind
 from stepflow_grpc.server import Server
 
 pytestmark = pytest.mark.anyio
@@ -141,9 +142,16 @@ async def test_a_run_is_followed_through_a_restart_of_its_server(
             results = run.results()
             found = [(await anext(results)).output]
             rest = asyncio.create_task(anext(results))
+            told = asyncio.create_task(all_of(run.events()))
             await wait_all_tasks_blocked()
         async with Server(engine, port=free_port):
             gate.open(1)
             found.append((await rest).output)
+            events = await told
 
     assert found == [0, 1]
+    assert [event.item for event in events if event.kind is EventKind.ITEM_COMPLETED] == [0, 1]
+
+
+async def all_of(events: AsyncIterator[Any]) -> list[Any]:
+    return [event async for event in events]

@@ -23,6 +23,7 @@ from stepflow_grpc.batches import (
 from stepflow_grpc.messages import WORK_PACKAGE, Frame, methods
 from stepflow_grpc.services.batch import BatchService
 from stepflow_grpc.services.calls import CallError
+from stepflow_grpc.services.watchers import Watchers
 
 pytestmark = pytest.mark.anyio
 
@@ -200,7 +201,8 @@ async def test_who_waits_for_results_is_sent_away_when_the_server_closes(engine:
 
     flow = {"steps": [{"id": "n", "component": "/never"}], "output": {"$step": "n"}}
     run = await engine.submit(flow, [1])
-    service = BatchService(engine, is_ready=lambda: True)
+    watchers = Watchers()
+    service = BatchService(engine, is_ready=lambda: True, watchers=watchers)
     results = service.Results(frame(Question(run_id=run.id)))
     refusals = []
 
@@ -213,7 +215,7 @@ async def test_who_waits_for_results_is_sent_away_when_the_server_closes(engine:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(ask)
         await anyio.wait_all_tasks_blocked()
-        service.close()
+        watchers.close()
 
     assert refusals == [grpc.StatusCode.UNAVAILABLE]
     run.cancel_now()
