@@ -259,6 +259,10 @@ class Inbox(Protocol):
         ...
 
 
+LAST_ATTEMPT = 2**62
+"""Beyond any attempt."""
+
+
 class Dispatch(Protocol):
     """Tasks that their engine finds nobody for, taken by engines that have a worker free."""
 
@@ -297,8 +301,11 @@ class Dispatch(Protocol):
         """
         ...
 
-    async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
-        """Drop offers and their answers: they were recorded, or are not wanted any more."""
+    async def withdraw(self, task_ids: Sequence[TaskId], *, through: int = LAST_ATTEMPT) -> None:
+        """Drop offers and their answers: they were recorded, or are not wanted any more.
+
+        Offers of attempts after `through` stay: they may be those of an engine that has taken the run over.
+        """
         ...
 
     async def announce(self, owner: str, queue: str, listed: bytes) -> None:

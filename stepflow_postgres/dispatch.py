@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stepflow.protocols import PAGE, announced_topic, answers_topic, offers_topic
+from stepflow.protocols import LAST_ATTEMPT, PAGE, announced_topic, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
 from stepflow_postgres.arrays import blobs, ints, texts
 from stepflow_postgres.connection import Database
@@ -71,9 +71,9 @@ class PostgresDispatch:
         back = {task_id for (task_id,) in await self._database.write("take_back_offers", given)}
         return [task_id for task_id in task_ids if task_id in back]
 
-    async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
+    async def withdraw(self, task_ids: Sequence[TaskId], *, through: int = LAST_ATTEMPT) -> None:
         if task_ids:
-            await self._database.write("withdraw_offers", {"task_ids": texts(task_ids)})
+            await self._database.write("withdraw_offers", {"task_ids": texts(task_ids), "through": through})
 
     async def announce(self, owner: str, queue: str, listed: bytes) -> None:
         await self._database.write(

@@ -46,16 +46,19 @@ class EngineExchange:
         self._owner = owner
         self._waiting: dict[TaskId, _Wait] = {}
         self._early: dict[TaskId, Answer] = {}  # to tasks of runs that were taken over and have not begun again
-        self._answered: dict[TaskId, None] = {}  # what came of them is not recorded yet
+        self._answered: dict[TaskId, int] = {}  # by attempt; what came of them is not recorded yet
+        self._withdrawing: dict[TaskId, anyio.Event] = {}
         self._is_listening = False
         self._listed: dict[str, bytes] = {}  # what the workers of each queue can do
         self._announced: dict[str, tuple[str, bytes]] = {}  # by whom it was said, and what
 
     async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
         if offer.attempt > 1:
+            await self._withdrawn(offer.task_id)
             await patiently(self._clock, self._collect)
         early = self._early.pop(offer.task_id, None)
         if early is not None:
+            self._answered[offer.task_id] = early.attempt
             with suppress(SecretKeyError):  # sealed with a key that is used no more: the task is done again
                 return self._envelope.opened(early.body)
         has_credit = False
@@ -106,8 +109,9 @@ class EngineExchange:
 
     def recorded(self, task_id: TaskId) -> None:
         """What came of a task is durable: its offer and answer are not needed any more."""
-        if self._answered.pop(task_id, _NONE) is not _NONE:
-            self._tasks.start_soon(self._withdraw, task_id)
+        attempt = self._answered.pop(task_id, None)
+        if attempt is not None:
+            self._withdraw_soon(task_id, attempt)
 
     @property
     def is_used(self) -> bool:
@@ -133,11 +137,11 @@ class EngineExchange:
         finally:
             del self._waiting[offer.task_id]
             if wait.answer is None and not wait.is_back:
-                self._tasks.start_soon(self._withdraw, offer.task_id)
+                self._withdraw_soon(offer.task_id, offer.attempt)
         if wait.answer is not None:
             if wait.is_back:
                 credit.release()
-            self._answered[offer.task_id] = None
+            self._answered[offer.task_id] = offer.attempt
             return self._envelope.opened(wait.answer.body)
         return await self._work(offer.body, credit, work)
 
@@ -219,11 +223,25 @@ class EngineExchange:
             if wait is not None:
                 wait.answer = answer
                 wait.over.set()
-            elif answer.task_id not in self._answered:
+            elif not (answer.task_id in self._answered or answer.task_id in self._withdrawing):
                 self._early[answer.task_id] = answer
 
-    async def _withdraw(self, task_id: TaskId) -> None:
-        await patiently(self._clock, lambda: self._dispatch.withdraw([task_id]))
+    async def _withdraw(self, task_id: TaskId, attempt: int, gone: anyio.Event) -> None:
+        try:
+            await patiently(self._clock, lambda: self._dispatch.withdraw([task_id], through=attempt))
+        finally:
+            if self._withdrawing.get(task_id) is gone:
+                del self._withdrawing[task_id]
+            gone.set()
+
+    def _withdraw_soon(self, task_id: TaskId, attempt: int) -> None:
+        gone = self._withdrawing[task_id] = anyio.Event()
+        self._tasks.start_soon(self._withdraw, task_id, attempt, gone)
+
+    async def _withdrawn(self, task_id: TaskId) -> None:
+        """Wait for what is being withdrawn: the next attempt's offer would go with it, and its old answer be taken."""
+        while (gone := self._withdrawing.get(task_id)) is not None:
+            await gone.wait()
 
 
 class _Wait:
@@ -235,5 +253,4 @@ class _Wait:
         self.is_back = False  # nobody had it: it is served here
 
 
-_NONE = object()
 _FOREVER_S = 1e10

@@ -6,17 +6,20 @@ fails once fails each time, which makes it the report of the fault.
 
 import logging
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import cast
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
+from typing import Protocol, TypeAlias, cast
 
 import anyio
 import msgspec
+from anyio.abc import TaskStatus
 
 from stepflow.clock import SystemChance
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow.errors import StepflowError, StoreError, StoreUnavailableError
+from stepflow.execution.dispatch import PluginSource
 from stepflow.execution.events import (
     Event,
     ItemEnded,
@@ -29,7 +32,7 @@ from stepflow.execution.events import (
 )
 from stepflow.execution.options import FlowLike, RecoverySettings
 from stepflow.execution.verdict import RetrySettings
-from stepflow.protocols import Backend
+from stepflow.protocols import Backend, Clock
 from stepflow.records import ItemResult, Json, RunId, Task
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock
@@ -55,6 +58,29 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 USUAL = Faults()
+
+
+class Beside(Protocol):
+    """What plays beside the engines of a simulation, such as workers: of one seed."""
+
+    def plugins(self) -> Mapping[str, PluginSource]:
+        """Those of one engine's life."""
+        ...
+
+    @property
+    def routes(self) -> Mapping[str, Json]: ...
+
+    def attend(self, engine: Engine) -> AbstractAsyncContextManager[None]:
+        """Around the time that an engine is open. Where it dies, the body is cancelled."""
+        ...
+
+    async def play(self) -> None:
+        """What goes on all the time. Until it is cancelled."""
+        ...
+
+
+MakeBeside: TypeAlias = Callable[[random.Random, Clock, Faults], Beside]
+"""From whom everything is drawn, the time, and what goes wrong."""
 
 
 class Simulated(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,21 +114,24 @@ def simulate(
     seeds: Iterable[int] = range(100),
     engines: int = 2,
     faults: Faults = USUAL,
+    beside: MakeBeside | None = None,
 ) -> list[Simulated]:
     """Run a flow on each seed by several engines that fail, and hold what comes of it against an uncut run.
 
     Components must be async functions (a thread's time is real), answer the same to the same input, and may be called
-    again where an engine died. Every seed must give the same results as the run without faults; no step may begin
-    again after its outcome was recorded; every item and the run end once.
+    again where an engine died. `beside` makes what else there is, such as workers. Every seed must give the same
+    results as the run without faults; no step may begin again after its outcome was recorded; every item and the run
+    end once.
 
     Raises:
         SimulationError: the first seed that did not.
     """
     quiet = msgspec.structs.replace(faults, lost_rate=0, torn_rate=0, stall_rate=0, jump_s=0, kills=0)
-    expected = _play(flow, inputs, components, 0, 1, quiet)
+    played_by = partial(_Cluster, flow, inputs, components, beside)
+    expected = _play(partial(played_by, 0, 1, quiet))
     played = []
     for seed in seeds:
-        one = _play(flow, inputs, components, seed, engines, faults)
+        one = _play(partial(played_by, seed, engines, faults))
         if one.results != expected.results:
             raise SimulationError(seed, f"its results are {_shown(one)} and not {_shown(expected)}")
         problem = _impossible(one.events) or _lost(one)
@@ -116,16 +145,9 @@ def _shown(simulated: Simulated) -> str:
     return repr([result.output if result.ok else result.error for result in simulated.results])[:500]
 
 
-def _play(
-    flow: FlowLike,
-    inputs: Sequence[Json],
-    components: Components | Mapping[str, Components] | None,
-    seed: int,
-    engines: int,
-    faults: Faults,
-) -> Simulated:
+def _play(cluster: "Callable[[], _Cluster]") -> Simulated:
     async def play() -> Simulated:
-        return await _Cluster(flow, inputs, components, seed, engines, faults).play()
+        return await cluster().play()
 
     logger = logging.getLogger("stepflow")
     level, logger.level = logger.level, logging.CRITICAL  # every fault is logged, and they are many
@@ -143,6 +165,7 @@ class _Cluster:
         flow: FlowLike,
         inputs: Sequence[Json],
         components: Components | Mapping[str, Components] | None,
+        beside: MakeBeside | None,
         seed: int,
         engines: int,
         faults: Faults,
@@ -156,6 +179,7 @@ class _Cluster:
         self.draw = random.Random(seed)
         self.clock = TurnedClock()
         self.store = MemoryBackend(shared=True, clock=self.clock, keep_events=True)
+        self.beside = None if beside is None else beside(self.draw, self.clock, faults)
         self.kills = 0
         self.seen = _Seen()
         self.is_over = anyio.Event()
@@ -163,10 +187,13 @@ class _Cluster:
     async def play(self) -> Simulated:
         with anyio.move_on_after(_LONGEST_S) as time:
             async with anyio.create_task_group() as tasks:
-                for number in range(self.engines):
-                    tasks.start_soon(self._keep_running, number)
-                root_id = await self._ended()
-                self.is_over.set()
+                playing = await tasks.start(self._play_beside)
+                async with anyio.create_task_group() as running:
+                    for number in range(self.engines):
+                        running.start_soon(self._keep_running, number)
+                    root_id = await self._ended()
+                    self.is_over.set()
+                playing.cancel()
         if time.cancelled_caught:
             raise SimulationError(self.seed, f"the run has not ended after {_LONGEST_S:g} virtual seconds")
         results = await self.store.results(root_id, limit=len(self.inputs) + 1)
@@ -178,6 +205,12 @@ class _Cluster:
             kills=self.kills,
             virtual_s=self.clock.elapsed_s,
         )
+
+    async def _play_beside(self, *, task_status: TaskStatus[anyio.CancelScope]) -> None:
+        with anyio.CancelScope() as scope:
+            task_status.started(scope)
+            if self.beside is not None:
+                await self.beside.play()
 
     async def _ended(self) -> RunId:
         while True:
@@ -219,22 +252,28 @@ class _Cluster:
         chance = SystemChance(seed=self.draw.getrandbits(32))
         while not self.is_over.is_set():
             try:
-                async with self._engine(seat, chance) as engine:
+                async with self._engine(seat, chance) as engine, self._attended(engine):
                     if number == 0:
                         await self._submit(engine)
                     await self.is_over.wait()
-            except StoreError:
+            except* StoreError:
                 await self.clock.sleep(0.5)  # it could not be opened: as a program that is started again would
+
+    def _attended(self, engine: Engine) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self.beside is None else self.beside.attend(engine)
 
     def _engine(self, seat: Backend, chance: SystemChance) -> Engine:
         return Engine(
             self.components,
+            plugins=None if self.beside is None else self.beside.plugins(),
+            routes=None if self.beside is None else self.beside.routes,
             store=seat,
             clock=_JumpingClock(self.clock, self.draw, self.faults.jump_s),
             chance=chance,
             observers=[self.seen],
             recovery=RecoverySettings(checkpoint_interval=self.draw.choice((5, 20, 10_000))),
-            retry=RetrySettings(recovery_max=1_000),  # here no step is to blame for the death of its engine
+            # Here no step is to blame for the death of its engine or its worker.
+            retry=RetrySettings(recovery_max=1_000, transport_max_retries=1_000),
         )
 
     async def _submit(self, engine: Engine) -> None:

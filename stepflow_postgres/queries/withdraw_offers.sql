@@ -1,1 +1,1 @@
-DELETE FROM stepflow._offers WHERE task_id = ANY (%(task_ids)s)
+DELETE FROM stepflow._offers WHERE task_id = ANY (%(task_ids)s) AND attempt <= %(through)s

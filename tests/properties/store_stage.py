@@ -101,7 +101,7 @@ class PostgresStage(Stage):
         if not self.backends:
             self.backends = [await self._open.enter_async_context(PostgresBackend(self._url)) for _ in range(2)]
         tables = ("engines", "runs", "keys", "entries", "results", "inbox", "offers")
-        await self._execute(f"TRUNCATE {', '.join(f'stepflow._{table}' for table in tables)}")
+        await self._execute(f"TRUNCATE {', '.join(f'stepflow._{table}' for table in tables)} CASCADE")
 
     async def expire(self, owner: str) -> None:
         sql = (

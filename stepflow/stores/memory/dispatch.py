@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import count, islice
 
-from stepflow.protocols import PAGE, announced_topic, answers_topic, offers_topic
+from stepflow.protocols import LAST_ATTEMPT, PAGE, announced_topic, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
 from stepflow.stores.memory.tables import StoredOffer, Tables
 
@@ -71,9 +71,11 @@ class MemoryDispatch:
         has_claimer = one.claimed_by is not None and self._tables.is_alive(one.claimed_by)
         return one.offered_by == owner and one.answer is None and not has_claimer
 
-    async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
+    async def withdraw(self, task_ids: Sequence[TaskId], *, through: int = LAST_ATTEMPT) -> None:
         for task_id in task_ids:
-            self._tables.offers.pop(task_id, None)
+            one = self._tables.offers.get(task_id)
+            if one is not None and one.offer.attempt <= through:
+                del self._tables.offers[task_id]
 
     async def announce(self, owner: str, queue: str, listed: bytes) -> None:
         self._tables.announced.setdefault(queue, {})[owner] = listed

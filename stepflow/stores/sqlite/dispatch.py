@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 
-from stepflow.protocols import PAGE, answers_topic, offers_topic
+from stepflow.protocols import LAST_ATTEMPT, PAGE, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, TaskId
 from stepflow.stores.sqlite.file import SqliteFile
 from stepflow.stores.sqlite.signals import SqliteSignals
@@ -51,8 +51,8 @@ class SqliteDispatch:
     async def announced(self, owner: str, queue: str) -> Sequence[bytes]:
         return []
 
-    async def withdraw(self, task_ids: Sequence[TaskId]) -> None:
-        ids = [(id,) for id in task_ids]
+    async def withdraw(self, task_ids: Sequence[TaskId], *, through: int = LAST_ATTEMPT) -> None:
+        ids = [(id, through) for id in task_ids]
         if ids:
             await self._file.write(lambda conn: conn.executemany(statement("withdraw_task"), ids))
 

@@ -43,6 +43,17 @@ class DispatchSuite:
         assert second == [answer(offers[0])]
         assert list(await store.dispatch.answers(FIRST.owner)) == []
 
+    async def test_offers_of_later_attempts_than_are_withdrawn_stay(self, store: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+        await store.dispatch.offer(FIRST.owner, [offer("a", run, attempt=3), offer("b", run, attempt=2)])
+
+        await store.dispatch.withdraw(["a", "b"], through=2)
+        kept = [await store.dispatch.answer(answer(offer(task, run, attempt=3))) for task in "ab"]
+        await store.dispatch.withdraw(["a"], through=3)
+
+        assert kept == [True, False]
+        assert list(await store.dispatch.answers(FIRST.owner)) == []
+
     async def test_answers_are_given_a_few_at_a_time(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
         offers = [offer(task, run) for task in "abc"]

@@ -1,2 +1,2 @@
 DELETE FROM _offers
-WHERE task_id = ?;
+WHERE task_id = ? AND attempt <= ?;
