@@ -1,5 +1,6 @@
 """What keeps a run from going on, as far as its record, its events and its owner tell. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -24,6 +25,9 @@ KNOWN_REMEDIES: Sequence[tuple[str, str]] = (
     ("queue", "start a worker that serves it"),
     ("no live engine serves", "start an engine that has this component"),
 )
+
+
+_QUEUE = re.compile(r"queue '([\w.-]+)'")
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,7 +137,11 @@ def _held(facts: Facts) -> list[Blocker]:
 
 
 def _known_remedy(reason: str) -> str | None:
-    return next((remedy for word, remedy in KNOWN_REMEDIES if word in reason), None)
+    remedy = next((remedy for word, remedy in KNOWN_REMEDIES if word in reason), None)
+    queue = _QUEUE.search(reason)
+    if remedy is None or queue is None or "deadlock" in reason:
+        return remedy
+    return f"{remedy}: stepflow worker MODULE:APP --queue {queue[1]}"
 
 
 def _orphan(facts: Facts) -> Blocker:

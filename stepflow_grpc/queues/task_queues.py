@@ -726,7 +726,8 @@ class TaskQueues:
         if self.is_served_somewhere(queue) or not (queue.unclaimed or queue.is_wanted):
             return
         queue.is_warned_of = True
-        logger.warning("%s, and %d tasks wait in it", queue.unserved, len(queue.unclaimed))
+        waiting = f"{len(queue.unclaimed)} tasks wait in it" if queue.unclaimed else "steps wait for one"
+        logger.warning("%s, and %s", queue.unserved, waiting)
         queue.ring()
         self.warned_of(queue.name)
 
