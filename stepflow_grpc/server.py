@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+import anyio
+
 from stepflow.clock import SystemChance, SystemClock
 from stepflow.engine import Engine
 from stepflow.protocols import Clock
@@ -224,6 +226,10 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        with anyio.CancelScope(shield=True):  # whatever ended it, workers and ports are let go in their order
+            await self._close()
+
+    async def _close(self) -> None:
         self._is_open = False
         started = self._clock.now()
         self._watching.cancel()

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
-from serve_process import CLEARED, Serving
+from serve_process import CLEARED, Serving, is_alive
 
 from stepflow.cli.main import main
 from stepflow.components import Components
@@ -290,3 +291,20 @@ async def test_workers_that_never_connect_are_seen_and_keep_nothing_from_being_s
 
     assert said == [f"queue q: {trouble}"]
     assert row.service is Service.SILENT
+
+
+async def test_a_host_application_that_is_cancelled_leaves_no_worker_and_no_port(folder: Path) -> None:
+    said: list[str] = []
+    pools = [Pool("q", command=("sh", "-c", "echo pid $$; exec sleep 100"))]
+
+    async with Engine(Components()) as engine:
+        with anyio.CancelScope() as scope:
+            async with serve_engine(engine, port=0, pools=pools, say=said.append) as server:
+                while not said:
+                    await engine.run({"steps": [], "output": 1}, {})
+                scope.cancel()
+                await anyio.sleep_forever()
+
+    assert not is_alive(int(said[0].rpartition(" ")[2]))
+    with socket.create_server(("127.0.0.1", server.port)):
+        assert not server.is_ready()
