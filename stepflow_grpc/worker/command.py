@@ -12,9 +12,11 @@ from stepflow.cli.apps import load_app
 from stepflow.cli.options import duration, examples
 from stepflow.clock import SystemClock
 from stepflow.components import Components
+from stepflow.protocols import Clock
+from stepflow_grpc.address import Address
 from stepflow_grpc.credentials import read_credentials
 from stepflow_grpc.worker.blocking import serve_until_told
-from stepflow_grpc.worker.readiness import ReadyFile, health_port
+from stepflow_grpc.worker.readiness import LOOK_S, ReadyFile, health_port
 from stepflow_grpc.worker.worker import QUEUE, SLOTS, Worker
 
 
@@ -171,20 +173,31 @@ def _ending(worker: Worker) -> str:
     return f"stopping: {worker.running} at work are finished first; Ctrl-C again ends at once"
 
 
+async def _tell_connections(worker: Worker, clock: Clock) -> None:
+    """Say when an orchestrator is connected; why one is not, the log says. Until it is cancelled."""
+    known: set[Address] = set()
+    while True:
+        now = set(worker.connected)
+        for address in sorted(now - known, key=str):
+            click.echo(f"connected to {address}", err=True)
+        known = now
+        await clock.sleep(LOOK_S)
+
+
 @asynccontextmanager
 async def _probed(worker: Worker, probes: Probes) -> AsyncIterator[None]:
-    """Tell whoever asks whether the worker is ready."""
+    """Tell whoever asks, and whoever watches, whether the worker is ready."""
     clock = SystemClock()
     async with AsyncExitStack() as stack:
         if probes.port is not None:
             port = await stack.enter_async_context(health_port(probes.host, probes.port, worker, clock))
             click.echo(f"readiness is told on port {port}", err=True)
-        telling = None
+        telling = [asyncio.create_task(_tell_connections(worker, clock))]
         if probes.file is not None:
-            telling = asyncio.create_task(ReadyFile(Path(probes.file)).keep(worker, clock))
+            telling.append(asyncio.create_task(ReadyFile(Path(probes.file)).keep(worker, clock)))
         try:
             yield
         finally:
-            if telling is not None:
-                telling.cancel()
-                await asyncio.gather(telling, return_exceptions=True)
+            for task in telling:
+                task.cancel()
+            await asyncio.gather(*telling, return_exceptions=True)

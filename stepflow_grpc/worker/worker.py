@@ -14,7 +14,7 @@ import msgspec
 from stepflow.clock import SystemChance, SystemClock
 from stepflow.components import Components
 from stepflow.errors import BlobNotFoundError, StepflowError
-from stepflow.plugins.functions import FunctionsPlugin
+from stepflow.plugins.functions import THREADS, FunctionsPlugin
 from stepflow.protocols import Chance, Clock
 from stepflow.records import ErrorCode, Failed, Outcome, Task, TaskId
 from stepflow_grpc.address import Address, read_address
@@ -124,7 +124,7 @@ class Worker:
         self._credentials = credentials if credentials is not None else read_credentials()
         self._look_up = look_up
         self._make_heart = make_heart
-        self._plugin = FunctionsPlugin(components)
+        self._plugin = FunctionsPlugin(components, threads=max(THREADS, max_concurrent))
         self._is_loaded = False
         self._stopped = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()

@@ -79,6 +79,14 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def said(process: "subprocess.Popen[str]", words: str) -> str:
+    """The next line on stderr that has these words."""
+    assert process.stderr is not None
+    lines = iter(process.stderr.readline, "")
+    async with asyncio.timeout(30):
+        return await asyncio.to_thread(lambda: next(line for line in lines if words in line))
+
+
 async def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
     await eventually(lambda: process.poll() is not None)
     assert process.stderr is not None
@@ -108,6 +116,7 @@ async def test_an_idle_worker_ends_when_told(server: Server, start: Start, folde
     url = f"127.0.0.1:{server.port}"
     process = start("components:app", "--url", url, "--ready-file", "ready")
     await eventually((folder / "ready").exists)
+    await said(process, f"connected to {url}")
     process.send_signal(number)
     code, err = await ended(process)
 
@@ -123,15 +132,14 @@ async def test_a_worker_that_is_told_to_end_finishes_its_task_and_takes_no_other
     run = await engine.submit(line("/w/gate"), [0, 1])
     await eventually((folder / "begun").exists)
     process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    told = await asyncio.to_thread(lambda: [process.stderr.readline() for _ in range(2)])  # type: ignore[union-attr]
+    told = await said(process, "stopping")
     (folder / "open").touch()
     code, _ = await ended(process)
     record = await run.record()
     await engine.cancel(run.id)
 
     assert code == 0
-    assert "1 at work" in told[1]
+    assert "1 at work" in told
     assert (folder / "begun").read_text().splitlines() == ["0"]
     assert record.succeeded == 1
 
@@ -144,8 +152,7 @@ async def test_a_second_signal_ends_at_once(
     run = await engine.submit(line("/w/gate"), [0])
     await eventually((folder / "begun").exists)
     process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    await asyncio.to_thread(lambda: [process.stderr.readline() for _ in range(2)])  # type: ignore[union-attr]
+    await said(process, "stopping")
     process.send_signal(signal.SIGTERM)
     code, _ = await ended(process)
     await engine.cancel(run.id)
