@@ -1,5 +1,6 @@
 """`stepflow serve` as a process: it says its port, serves, and stops when it is told to."""
 
+import asyncio
 import io
 import json
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
-from serve_process import CLEARED, Serving, is_alive
+from serve_process import BOUND_S, CLEARED, Serving, is_alive
 
 from stepflow.cli.main import main
 from stepflow.components import Components
@@ -261,7 +262,11 @@ async def test_a_host_application_serves_its_engine_with_pools_of_its_own(folder
     app = Components()
     pools = [Pool("q", command=("sh", "-c", "echo $STEPFLOW_QUEUE_NAME at $PWD; exec sleep 100"), directory=folder)]
 
-    async with Engine(app) as engine, serve_engine(engine, port=0, pools=pools, say=said.append) as server:
+    async with (
+        asyncio.timeout(BOUND_S),
+        Engine(app) as engine,
+        serve_engine(engine, port=0, pools=pools, say=said.append) as server,
+    ):
         assert isinstance(server, Server)
         (row,) = server.queues()
         while not said:
@@ -280,6 +285,7 @@ async def test_workers_that_never_connect_are_seen_and_keep_nothing_from_being_s
     flow = {"steps": [{"id": "s", "component": "/w/x", "input": 1}], "output": {"$step": "s"}}
 
     async with (
+        asyncio.timeout(BOUND_S),
         Engine(plugins={"w": plugin}, routes={"/w": [{"plugin": "w"}]}) as engine,
         Server(engine, port=0, say=said.append) as server,
     ):
@@ -297,7 +303,7 @@ async def test_a_host_application_that_is_cancelled_leaves_no_worker_and_no_port
     said: list[str] = []
     pools = [Pool("q", command=("sh", "-c", "echo pid $$; exec sleep 100"))]
 
-    async with Engine(Components()) as engine:
+    async with asyncio.timeout(BOUND_S), Engine(Components()) as engine:
         with anyio.CancelScope() as scope:
             async with serve_engine(engine, port=0, pools=pools, say=said.append) as server:
                 while not said:
