@@ -1,7 +1,7 @@
 """Queues whose every slot is held by a task that waits for a run behind it in the same queue.
 
 Workers of ours give the slot of a component back while it waits for a run of its own. Others keep it, and nothing ends
-where all of them wait: then the steps that stand in line say so.
+where all of them wait: then the steps that stand in line say so, and those that hold the slots.
 """
 
 from collections import Counter
@@ -53,8 +53,8 @@ class Deadlocks:
                 self._told.clear()
 
     def look(self) -> None:
-        """Let the steps say so that stand in line of a queue that can't move."""
-        stuck = {entry: None for queue in self._queues.all() if self._is_stuck(queue) for entry in queue.unclaimed}
+        """Let the steps say so that stand in line of a queue that can't move, and those that hold its slots."""
+        stuck = {entry: None for queue in self._queues.all() if self._is_stuck(queue) for entry in _tasks(queue)}
         for entry in stuck:
             if entry not in self._told:
                 self._engine.note_waiting(entry.queued.task, _reason(entry.queue))
@@ -74,6 +74,12 @@ class Deadlocks:
         wanted = {run_id for _, run_id in self._waits}
         is_wanted = any(entry.run in wanted for entry in queue.unclaimed)
         return is_wanted and all(waiting[root_id] >= count for root_id, count in held.items())
+
+
+def _tasks(queue: Queue) -> Iterator[Entry]:
+    yield from queue.unclaimed
+    for worker in queue.workers:
+        yield from worker.claimed.values()
 
 
 def _reason(queue: Queue) -> str:

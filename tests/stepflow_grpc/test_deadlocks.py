@@ -72,6 +72,7 @@ async def test_steps_behind_the_tasks_that_wait_for_them_name_the_deadlock(
     async with asyncio.timeout(20):
         while "deadlock" not in str(explained := await engine.explain(behind)):
             await asyncio.sleep(0.01)
+    holder = str(await engine.explain(created.summary.run_id))
     (queue,) = server.statistics().queues
     await calls("RunsService", "CancelRun", run_id=behind)
     await waiting
@@ -79,6 +80,7 @@ async def test_steps_behind_the_tasks_that_wait_for_them_name_the_deadlock(
 
     assert "all 1 slots of queue 'default' are held by tasks that wait for runs behind them in it" in str(explained)
     assert "start another worker for the queue" in str(explained)
+    assert "deadlock" in holder
     assert (queue.depth, queue.claimed) == (1, 1)
     assert task.task_id
 
