@@ -28,6 +28,9 @@ LOOK_S = 1.0
 TAKEN_BACK_WITHIN_S = 5.0
 """How long a cancelled step waits to know whether its task is back."""
 
+MOST_TAKEN = 64
+"""How many offers are taken at once."""
+
 FOLLOW_S = 5.0
 """The same for what others' workers can do."""
 
@@ -81,8 +84,9 @@ class EngineExchange:
     async def _serve_queue(self, queue: str, credit: Credit, work: Work, tasks: TaskGroup) -> None:
         while True:
             with self._backend.signals.listen(offers_topic(queue)) as listener:
-                while await self._take(queue, credit, work, tasks):
-                    pass
+                most = 1
+                while await self._take(queue, most, credit, work, tasks):
+                    most = min(2 * most, MOST_TAKEN)
                 await listener.wait(LOOK_S)
 
     def announce(self, queue: str, listed: bytes) -> None:
@@ -164,12 +168,15 @@ class EngineExchange:
                 await self._clock.sleep(LOOK_S)  # somebody is at work on it
         wait.over.set()
 
-    async def _take(self, queue: str, credit: Credit, work: Work, tasks: TaskGroup) -> bool:
-        """Take as many offers as there is credit for. False: there are none now."""
+    async def _take(self, queue: str, most: int, credit: Credit, work: Work, tasks: TaskGroup) -> bool:
+        """Take as many offers as there is credit for, and no more than so many. False: there are none now.
+
+        To look takes credit away from the engine's own tasks for a moment: so little is asked until something is there.
+        """
         await credit.acquire()
         more = 0
         with suppress(anyio.WouldBlock):
-            while True:
+            while more < most - 1:
                 credit.acquire_nowait()
                 more += 1
         taken: Sequence[Offer] = []

@@ -176,7 +176,7 @@ class Recovery:
             except StoreUnavailableError:
                 raise
             except Exception as error:
-                logger.warning("run %s can't be recovered", record.id, exc_info=True)
+                logger.warning("run %s can't be recovered", record.id, exc_info=not record.is_sealed)
                 failures[record.id] = error
         return runs, failures
 
@@ -290,7 +290,7 @@ class Recovery:
     async def _put_aside(self, record: RunRecord, lease: Lease, error: Exception) -> None:
         failed = Failed(
             ErrorCode.ORCHESTRATOR_ERROR,
-            f"the run can't be recovered: {type(error).__name__}: {error}",
+            f"the run can't be recovered: {_said(record, error)}",
             may_retry=False,
         )
         now = self._clock.now()
@@ -334,3 +334,9 @@ def _waits(parent: LiveRun, item: int, step: int) -> bool:
     """Whether the step that started a sub-run is still to come to an end."""
     opened = parent.state.items.get(item)
     return opened is not None and opened.outputs[step] is PENDING
+
+
+def _said(record: RunRecord, error: Exception) -> str:
+    """What may be shown of an error: that of a run with secrets may hold one."""
+    kind = type(error).__name__
+    return f"{kind}; what it says may hold a secret and is left out" if record.is_sealed else f"{kind}: {error}"

@@ -50,7 +50,9 @@ async def test_engines_that_start_at_once_make_it_once(postgres_url: str):
 
 async def test_without_the_switch_an_older_schema_is_refused_with_what_to_run(postgres_url: str):
     for url, options in ((postgres_url, {"auto_migrate": False}), (f"{postgres_url}&auto_migrate=0", {})):
-        with pytest.raises(StoreError, match=r"0001_tables, 0002_views, 0003_keys, 0004_announced; run `stepflow migrate`"):
+        with pytest.raises(
+            StoreError, match=r"0001_tables, 0002_views, 0003_keys, 0004_announced; run `stepflow migrate`"
+        ):
             await PostgresBackend(url, **options).__aenter__()
 
     assert (await status(postgres_url)).applied == ()
@@ -151,3 +153,19 @@ async def test_a_database_of_another_encoding_is_refused(postgres_server_url: st
 @pytest.fixture
 def ids() -> Ids:
     return Ids()
+
+
+async def test_engines_that_open_a_fresh_database_at_once_wait_for_each_other(postgres_url: str):
+    opened: list[PostgresBackend] = []
+
+    async def open_and_use(number: int) -> None:
+        async with PostgresBackend(postgres_url) as backend:
+            await enter(backend, f"engine-{number}")
+            opened.append(backend)
+
+    async with anyio.create_task_group() as engines:
+        for number in range(6):
+            engines.start_soon(open_and_use, number)
+
+    assert len(opened) == 6
+    assert (await status(postgres_url)).applied == NAMES

@@ -5,11 +5,13 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
 from stepflow.errors import ComponentError
 from stepflow.execution.events import StepSucceeded, decode_events
+from stepflow.execution.recovery import Recovery
 from stepflow.execution.verdict import RetrySettings
 from stepflow.records import RunStatus, Verdict, Write
 from stepflow.stores.memory import MemoryBackend
@@ -259,6 +261,39 @@ async def test_a_run_that_cannot_be_read_is_put_aside_and_blocks_nobody(make_eng
     assert aside.status is RunStatus.RECOVERY_FAILED
     assert aside.error is not None
     assert "is not stored" in aside.error.message
+
+
+@pytest.mark.parametrize(("is_sealed", "is_told"), [(False, True), (True, False)])
+async def test_why_a_run_with_secrets_is_put_aside_is_told_without_what_the_error_says(
+    make_engine: MakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    is_sealed: bool,
+    is_told: bool,
+) -> None:
+    store, app = MemoryBackend(), Components()
+
+    @app.component("/hang")
+    async def hang(value: Any) -> Any:
+        await anyio.sleep_forever()
+
+    async def broken(self: Recovery, *args: Any) -> Any:
+        raise ValueError("tell-tale-41")
+
+    async with make_engine(app, store=store) as engine:
+        run = await engine.submit({"steps": [{"id": "h", "component": "/hang"}], "output": {"$step": "h"}}, [None])
+        await anyio.sleep(1)
+    row = store._tables.runs[run.id]
+    row.record = replace(row.record, is_sealed=is_sealed)
+    monkeypatch.setattr(Recovery, "_restored", broken)
+    async with make_engine(app, store=store) as engine:
+        aside = await (await engine.get_run(run.id)).wait()
+
+    assert aside.status is RunStatus.RECOVERY_FAILED
+    assert "ValueError" in aside.error.message  # type: ignore[union-attr]
+    assert ("tell-tale-41" in aside.error.message) is is_told  # type: ignore[union-attr]
+    assert ("tell-tale-41" in caplog.text) is is_told
 
 
 async def test_outputs_and_secrets_are_guarded_after_a_recovery_too(make_engine: MakeEngine) -> None:
