@@ -104,7 +104,13 @@ class Probes(msgspec.Struct, frozen=True):
     envvar="STEPFLOW_HEALTH_PORT",
     help="Answers GET /ready (200 or 503) and GET /health; 0 takes a free port.",
 )
-@click.option("--health-host", default="0.0.0.0", show_default=True, envvar="STEPFLOW_HEALTH_HOST")
+@click.option(
+    "--health-host",
+    default="0.0.0.0",
+    show_default=True,
+    envvar="STEPFLOW_HEALTH_HOST",
+    help="The address where it is answered.",
+)
 @click.option("--transport", type=click.Choice(("grpc",)), default="grpc", envvar="STEPFLOW_TRANSPORT", hidden=True)
 def command(
     app: str | None,

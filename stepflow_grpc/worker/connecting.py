@@ -82,7 +82,7 @@ class Connecting:
         return [address for address, (connection, _) in self._kept.items() if connection.is_live]
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Until it is cancelled, or a link fails in a way that no other try would mend."""
         try:
             while True:
                 every_s = LOOKED_UP_EVERY_S if self.live() else 1.0
@@ -90,6 +90,9 @@ class Connecting:
                     self._looked_up_at = self._clock.now()
                     await self._follow(await self._places())
                 await self._drop_doubles()
+                for _, keeping in self._kept.values():
+                    if keeping.done():
+                        keeping.result()
                 await self._clock.sleep(TICK_S)
         finally:
             for address in list(self._kept):

@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from stepflow.protocols import Chance, Clock
 from stepflow_grpc.address import Address
+from stepflow_grpc.credentials import CredentialsError
 from stepflow_grpc.worker.link import Link, LinkLostError, NotSpokenError
 from stepflow_grpc.worker.pauses import Pauses
 from stepflow_grpc.worker.running import RunningTasks
@@ -63,6 +64,8 @@ class Connection:
                     return
             except LinkLostError as error:
                 self._tell(reason_of(error, self._desk.queue))
+            except CredentialsError as error:  # a file may be on its way
+                self._tell(str(error))
             if self._clock.now() - begun > LASTED_S:
                 pauses.reset()
             await self._clock.sleep(pauses.next())

@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
+from stepflow.clock import SystemChance, SystemClock
 from stepflow.components import Components
 from stepflow.context import Context
 from stepflow.engine import Engine
+from stepflow_grpc.address import Address
+from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.server import Server
-from stepflow_grpc.worker.connecting import look_up
+from stepflow_grpc.worker.connecting import Connecting, look_up
+from stepflow_grpc.worker.link import Link
+from stepflow_grpc.worker.running import RunningTasks
 from stepflow_grpc.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
@@ -254,3 +259,42 @@ async def test_a_queue_that_no_route_names_is_told_with_what_to_do(
 
 async def test_a_name_of_both_families_is_looked_up_as_the_older_one() -> None:
     assert list(await look_up("localhost")) == ["127.0.0.1"]
+
+
+async def test_a_certificate_that_is_not_there_is_told_and_waited_for(
+    quiet_heart: Any, server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Components()
+    app.component("/double")(lambda n: n * 2)
+    credentials = Credentials(ca=str(tmp_path / "ca.pem"))
+
+    with caplog.at_level(logging.WARNING, logger="stepflow.worker"):
+        url = f"127.0.0.1:{server.port}"
+        async with Worker(app, url=url, credentials=credentials, make_heart=quiet_heart):
+            await eventually(lambda: caplog.records)
+
+    assert str(tmp_path / "ca.pem") in caplog.records[0].getMessage()
+
+
+async def test_what_no_other_try_would_mend_ends_the_worker(quiet_heart: Any) -> None:
+    app = Components()
+    app.component("/double")(lambda n: n * 2)
+
+    async def broken(host: str) -> Sequence[str]:
+        raise RuntimeError("a mistake")
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        await Worker(app, url="some.example:1", look_up=broken, make_heart=quiet_heart).run()
+
+
+async def test_a_link_that_fails_for_good_ends_its_connections(quiet_heart: Any) -> None:
+    def fail(address: Address, name: str | None) -> Link:
+        raise RuntimeError("a mistake")
+
+    clock, chance = SystemClock(), SystemChance(1)
+    desk = RunningTasks(lambda task: NotImplemented, worker_id="w", queue="q", slots=1, components=list)
+    heart = quiet_heart("w", clock)
+
+    with pytest.raises(RuntimeError, match="a mistake"):
+        async with asyncio.timeout(20):
+            await Connecting(Address("127.0.0.1", 1), desk, [fail], clock, chance, heart=heart).run()
