@@ -1,6 +1,6 @@
 """Deadlines that a late look does not shorten."""
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -10,6 +10,8 @@ from stepflow.protocols import Clock
 
 TICK_S = 0.5
 """How often to look at least while there are deadlines, so that a look that came late is noticed as such."""
+
+_SLACK = 64
 
 LATE_S = 0.1
 """What a loop may be late without anybody's deadline moving."""
@@ -36,6 +38,7 @@ class Deadlines(Generic[T]):
         self._lost_s = 0.0
         self._heap: list[tuple[float, int, T]] = []
         self._count = 0
+        self._stale = 0  # of the heap: replaced by an earlier one, or dropped
         self._bell: anyio.Event | None = None
         self._wakes_at = inf
 
@@ -46,11 +49,24 @@ class Deadlines(Generic[T]):
         """Look at it at this time at the latest. A later time than the one that is set changes nothing."""
         if at >= watched.due_at:
             return
+        if watched.due_at < inf:
+            self._stale += 1
         watched.due_at = at
         self._count += 1
         heappush(self._heap, (at, self._count, watched))
         if at < self._wakes_at and self._bell is not None:
             self._bell.set()
+
+    def drop(self, watched: T) -> None:
+        """It needs no look any more, and nothing keeps it."""
+        if watched.due_at == inf:
+            return
+        watched.due_at = inf
+        self._stale += 1
+        if self._stale > len(self._heap) // 2 + _SLACK:
+            self._heap = [each for each in self._heap if each[2].due_at == each[0]]
+            heapify(self._heap)
+            self._stale = 0
 
     def due(self) -> list[T]:
         """Those whose time is over, each once; they have no deadline any more."""
@@ -61,6 +77,8 @@ class Deadlines(Generic[T]):
             if watched.due_at == at:
                 watched.due_at = inf
                 found.append(watched)
+            else:
+                self._stale -= 1
         return found
 
     async def wait(self) -> None:

@@ -594,6 +594,7 @@ class TaskQueues:
             del self._entries[entry.id]
         queue, worker = entry.queue, entry.claimant
         self._take_out(entry)
+        self._deadlines.drop(entry)
         if worker is None:
             queue.unclaimed.pop(entry, None)
         elif worker.claimed.get(entry.id) is entry:

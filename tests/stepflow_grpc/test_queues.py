@@ -661,3 +661,14 @@ async def test_a_queue_without_a_worker_is_warned_of(bench: Bench, caplog: pytes
 
     assert before == ""
     assert "no worker has served queue 'q' for 30 s, and 2 tasks wait in it" in caplog.text
+
+
+async def test_tasks_that_have_ended_leave_no_deadline_behind(bench: Bench) -> None:
+    stream = ours(bench, "w", 1_000)
+
+    for item in range(500):
+        id = await bench.offer(item, queue_timeout_s=600.0)
+        stream.more(1)
+        bench.queues.complete(id, Succeeded(item), attempt=1, worker_id="w")
+
+    assert len(bench.queues._deadlines._heap) < 200
