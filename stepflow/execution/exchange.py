@@ -1,7 +1,7 @@
 """Where the tasks of all engines that share a store meet the workers of all.
 
-A task whose own engine has had nobody for it for a moment is offered to the others; an engine with workers to spare
-takes offers. The engine that offered a task stays the one that records what came of it.
+A task whose own engine has had nobody for it for a moment is offered to the others, if there are any; an engine with
+workers to spare takes offers. The engine that offered a task stays the one that records what came of it.
 """
 
 import logging
@@ -52,6 +52,9 @@ class EngineExchange:
         self._answered: dict[TaskId, int] = {}  # by attempt; what came of them is not recorded yet
         self._withdrawing: dict[TaskId, anyio.Event] = {}
         self._is_listening = False
+        self._asking = anyio.Lock()
+        self._asked_at: float | None = None
+        self._others = False  # as of then
         self._listed: dict[str, bytes] = {}  # what the workers of each queue can do
         self._announced: dict[str, tuple[str, bytes]] = {}  # by whom it was said, and what
 
@@ -64,17 +67,37 @@ class EngineExchange:
             self._answered[offer.task_id] = early.attempt
             with suppress(SecretKeyError):  # sealed with a key that is used no more: the task is done again
                 return self._envelope.opened(early.body)
-        has_credit = False
-        with self._clock.timeout(OFFERED_AFTER_S if self._backend.is_shared else _FOREVER_S):
-            await credit.acquire()
-            has_credit = True
-        if has_credit:
+        if await self._acquired(credit):
             return await self._work(offer.body, credit, work)
         closed = self._envelope.closed(offer)
         if closed is None:
             await credit.acquire()
             return await self._work(offer.body, credit, work)
         return await self._offered(offer, closed, credit, work)
+
+    async def _acquired(self, credit: Credit) -> bool:
+        """Whether there is a worker here; False once there is none while other engines may have one."""
+        wait_s = OFFERED_AFTER_S if self._backend.is_shared else _FOREVER_S
+        while True:
+            with self._clock.timeout(wait_s):
+                await credit.acquire()
+                return True
+            if await self._has_others():
+                return False
+            wait_s = LOOK_S
+
+    async def _has_others(self) -> bool:
+        """Whether more engines use the store: where there are none, nothing has to be written for them."""
+        async with self._asking:
+            now = self._clock.now()
+            if self._asked_at is None or not 0 <= now - self._asked_at < LOOK_S:
+                try:
+                    engines = await self._backend.owners.engines()
+                except StoreError:
+                    return True
+                self._others = any(engine.owner != self._owner() for engine in engines)
+                self._asked_at = now
+        return self._others
 
     async def serve(self, queue: str, credit: Credit, work: Work) -> None:
         async with anyio.create_task_group() as tasks:

@@ -13,6 +13,7 @@ from stepflow.engine import Engine
 from stepflow.protocols import Host
 from stepflow.records import ComponentInfo, Json, Offer, Outcome, RunStatus, Succeeded, Task
 from stepflow.stores.memory import MemoryBackend
+from stepflow.stores.memory.dispatch import MemoryDispatch
 from stepflow.testing.clock import TurnedClock
 from stepflow.testing.faults import FaultyBackend
 from stepflow.testing.simulation import Faults
@@ -109,6 +110,30 @@ async def test_what_finds_a_worker_at_home_is_offered_to_nobody(store: MemoryBac
         await results(one, 20)
 
     assert {name for name, _ in done} == {"a"}
+
+
+async def test_an_engine_that_is_alone_offers_nothing_until_another_comes(
+    store: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, Json]] = []
+    offered: list[str] = []
+    offer = MemoryDispatch.offer
+
+    async def counted(self: MemoryDispatch, owner: str, offers: Sequence[Offer]) -> None:
+        offered.extend(one.task_id for one in offers)
+        await offer(self, owner, offers)
+
+    monkeypatch.setattr(MemoryDispatch, "offer", counted)
+    async with engine_with(Pool("a", 1, done), store) as one:
+        alone = await results(one, 10), list(offered)
+        run = await one.submit(FLOW, list(range(20)))
+        await anyio.sleep(3)
+        async with engine_with(Pool("b", 3, done), store):
+            await run.wait()
+
+    assert alone == (list(range(10)), [])
+    assert offered
+    assert {name for name, _ in done} == {"a", "b"}
 
 
 async def test_what_a_dying_engine_had_taken_is_done_by_others(store: MemoryBackend) -> None:
