@@ -10,6 +10,7 @@ import grpc.aio
 
 from stepflow_grpc.address import Address
 from stepflow_grpc.credentials import Credentials, TokenFile, read_credentials
+from stepflow_grpc.noise import leave_out_noise
 
 logger = logging.getLogger("stepflow.credentials")
 
@@ -43,6 +44,7 @@ def open_channel(
     Raises:
         CredentialsError: a file of theirs can't be read.
     """
+    leave_out_noise()
     credentials = read_credentials() if credentials is None else credentials
     tls, options = _security(address, credentials, name)
     channel = (

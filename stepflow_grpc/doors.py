@@ -15,6 +15,7 @@ from stepflow_grpc.front import Front
 from stepflow_grpc.http import HttpSide
 from stepflow_grpc.limits import Limits
 from stepflow_grpc.messages import POOL
+from stepflow_grpc.noise import leave_out_noise
 from stepflow_grpc.services.calls import handlers
 from stepflow_grpc.services.guard import Guard, Tokens
 from stepflow_grpc.services.probes import PACKAGE, Probes
@@ -72,6 +73,7 @@ class Doors:
             ServerError: a port can't be had.
             CredentialsError: the certificate can't be used.
         """
+        leave_out_noise()
         self.host = host
         certificates = None if self._tls is None else Certificates(self._tls)
         self._grpc = grpc.aio.server(options=self._limits.options(), maximum_concurrent_rpcs=self._limits.calls)
