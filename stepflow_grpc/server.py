@@ -130,7 +130,8 @@ class Server:
         self._tasks.url = self._url or self._doors.url
         self._connections.url, self._connections.local_port = self._tasks.url, self._doors.local_port
         self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance(), grace_s=self._drain_s)
-        await self._engine.announce(reachable(self.host, self.port, is_secure=self._doors.url.startswith("https:")))
+        is_secure = self._doors.url.startswith("https:")
+        await self._engine.announce(await asyncio.to_thread(reachable, self.host, self.port, is_secure=is_secure))
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
         self._watching = asyncio.create_task(self._watch())
         self._is_open = True
