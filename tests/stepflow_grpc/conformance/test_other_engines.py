@@ -15,6 +15,7 @@ from stepflow.records import ComponentInfo
 from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.server import Server
+from stepflow_grpc.services.guard import FixedTokens
 from stepflow_grpc.wire import from_value, to_value
 
 pytestmark = pytest.mark.anyio
@@ -24,11 +25,13 @@ PASSIVE = RecoverySettings(enabled=False)
 
 
 @asynccontextmanager
-async def open_site(t: Any, connect: Any, store: Any, **options: Any) -> AsyncIterator[Any]:
+async def open_site(
+    t: Any, connect: Any, store: Any, tokens: FixedTokens | None = None, **options: Any
+) -> AsyncIterator[Any]:
     """A client of a server of its own over the shared store."""
     async with (
         t.make_engine(store=store(), **options) as engine,
-        Server(engine, port=0) as server,
+        Server(engine, port=0, tokens=tokens) as server,
         connect(server.port) as calls,
     ):
         calls.engine, calls.url = engine, f"127.0.0.1:{server.port}"
@@ -242,3 +245,22 @@ async def test_a_list_of_components_reaches_the_engine_that_asked(t: Any, owner:
     assert "told-elsewhere" in {entry.component_id for entry in listed}
     assert await other.refused("OrchestratorService", "CompleteTask", request) == "NOT_FOUND"
     worker.stream.cancel()
+
+
+async def test_a_callers_token_is_shown_where_its_call_is_passed_on(t: Any, connect: Any, store: Any) -> None:
+    tokens = FixedTokens(["secret"])
+    shown = (("authorization", "Bearer secret"),)
+    async with (
+        open_site(t, connect, store, tokens) as owner,
+        open_site(t, connect, store, tokens, recovery=PASSIVE) as other,
+    ):
+        run = await owner.engine.submit(t.one("/here/hang"), [1])
+        wanted = new("CreateRunRequest", flow_id=await owner.engine.store_flow(t.one("/here/double")), wait=True)
+        wanted.input.append(to_value(4))
+        request = new("OrchestratorSubmitRunRequest", run_request=wanted)
+        named = (*shown, ("stepflow-parent", f"{run.id}/0/0"))
+        below = await other("OrchestratorService", "SubmitRun", request, metadata=named)
+        unnamed = await other.refused("OrchestratorService", "SubmitRun", request)
+
+    assert from_value(below.results[0].output) == 8
+    assert unnamed == "UNAUTHENTICATED"
