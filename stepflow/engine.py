@@ -333,11 +333,6 @@ class Engine:
         """Whether this engine drives the run now."""
         return self._live(run_id) is not None
 
-    def is_waiting_for(self, run_id: RunId, item: int, step: int) -> bool:
-        """Whether this engine drives the run, and an outcome of this step would still count."""
-        live = self._live(run_id)
-        return live is not None and live.state.is_open(item, step)
-
     def observe(self, observer: Observer) -> None:
         """Let somebody more watch what happens, for as long as the engine is open."""
         self._backend()
