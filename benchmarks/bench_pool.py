@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import re
 import statistics
 import subprocess
@@ -143,15 +144,11 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     given = arguments()
+    load = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)  # of each processor: beyond 1, others take their share
     workers = ("ours", "upstream") if given.compare else (given.worker,)
     pools = [measure(given, worker, *each) for each in given.pools for worker in workers]
-    found = {
-        "benchmark": "pool",
-        "items": given.items,
-        "step_ms": given.step_ms,
-        "rounds": given.repeat,
-        "pools": pools,
-    }
+    found = {"benchmark": "pool", "items": given.items, "step_ms": given.step_ms, "rounds": given.repeat}
+    found |= {"load_before": load, "pools": pools}
     if not given.json:
         print(table(found))
     print(json.dumps(found))
