@@ -57,7 +57,7 @@ def one_round(server: str, worker: str, given: argparse.Namespace, workers: int)
     with site(server) as place:
         for _ in range(workers):
             place.worker(worker, slots=slots)
-        flow_id = place.until_served(chain(given.steps, "/work/noop"))
+        flow_id = place.until_served(chain(given.steps, "/cpu/noop"))
         concurrency = max(given.concurrency, workers * slots)
         rate(place, flow_id, min(items, WARM_UP), given.steps, concurrency)
         found = rate(place, flow_id, items, given.steps, concurrency)
@@ -84,10 +84,10 @@ def measure(pairs: Sequence[tuple[str, str, int]], given: argparse.Namespace) ->
 def flood(given: argparse.Namespace) -> dict[str, Any]:
     """Runs through one queue alone, beside a queue with tasks without end, and beside one that nobody serves."""
     found: dict[str, list[float]] = {"alone": [], "flooded": [], "dead": []}
-    with site("ours", ("work", "busy", "dead")) as place:
+    with site("ours", ("cpu", "busy", "dead")) as place:
         place.worker("ours", slots=4)
         place.worker("ours", "busy", slots=4)
-        calm = place.until_served(chain(1, "/work/noop"))
+        calm = place.until_served(chain(1, "/cpu/noop"))
         slow = place.until_served(chain(1, "/busy/slow"))
         nobody = place.store(chain(1, "/dead/noop"))
         latencies_ms(place, calm, WARM_UP)

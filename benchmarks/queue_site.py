@@ -49,7 +49,7 @@ class Site:
         make = self._channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
         return make(new(method.request.DESCRIPTOR.name, **fields), timeout=900)
 
-    def worker(self, kind: str, queue: str = "work", *, slots: int) -> None:
+    def worker(self, kind: str, queue: str = "cpu", *, slots: int) -> None:
         python, script = (sys.executable, "queue_worker.py")
         if kind == "upstream":
             python, script = (str(environment("upstream")), "peers/upstream_worker.py")
@@ -88,7 +88,7 @@ class Site:
 
 
 @contextmanager
-def site(kind: str, queues: Sequence[str] = ("work",)) -> Iterator[Site]:
+def site(kind: str, queues: Sequence[str] = ("cpu",)) -> Iterator[Site]:
     """A server with a fresh memory store; the components of a queue are below its name."""
     with ExitStack() as stack:
         server = stack.enter_context(_running(_server_command(kind), json.dumps(_config(queues))))
