@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     )
     from stepflow_grpc.client.remote_run import RemoteRun
     from stepflow_grpc.credentials import Credentials, CredentialsError, TokenFile
-    from stepflow_grpc.doors import ServerError
-    from stepflow_grpc.limits import Limits
+    from stepflow_grpc.doors.guard import FixedTokens
+    from stepflow_grpc.doors.limits import Limits
+    from stepflow_grpc.doors.tls import TlsFiles
     from stepflow_grpc.pools.pool import Pool
+    from stepflow_grpc.ports import ServerError
     from stepflow_grpc.server import Server, serve
-    from stepflow_grpc.services.guard import FixedTokens
-    from stepflow_grpc.tls import TlsFiles
     from stepflow_grpc.worker.blocking import run_worker
     from stepflow_grpc.worker.udf.records import UdfLimits
     from stepflow_grpc.worker.worker import Worker
@@ -37,20 +37,20 @@ _HOMES = {
     "Client": "client.client",
     "Credentials": "credentials",
     "CredentialsError": "credentials",
-    "FixedTokens": "services.guard",
+    "FixedTokens": "doors.guard",
     "FlowNotFoundError": "client.errors",
-    "Limits": "limits",
+    "Limits": "doors.limits",
     "NotAllowedError": "client.errors",
     "NotServedError": "client.errors",
     "Pool": "pools.pool",
     "RemoteRun": "client.remote_run",
     "Server": "server",
     "ServerBusyError": "client.errors",
-    "ServerError": "doors",
+    "ServerError": "ports",
     "ServerUnavailableError": "client.errors",
     "SyncClient": "client.blocking",
     "SyncRemoteRun": "client.blocking",
-    "TlsFiles": "tls",
+    "TlsFiles": "doors.tls",
     "TokenFile": "credentials",
     "TooLargeError": "client.errors",
     "UdfLimits": "worker.udf.records",

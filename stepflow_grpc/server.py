@@ -16,10 +16,11 @@ from stepflow.protocols import Clock
 from stepflow.records import Json
 from stepflow_grpc.address import PORT
 from stepflow_grpc.deadlocks import Deadlocks
-from stepflow_grpc.doors import GRACE_S, Doors
+from stepflow_grpc.doors.guard import Tokens
+from stepflow_grpc.doors.http import Answer, HttpSide, Request
+from stepflow_grpc.doors.limits import Limits
+from stepflow_grpc.doors.tls import TlsFiles
 from stepflow_grpc.held_up import HeldUpWorkers
-from stepflow_grpc.http import Answer, HttpSide, Request
-from stepflow_grpc.limits import Limits
 from stepflow_grpc.messages import WORK_PACKAGE
 from stepflow_grpc.peers import reachable
 from stepflow_grpc.plugin import QueuePlugin, make_hub
@@ -28,6 +29,7 @@ from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import Pools
 from stepflow_grpc.pools.speaker import Speaker
 from stepflow_grpc.pools.watch import watch
+from stepflow_grpc.ports import GRACE_S, Doors
 from stepflow_grpc.proto.stepflow_v1 import HealthCheckRequest
 from stepflow_grpc.queues.records import Statistics
 from stepflow_grpc.services.batch import BatchService
@@ -36,7 +38,6 @@ from stepflow_grpc.services.blobs import BlobService
 from stepflow_grpc.services.calls import Gate, handlers
 from stepflow_grpc.services.components import ComponentsService
 from stepflow_grpc.services.flows import FlowsService
-from stepflow_grpc.services.guard import Tokens
 from stepflow_grpc.services.health import HealthService
 from stepflow_grpc.services.orchestrator import OrchestratorService
 from stepflow_grpc.services.room import Room
@@ -44,7 +45,6 @@ from stepflow_grpc.services.runs import RunsService
 from stepflow_grpc.services.tasks import Discoveries, TasksService
 from stepflow_grpc.services.watchers import Watchers
 from stepflow_grpc.services.work import WorkService
-from stepflow_grpc.tls import TlsFiles
 from stepflow_grpc.wire import shown_time
 
 logger = logging.getLogger("stepflow.server")

@@ -28,7 +28,7 @@ from stepflow.errors import (
     StepflowError,
 )
 from stepflow_grpc.address import Address
-from stepflow_grpc.services.details import read_details
+from stepflow_grpc.details import read_details
 
 Code = grpc.StatusCode
 

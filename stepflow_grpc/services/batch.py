@@ -9,8 +9,8 @@ import msgspec
 from stepflow.engine import Engine
 from stepflow.records import Json
 from stepflow_grpc.batches import Accepted, FromClient, Opening, Submitted, frame, from_client, question, result_frames
+from stepflow_grpc.refusals import CallError, Code, invalid, run_id_of
 from stepflow_grpc.services.blobs import blob_id_of
-from stepflow_grpc.services.calls import CallError, Code, invalid, run_id_of
 from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.watchers import Watchers

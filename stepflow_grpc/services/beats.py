@@ -7,7 +7,7 @@ import msgspec
 from stepflow_grpc.frames import Beat, BeatAnswer, frame
 from stepflow_grpc.held_up import HeldUpWorkers
 from stepflow_grpc.plugin import Hub
-from stepflow_grpc.services.calls import invalid
+from stepflow_grpc.refusals import invalid
 
 _BEAT = msgspec.json.Decoder(Beat)
 

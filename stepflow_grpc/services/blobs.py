@@ -9,7 +9,7 @@ from stepflow.engine import Engine
 from stepflow.flow.identity import compact_json
 from stepflow.records import BlobId, BlobType
 from stepflow_grpc.messages import new
-from stepflow_grpc.services.calls import invalid
+from stepflow_grpc.refusals import invalid
 from stepflow_grpc.wire import from_value, to_value
 
 _ID = re.compile(r"[0-9a-fA-F]{64}")

@@ -13,8 +13,8 @@ from stepflow.plan.checks import Diagnostic, check
 from stepflow.plan.variables import VariableInfo, declared
 from stepflow.records import BlobId, BlobType, Json
 from stepflow_grpc.messages import NUMBERS, new
+from stepflow_grpc.refusals import invalid, not_found
 from stepflow_grpc.services.blobs import blob_id_of
-from stepflow_grpc.services.calls import invalid, not_found
 from stepflow_grpc.wire import fill_struct, from_struct, to_value
 
 _LEVELS = {

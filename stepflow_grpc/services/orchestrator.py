@@ -17,8 +17,8 @@ from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.peers import HOLDER, OWNER, Peers
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Heard
+from stepflow_grpc.refusals import CallError, Code, invalid, not_found, run_id_of
 from stepflow_grpc.services.beside import FORWARDED, PARENT, said
-from stepflow_grpc.services.calls import CallError, Code, invalid, not_found, run_id_of
 from stepflow_grpc.services.followers import Followers
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import create_run, fill_items, sub_run_of, wait_for

@@ -5,9 +5,9 @@ from typing import Any
 
 import anyio
 
+from stepflow_grpc.details import missing, short
 from stepflow_grpc.messages import message
-from stepflow_grpc.services.calls import CallError, Code
-from stepflow_grpc.services.details import missing, short
+from stepflow_grpc.refusals import CallError, Code
 
 PACKAGE = "grpc.health.v1"
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import grpc
 
+from stepflow_grpc.details import short
 from stepflow_grpc.messages import POOL, message
-from stepflow_grpc.services.details import short
 
 PACKAGES = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 """Both have the same shape; older tools speak the second alone."""

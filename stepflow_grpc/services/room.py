@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from stepflow.engine import Engine
 from stepflow.records import Json
 from stepflow_grpc.plugin import Hub, QueuePlugin
-from stepflow_grpc.services.calls import full
+from stepflow_grpc.refusals import full
 
 
 class Room:

@@ -12,9 +12,9 @@ from stepflow.flow.read import flow_from_json
 from stepflow.protocols import Clock
 from stepflow.records import ItemResult, ParentLink, RunId, RunRecord
 from stepflow_grpc.messages import NUMBERS, new
+from stepflow_grpc.refusals import CallError, Code, not_found, run_id_of
 from stepflow_grpc.services.beside import KEY, said
 from stepflow_grpc.services.blobs import blob_id_of
-from stepflow_grpc.services.calls import CallError, Code, not_found, run_id_of
 from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.steps import EventStream, step_statuses

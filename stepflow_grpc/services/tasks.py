@@ -13,7 +13,7 @@ from stepflow_grpc.messages import new
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Discovery, QueuedTask, QueueNotFoundError, Withdrawn
 from stepflow_grpc.queues.stream import Stream
-from stepflow_grpc.services.calls import CallError, Code, invalid, not_found, run_id_of
+from stepflow_grpc.refusals import CallError, Code, invalid, not_found, run_id_of
 from stepflow_grpc.wire import assignment, components_of, discovery
 
 DISCOVERY = "discovery-"

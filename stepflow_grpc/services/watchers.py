@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import anyio
 
-from stepflow_grpc.services.calls import CallError, Code
+from stepflow_grpc.refusals import CallError, Code
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from stepflow_grpc.frames import (
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Heard, QueuedTask, QueueNotFoundError, Taken, Withdrawn, WorkerKind
 from stepflow_grpc.queues.stream import Stream
-from stepflow_grpc.services.calls import CallError, Code, invalid, not_found
+from stepflow_grpc.refusals import CallError, Code, invalid, not_found
 from stepflow_grpc.services.receipts import Receipts
 from stepflow_grpc.services.tasks import Discoveries
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stepflow.errors import StepflowError
 from stepflow.protocols import Clock
-from stepflow_grpc.front import Front
-from stepflow_grpc.http import Answer, HttpSide, Request
+from stepflow_grpc.doors.front import Front
+from stepflow_grpc.doors.http import Answer, HttpSide, Request
 from stepflow_grpc.worker.worker import Worker
 
 logger = logging.getLogger("stepflow.worker")

@@ -72,7 +72,7 @@ def test_the_client_launches_our_server_and_is_served(tmp_path: Path, upstream_p
     )
     (tmp_path / "client.py").write_text(SCRIPT)
     binary = tmp_path / "server"
-    binary.write_text(f"#!{sys.executable}\nfrom stepflow_grpc.serving import server\nserver()\n")
+    binary.write_text(f"#!{sys.executable}\nfrom stepflow_grpc.serving.command import server\nserver()\n")
     binary.chmod(0o755)
 
     done = subprocess.run(

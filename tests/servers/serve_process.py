@@ -15,7 +15,7 @@ from typing import Any
 BOUND_S = 30.0
 
 CLI = "from stepflow.cli.main import main; main()"
-SERVER = "from stepflow_grpc.serving import server; server()"
+SERVER = "from stepflow_grpc.serving.command import server; server()"
 CLEARED = (
     "STEPFLOW_STORE",
     "STEPFLOW_PORT",

@@ -17,11 +17,11 @@ from certificate_authority import Authority
 from stepflow.engine import Engine
 from stepflow.execution.events import StepStarted
 from stepflow_grpc.credentials import Credentials
+from stepflow_grpc.doors.guard import FixedTokens
+from stepflow_grpc.doors.tls import TlsFiles
 from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.server import Server
-from stepflow_grpc.services.guard import FixedTokens
-from stepflow_grpc.tls import TlsFiles
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -15,7 +15,7 @@ from hostile import NEVER, Hostile, all_methods, call, send
 from stepflow.components import Components
 from stepflow.config import open_engine
 from stepflow.engine import Engine
-from stepflow_grpc.limits import Limits
+from stepflow_grpc.doors.limits import Limits
 from stepflow_grpc.messages import message
 from stepflow_grpc.server import Server
 from stepflow_grpc.wire import to_struct, to_value

@@ -13,7 +13,7 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.engine import Engine
-from stepflow_grpc.doors import ServerError
+from stepflow_grpc.ports import ServerError
 from stepflow_grpc.server import Server
 
 pytestmark = pytest.mark.anyio

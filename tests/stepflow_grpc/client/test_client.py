@@ -30,7 +30,7 @@ from stepflow_grpc.client.errors import (
     TooLargeError,
 )
 from stepflow_grpc.client.records import EventKind
-from stepflow_grpc.services.calls import CallError, Code
+from stepflow_grpc.refusals import CallError, Code
 
 pytestmark = pytest.mark.anyio
 

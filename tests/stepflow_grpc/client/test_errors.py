@@ -21,7 +21,7 @@ from stepflow_grpc.client.errors import (
     problems_of,
     shown_size,
 )
-from stepflow_grpc.services.details import trailers
+from stepflow_grpc.details import trailers
 
 Code = grpc.StatusCode
 HERE = Address("127.0.0.1", 7840)

@@ -13,9 +13,9 @@ import pytest
 from stepflow.execution.options import RecoverySettings
 from stepflow.records import ComponentInfo
 from stepflow.stores.memory import MemoryBackend
+from stepflow_grpc.doors.guard import FixedTokens
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.server import Server
-from stepflow_grpc.services.guard import FixedTokens
 from stepflow_grpc.wire import from_value, to_value
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,8 @@ from stepflow_grpc.batches import (
     submitted,
 )
 from stepflow_grpc.messages import WORK_PACKAGE, Frame, methods
+from stepflow_grpc.refusals import CallError
 from stepflow_grpc.services.batch import BatchService
-from stepflow_grpc.services.calls import CallError
 from stepflow_grpc.services.watchers import Watchers
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ import grpc.aio
 import pytest
 
 from stepflow.config import open_engine
+from stepflow_grpc.details import read_details
 from stepflow_grpc.server import Server
-from stepflow_grpc.services.details import read_details
 from stepflow_grpc.wire import to_struct, to_value
 
 pytestmark = pytest.mark.anyio

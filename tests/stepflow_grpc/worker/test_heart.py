@@ -18,8 +18,9 @@ from stepflow.clock import SystemClock
 from stepflow_grpc.messages import NUMBERS, WORK_PACKAGE, new
 from stepflow_grpc.plugin import Hub, make_hub
 from stepflow_grpc.queues.records import WorkerKind, WorkerStatistics
+from stepflow_grpc.refusals import CallError, Code
 from stepflow_grpc.services.beats import BeatService
-from stepflow_grpc.services.calls import CallError, Code, handlers
+from stepflow_grpc.services.calls import handlers
 
 pytestmark = pytest.mark.anyio
 

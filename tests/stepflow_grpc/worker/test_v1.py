@@ -14,7 +14,8 @@ import pytest
 from stepflow.components import Components
 from stepflow.records import ErrorCode
 from stepflow_grpc.messages import NUMBERS, new
-from stepflow_grpc.services.calls import CallError, Code, handlers
+from stepflow_grpc.refusals import CallError, Code
+from stepflow_grpc.services.calls import handlers
 from stepflow_grpc.wire import from_value, to_value
 from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.worker import Worker

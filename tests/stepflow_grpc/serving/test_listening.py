@@ -6,8 +6,8 @@ import pytest
 
 from stepflow.config.model import ServerSettings
 from stepflow_grpc.credentials import CredentialsError
-from stepflow_grpc.listening import Listening, read_listening
-from stepflow_grpc.tls import TlsFiles
+from stepflow_grpc.doors.tls import TlsFiles
+from stepflow_grpc.serving.listening import Listening, read_listening
 
 WRITTEN = ServerSettings(host="0.0.0.0", port=1, http_port=2, tls_cert="c", tls_key="k", max_message_bytes=100_000_000)
 

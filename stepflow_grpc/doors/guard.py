@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import grpc
 
-from stepflow_grpc.services.calls import CallError, Code, abort
-from stepflow_grpc.services.details import error_info
+from stepflow_grpc.details import error_info
+from stepflow_grpc.refusals import CallError, Code, abort
 
 OPEN = ("grpc.health.v1.Health", "stepflow.v1.HealthService")
 """The services that answer everybody, so that probes need no token."""

@@ -26,13 +26,13 @@ from stepflow.engine import Engine
 from stepflow.errors import ConfigError, Problem
 from stepflow.execution.sealing import SECRETS
 from stepflow.records import Json
-from stepflow_grpc.listening import listening_options, read_listening
-from stepflow_grpc.log_flags import heed_log_flags, log_options
 from stepflow_grpc.pools.board import table
 from stepflow_grpc.pools.pool import Pool, PoolError, read_pool
 from stepflow_grpc.pools.speaker import Speaker
 from stepflow_grpc.server import DRAIN_S, Server
-from stepflow_grpc.spoken_logs import spoken_logs
+from stepflow_grpc.serving.listening import listening_options, read_listening
+from stepflow_grpc.serving.log_flags import heed_log_flags, log_options
+from stepflow_grpc.serving.spoken_logs import spoken_logs
 
 _STDERR = 2
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from stepflow.engine import Engine
+from stepflow_grpc.doors.guard import FixedTokens
 from stepflow_grpc.server import Server
-from stepflow_grpc.services.guard import FixedTokens
-from stepflow_grpc.serving import _announcement
+from stepflow_grpc.serving.command import _announcement
 
 pytestmark = pytest.mark.anyio
 

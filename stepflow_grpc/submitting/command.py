@@ -38,7 +38,7 @@ from stepflow_grpc.address import DEFAULT, VARIABLE
 from stepflow_grpc.client.client import Client
 from stepflow_grpc.client.remote_run import RemoteRun
 from stepflow_grpc.client.submission import RemoteOptions
-from stepflow_grpc.watching import Begin, Watch
+from stepflow_grpc.submitting.watching import Begin, Watch
 
 _INPUTS = ("input", "input_json", "input_yaml", "inputs")
 

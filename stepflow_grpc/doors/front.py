@@ -6,8 +6,8 @@ import logging
 import ssl
 
 from stepflow.protocols import Clock
-from stepflow_grpc.http import HttpSide
-from stepflow_grpc.limits import Limits
+from stepflow_grpc.doors.http import HttpSide
+from stepflow_grpc.doors.limits import Limits
 
 logger = logging.getLogger("stepflow.server")
 

@@ -9,8 +9,8 @@ import msgspec
 
 from stepflow.protocols import Clock
 from stepflow.records import Json
-from stepflow_grpc.limits import Limits
-from stepflow_grpc.services.guard import Tokens, refusal
+from stepflow_grpc.doors.guard import Tokens, refusal
+from stepflow_grpc.doors.limits import Limits
 
 Answer: TypeAlias = tuple[int, Json]
 

@@ -24,10 +24,10 @@ from stepflow.engine import Engine
 from stepflow_grpc.address import read_address
 from stepflow_grpc.channel import open_channel, open_sync_channel
 from stepflow_grpc.credentials import Credentials, CredentialsError
-from stepflow_grpc.limits import Limits
+from stepflow_grpc.doors.limits import Limits
+from stepflow_grpc.doors.tls import TlsFiles
 from stepflow_grpc.messages import methods, new
 from stepflow_grpc.server import Server
-from stepflow_grpc.tls import TlsFiles
 
 pytestmark = pytest.mark.anyio
 

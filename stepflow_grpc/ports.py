@@ -11,16 +11,16 @@ import grpc.aio
 from stepflow.errors import StepflowError
 from stepflow.protocols import Clock
 from stepflow_grpc.channel import is_loopback
-from stepflow_grpc.front import Front
-from stepflow_grpc.http import HttpSide
-from stepflow_grpc.limits import Limits
+from stepflow_grpc.doors.front import Front
+from stepflow_grpc.doors.guard import Guard, Tokens
+from stepflow_grpc.doors.http import HttpSide
+from stepflow_grpc.doors.limits import Limits
+from stepflow_grpc.doors.tls import Certificates, TlsFiles
 from stepflow_grpc.messages import POOL
 from stepflow_grpc.noise import leave_out_noise
 from stepflow_grpc.services.calls import handlers
-from stepflow_grpc.services.guard import Guard, Tokens
 from stepflow_grpc.services.probes import PACKAGE, Probes
 from stepflow_grpc.services.reflection import PACKAGES, Reflection
-from stepflow_grpc.tls import Certificates, TlsFiles
 
 logger = logging.getLogger("stepflow.server")
 

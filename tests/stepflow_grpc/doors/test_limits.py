@@ -14,10 +14,11 @@ import grpc.aio
 import pytest
 
 from stepflow.engine import Engine
-from stepflow_grpc.limits import Limits
+from stepflow_grpc.details import read_details
+from stepflow_grpc.doors.limits import Limits
+from stepflow_grpc.refusals import CallError
 from stepflow_grpc.server import Server
-from stepflow_grpc.services.calls import CallError, Gate
-from stepflow_grpc.services.details import read_details
+from stepflow_grpc.services.calls import Gate
 
 pytestmark = pytest.mark.anyio
 

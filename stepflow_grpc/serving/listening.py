@@ -10,9 +10,9 @@ import msgspec
 from stepflow.config.model import ServerSettings
 from stepflow_grpc.address import PORT
 from stepflow_grpc.credentials import CredentialsError, TokenFile, read_tokens
-from stepflow_grpc.limits import Limits
-from stepflow_grpc.services.guard import FixedTokens, Tokens
-from stepflow_grpc.tls import TlsFiles
+from stepflow_grpc.doors.guard import FixedTokens, Tokens
+from stepflow_grpc.doors.limits import Limits
+from stepflow_grpc.doors.tls import TlsFiles
 
 HOST = "127.0.0.1"
 

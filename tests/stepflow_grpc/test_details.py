@@ -6,8 +6,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from stepflow_grpc.details import LONGEST, read_details, short, trailers
 from stepflow_grpc.messages import methods
-from stepflow_grpc.services.details import LONGEST, read_details, short, trailers
 
 pytestmark = pytest.mark.anyio
 

@@ -13,10 +13,10 @@ from stepflow.engine import Engine
 from stepflow_grpc.address import read_address
 from stepflow_grpc.channel import open_channel, open_sync_channel
 from stepflow_grpc.credentials import Credentials, TokenFile
+from stepflow_grpc.details import read_details
+from stepflow_grpc.doors.guard import FixedTokens, refusal
 from stepflow_grpc.messages import WORK_PACKAGE, methods, new
 from stepflow_grpc.server import Server
-from stepflow_grpc.services.details import read_details
-from stepflow_grpc.services.guard import FixedTokens, refusal
 
 pytestmark = pytest.mark.anyio
 

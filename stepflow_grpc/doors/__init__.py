@@ -1,0 +1,1 @@
+"""How callers come in: ports, what stands behind them, certificates, tokens and limits."""

@@ -1,0 +1,1 @@
+"""`stepflow serve`, and the server's own program."""
