@@ -104,8 +104,7 @@ def _check_grpc(section: Section) -> None:
     section.text("queueName", required=True)
     _check_subprocess(section)
     for key in ("replicas", "maxConcurrent", "maxQueueLength"):
-        if section.get(key) is not None:
-            section.integer(key, 1, least=1)
+        section.integer(key, 1, least=1)
     _check_timeouts(section)
 
 
@@ -130,9 +129,8 @@ def _check_subprocess(section: Section) -> None:
 
 
 def _check_timeouts(section: Section) -> None:
-    section.integer("queueTimeoutSecs", 30, least=1, nullable=False)
-    if section.get("executionTimeoutSecs") is not None:
-        section.integer("executionTimeoutSecs", 1, least=1)
+    for key in ("queueTimeoutSecs", "executionTimeoutSecs"):
+        section.integer(key, 1, least=1)
 
 
 _CHECKS: Mapping[str, Callable[[Section], None]] = {

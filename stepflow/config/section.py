@@ -75,7 +75,7 @@ class Section:
         return None
 
     def texts(self, key: str, *, required: bool = False) -> tuple[str, ...]:
-        value = self.get(key, required=required, nullable=False)
+        value = self.get(key, required=required)
         if value is None:
             return ()
         if not isinstance(value, list | tuple):
@@ -87,7 +87,7 @@ class Section:
         return tuple(item for item in value if isinstance(item, str))
 
     def text_map(self, key: str) -> dict[str, str]:
-        value = self.get(key, nullable=False)
+        value = self.get(key)
         if value is None:
             return {}
         if not isinstance(value, Mapping):

@@ -130,6 +130,26 @@ def test_null_means_the_default_where_the_reference_takes_it() -> None:
     assert null == absent == inner
 
 
+_WORKERS = ("command", "args", "env", "queueTimeoutSecs", "executionTimeoutSecs")
+
+
+@pytest.mark.parametrize(
+    ("required", "optional"),
+    [
+        ({"type": "builtin"}, ("loadRoots",)),
+        ({"type": "grpc", "queueName": "q"}, (*_WORKERS, "replicas", "maxConcurrent", "maxQueueLength")),
+        ({"type": "mcp", "command": "c"}, ("args", "env")),
+        ({"type": "mock"}, ("components",)),
+        ({"type": "nats", "url": "u", "consumer": "c"}, ("stream", *_WORKERS)),
+        ({"type": "python", "app": "m:a"}, ("threads", "processes")),
+    ],
+)
+def test_an_option_of_a_plugin_that_is_null_is_not_given(required: dict[str, Any], optional: tuple[str, ...]) -> None:
+    config = _load({"plugins": {"p": required | dict.fromkeys(optional)}, "routes": {"/p": [{"plugin": "p"}]}})
+
+    assert (config.warnings, config.plugins["p"].type) == ((), required["type"])
+
+
 @pytest.mark.parametrize(
     ("sections", "path"),
     [
@@ -143,10 +163,6 @@ def test_null_means_the_default_where_the_reference_takes_it() -> None:
         (
             {"storageConfig": {"type": "sqlite", "databaseUrl": "sqlite:x", "autoMigrate": None}},
             "$.storageConfig.autoMigrate",
-        ),
-        (
-            {"plugins": {"w": {"type": "grpc", "queueName": "q", "queueTimeoutSecs": None}}},
-            "$.plugins.w.queueTimeoutSecs",
         ),
     ],
 )

@@ -166,7 +166,15 @@ async def test_06_a_configuration_on_stdin_may_hold_nulls(tmp_path: Path, connec
     config = {
         "plugins": {
             "builtin": {"type": "builtin"},
-            "w": {"type": "grpc", "queueName": "q", "command": None},
+            "w": {
+                "type": "grpc",
+                "queueName": "q",
+                "command": None,
+                "args": None,
+                "env": None,
+                "queueTimeoutSecs": None,
+                "executionTimeoutSecs": None,
+            },
         },
         "routes": {"/builtin": [{"plugin": "builtin", "conditions": None}], "/w": [{"plugin": "w"}]},
         "storageConfig": None,
