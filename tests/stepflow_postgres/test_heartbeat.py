@@ -115,9 +115,17 @@ async def beats_until_dead(store: Backend) -> int:
     return len(expiries)
 
 
+def is_there(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):  # at opening, or at reading
+        return False
+
+
 async def until_gone(pid: int | None) -> None:
     with anyio.fail_after(PATIENCE_S):
-        while pid is not None and Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        while pid is not None and is_there(pid):
             await anyio.sleep(0.01)
 
 
