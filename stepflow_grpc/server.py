@@ -179,7 +179,9 @@ class Server:
         discoveries = Discoveries(self._hub, self._engine.owner)
         self._tasks = TasksService(self._engine, self._hub, discoveries, SystemChance())
         self._deadlocks = Deadlocks(self._engine, self._hub.queues, self._clock)
-        self._orchestrator = OrchestratorService(self._engine, self._hub, discoveries, self._clock, self._deadlocks)
+        self._orchestrator = OrchestratorService(
+            self._engine, self._hub, discoveries, self._clock, self._deadlocks, self._watchers
+        )
         self._connections = WorkService(self._engine, self._hub, discoveries, self._clock)
         return {
             "BlobService": BlobService(self._engine),

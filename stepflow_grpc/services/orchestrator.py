@@ -1,7 +1,6 @@
 """What workers call back for: they claim tasks, answer them, and submit runs of their own."""
 
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from typing import Any, Never
 
 import grpc.aio
@@ -23,6 +22,7 @@ from stepflow_grpc.services.followers import Followers
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import create_run, fill_items, sub_run_of, wait_for
 from stepflow_grpc.services.tasks import DISCOVERY, Discoveries
+from stepflow_grpc.services.watchers import Watchers
 from stepflow_grpc.wire import fill_run, outcome_of
 
 _IN_PROGRESS = NUMBERS["TASK_STATUS_IN_PROGRESS"]
@@ -39,6 +39,7 @@ class OrchestratorService:
         discoveries: Discoveries,
         clock: Clock,
         deadlocks: Deadlocks | None = None,
+        watchers: Watchers | None = None,
     ) -> None:
         self._engine = engine
         self._queues = hub.queues
@@ -49,6 +50,7 @@ class OrchestratorService:
         self._followers = Followers(engine)
         self._deadlocks = deadlocks or Deadlocks(engine, hub.queues, clock)
         self._room = Room(engine, hub)
+        self._watchers = watchers or Watchers()
 
     async def close(self) -> None:
         await self._followers.close()
@@ -158,25 +160,23 @@ class OrchestratorService:
         link = _link_of(parent, request.subflow_key if request.HasField("subflow_key") else "")
         if not self._engine.is_driving(link.run_id):
             return await self._submitted_at_owner(request, link, parent)
-        async with AsyncExitStack() as stack:
-            if request.run_request.wait:
-                await stack.enter_async_context(self._engine.lending(link.run_id, link.item, link.step))
-            try:
-                run = await sub_run_of(self._engine, link, request.run_request)
-            except ComponentError as error:
-                raise CallError(Code.FAILED_PRECONDITION, str(error)) from None
-            return await self._status_of(run, request.run_request)
+        try:
+            run = await sub_run_of(self._engine, link, request.run_request)
+        except ComponentError as error:
+            raise CallError(Code.FAILED_PRECONDITION, str(error)) from None
+        return await self._status_of(run, request.run_request, link)
 
     async def _submitted_at_owner(self, request: Any, link: ParentLink, parent: str) -> Any:
         record = await self._engine.backend.runs.get(link.run_id)
         if record is None or record.status.is_terminal:
             raise not_found("run", link.run_id)
         if said(FORWARDED) is None and (url := await self._peers.owner(record.id)) is not None:
-            return await self._forwarded(url, "SubmitRun", request, {PARENT: parent})
+            asking = self._forwarded(url, "SubmitRun", request, {PARENT: parent})
+            return await self._watchers.wait(asking, record.id)
         raise CallError(Code.UNAVAILABLE, f"run {record.id} is being recovered; try again")
 
-    async def _status_of(self, run: Run, wants: Any) -> Any:
-        record = await wait_for(run, self._clock, wants) if wants.wait else await run.record()
+    async def _status_of(self, run: Run, wants: Any, link: ParentLink | None = None) -> Any:
+        record = await self._ended(run, wants, link) if wants.wait else await run.record()
         status = fill_run(record, new("OrchestratorRunStatus"))
         if wants.wait:
             await fill_items(run, record, self._engine, status.results)
@@ -185,7 +185,8 @@ class OrchestratorService:
     async def GetRun(self, request: Any) -> Any:
         parent = said(PARENT)
         if request.wait and parent is not None and (url := await self._elsewhere(parent)) is not None:
-            return await self._forwarded(url, "GetRun", request, {PARENT: parent})
+            asking = self._forwarded(url, "GetRun", request, {PARENT: parent})
+            return await self._watchers.wait(asking, request.run_id)
         root = await self._root(request)
         run = await self._engine.get_run(run_id_of(request.run_id))
         record = await self._waited(run, root, request) if request.wait else await run.record()
@@ -206,10 +207,17 @@ class OrchestratorService:
         parent = said(PARENT)
         if parent is None:
             with self._deadlocks.waiting("" if root is None else root.id, run.id):
-                return await wait_for(run, self._clock, request)
-        link = _link_of(parent, "")
+                return await self._ended(run, request, None)
+        return await self._ended(run, request, _link_of(parent, ""))
+
+    async def _ended(self, run: Run, wants: Any, link: ParentLink | None) -> RunRecord:
+        """The run's record at its end, for whoever waits or for the step at `link`. Raises: CallError."""
+        waiting = wait_for(run, self._clock, wants) if link is None else self._lent_until_end(run, wants, link)
+        return await self._watchers.wait(waiting, run.id)
+
+    async def _lent_until_end(self, run: Run, wants: Any, link: ParentLink) -> RunRecord:
         async with self._engine.lending(link.run_id, link.item, link.step):
-            return await wait_for(run, self._clock, request)
+            return await wait_for(run, self._clock, wants)
 
     async def _root(self, request: Any) -> RunRecord | None:
         """Whoever names a root run has to name one that goes on. None: nobody is named."""

@@ -116,11 +116,14 @@ class RunsService:
         if not self._is_ready():
             raise CallError(Code.UNAVAILABLE, "the server is closing; try again")
         run = await create_run(self._engine, request, key=said(KEY), room=self._room)
-        record = await wait_for(run, self._clock, request) if request.wait else await run.record()
+        record = await self._waited(run, request) if request.wait else await run.record()
         response: Any = new("CreateRunResponse", summary=summary(record))
         if request.wait:
             await fill_items(run, record, self._engine, response.results)
         return response
+
+    async def _waited(self, run: Run, request: Any) -> RunRecord:
+        return await self._watchers.wait(wait_for(run, self._clock, request), run.id)
 
     async def ListRuns(self, request: Any) -> Any:
         limit = request.limit if request.HasField("limit") else MOST_LISTED
@@ -172,7 +175,7 @@ class RunsService:
 
     async def GetRun(self, request: Any) -> Any:
         run = await self._engine.get_run(run_id_of(request.run_id))
-        record = await wait_for(run, self._clock, request) if request.wait else await run.record()
+        record = await self._waited(run, request) if request.wait else await run.record()
         steps = await step_statuses(self._engine, record, item=0)
         summary = await self._summary(record)
         if record.status.is_terminal:

@@ -1,12 +1,16 @@
 """Flows and runs through the protocol, as a client that knows only the protocol sees them."""
 
+import asyncio
 from typing import Any
 
 import anyio
 import pytest
 
 from stepflow.components import Components
+from stepflow.engine import Engine
+from stepflow.records import RunStatus
 from stepflow_grpc.messages import NUMBERS, new
+from stepflow_grpc.server import Server
 from stepflow_grpc.wire import from_value, to_struct, to_value
 
 pytestmark = pytest.mark.anyio
@@ -290,3 +294,33 @@ async def test_components_are_listed_with_and_without_their_schemas(calls: Any) 
     assert any(entry.description == "Twice the number." for entry in listed.values())
     assert not any(entry.HasField("input_schema") for entry in bare)
     assert [entry.component_id for entry in bare] == sorted(entry.component_id for entry in bare)
+
+
+@pytest.mark.parametrize(
+    ("service", "name"),
+    [
+        ("RunsService", "CreateRun"),
+        ("RunsService", "GetRun"),
+        ("OrchestratorService", "SubmitRun"),
+        ("OrchestratorService", "GetRun"),
+    ],
+)
+async def test_who_waits_for_a_run_is_sent_away_when_the_server_closes_and_the_run_goes_on(
+    engine: Engine, server: Server, calls: Any, service: str, name: str
+) -> None:
+    flow_id = await stored(calls)
+    wanted = {"flow_id": flow_id, "input": values(["wait"]), "wait": True}
+    fields: dict[str, Any] = {"run_request": new("CreateRunRequest", **wanted)} if name == "SubmitRun" else wanted
+    if name == "GetRun":
+        run = await engine.submit(DOUBLE, ["wait"])
+        fields = {"run_id": run.id, "wait": True}
+    asking = asyncio.ensure_future(calls.refused(service, name, **fields))
+    async with asyncio.timeout(20):
+        while not server._watchers.waiting:
+            await asyncio.sleep(0.01)
+        (run_id,) = [each.id for each in await engine.backend.runs.list(limit=10)]
+        server._watchers.close()
+
+        assert await asking == ("UNAVAILABLE", f"the server is closing; run {run_id} goes on: ask again")
+    assert (await engine.get(run_id)).status is RunStatus.RUNNING
+    await engine.cancel(run_id)

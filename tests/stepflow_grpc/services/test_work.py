@@ -18,6 +18,7 @@ from stepflow_grpc.frames import Begun, FromServer, FromWorker, Given, Hello, Re
 from stepflow_grpc.messages import WORK_PACKAGE, Frame, methods
 from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.server import Server
+from stepflow_grpc.services import work
 
 pytestmark = pytest.mark.anyio
 
@@ -314,3 +315,23 @@ async def test_large_inputs_come_in_frames_of_their_own(engine: Engine, server: 
         await worker.say(answers=[reply(task, Succeeded(len(str(task.task.input)))) for task in tasks])
 
         assert await outputs(run) == [len(large) + 1] * 3
+
+
+async def test_an_input_that_no_worker_takes_fails_its_step_with_the_remedy_and_keeps_no_slot(
+    engine: Engine, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LONGEST_TASK", 3 * 1024 * 1024)
+    async with connected(server.port, credit=1) as worker:
+        run = await engine.submit(FLOW, ["x" * (3 * 1024 * 1024), "short"], max_concurrency=1)
+        (task,) = await worker.until_given(1)
+        await worker.say(answers=[reply(task)])
+        async with asyncio.timeout(20):
+            refused, done = [result async for result in run.results()]
+
+        assert (task.task.input, done.output) == ("short", "short")
+        assert refused.error is not None
+        assert (refused.error.code, refused.error.may_retry) == (ErrorCode.INVALID_INPUT, False)
+        assert refused.error.message == (
+            "the input of step 's' is too large for a worker: 3.0 MiB of JSON, 3 MiB can be sent; "
+            "put the value into a blob and pass its id"
+        )
