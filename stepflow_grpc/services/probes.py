@@ -50,10 +50,11 @@ class Probes:
             status = self._status() if request.service in self._known else "SERVICE_UNKNOWN"
             if status != told:
                 told = status
-                yield _Response(status=status)
-            if self._is_over:
+                yield _Response(status=status)  # which takes its time: all may have changed by then
+            elif self._is_over:
                 return
-            await changed.wait()
+            else:
+                await changed.wait()
 
     def _status(self) -> str:
         return "SERVING" if self._serves else "NOT_SERVING"

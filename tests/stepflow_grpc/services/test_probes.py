@@ -92,6 +92,18 @@ async def test_a_server_that_starts_is_not_well_yet() -> None:
     assert told == [NOT_SERVING, SERVING, NOT_SERVING]
 
 
+async def test_what_changes_while_it_is_told_how_things_were_is_told_too() -> None:
+    probes = Probes()
+    probes.say(serves=True)
+    watched = probes.Watch(check())
+    told = [(await anext(watched)).status]
+
+    probes.say(serves=False, is_over=True)
+    told += [update.status async for update in watched]
+
+    assert told == [SERVING, NOT_SERVING]
+
+
 class Tool:
     """Asks as command-line tools do: names first, then the files of what it wants to call."""
 
