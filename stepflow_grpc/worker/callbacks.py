@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import msgspec
+
 from stepflow.protocols import Chance, Clock
-from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, TaskId
+from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, TaskId
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.queues.records import Taken
 from stepflow_grpc.wire import complete, component_message
@@ -77,7 +79,11 @@ class Callbacks:
         try:
             while self._clock.now() < until:
                 given, outcome = self._saying[task_id]
-                match await self._taken(url or given.url, given, outcome):
+                taken = await self._taken(url or given.url, given, outcome)
+                if self._saying[task_id][0] is not given:  # the verdict is of the attempt before
+                    url = None
+                    continue
+                match taken:
                     case Taken.ACCEPTED:
                         desk.acknowledged(task_id)
                         return
@@ -98,7 +104,7 @@ class Callbacks:
             await self._calls.call(url, *_COMPLETE, request)
         except CallFailed as error:
             if is_too_large(error):
-                self._saying[given.id] = given, _too_large(request.ByteSize())
+                self._saying[given.id] = self._saying[given.id][0], _too_large(request.ByteSize())
             elif error.code() in _FINAL:
                 logger.info("nobody takes the answer to task %s: %s", given.id, error.details())
                 return Taken.UNKNOWN
@@ -107,10 +113,18 @@ class Callbacks:
             return None
         return Taken.ACCEPTED
 
-    async def progress(self, given: Given, worker_id: str, share: float) -> None:
-        """Say once how far a task is."""
+    def progress(self, given: Given, worker_id: str, value: Json) -> None:
+        """Say once how far a task is: a share from 0 to 1 as such, anything else in words or as JSON text."""
+        request = heartbeat(given, worker_id)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+            request.progress = value
+        else:
+            request.status_message = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        self._start(self._tell(given, request))
+
+    async def _tell(self, given: Given, request: Any) -> None:
         try:
-            await self._calls.call(given.url, *_HEARTBEAT, heartbeat(given, worker_id, share), timeout_s=5.0)
+            await self._calls.call(given.url, *_HEARTBEAT, request, timeout_s=5.0)
         except CallFailed as error:
             logger.debug("the progress of task %s is not heard: %s", given.id, error.details())
 
@@ -135,9 +149,9 @@ _HEARTBEAT = ("OrchestratorService", "TaskHeartbeat")
 _COMPLETE = ("OrchestratorService", "CompleteTask")
 
 
-def heartbeat(given: Given, worker_id: str, progress: float | None = None) -> Any:
+def heartbeat(given: Given, worker_id: str) -> Any:
     run_id = given.task.run_id or None
-    return new("TaskHeartbeatRequest", task_id=given.id, worker_id=worker_id, run_id=run_id, progress=progress)
+    return new("TaskHeartbeatRequest", task_id=given.id, worker_id=worker_id, run_id=run_id)
 
 
 def _too_large(size: int) -> Outcome:

@@ -38,6 +38,8 @@ class Script:
         self.lists: list[Any] = []
         self.claims: deque[Any] = deque()  # answers to the next heartbeats: a status code, or a message
         self.takes: deque[Code] = deque()  # refusals of the next completions
+        self.may_answer = asyncio.Event()  # to completions
+        self.may_answer.set()
         self.pull_refusals: deque[Code] = deque()
 
     async def PullTasks(self, request: Any) -> AsyncIterator[Any]:
@@ -62,8 +64,10 @@ class Script:
             self.lists.append(request)
             raise CallError(Code.NOT_FOUND, "asked too long ago")
         self.completions.append(request)
-        if self.takes:
-            raise CallError(self.takes.popleft(), "not now")
+        refusal = self.takes.popleft() if self.takes else None
+        await self.may_answer.wait()
+        if refusal is not None:
+            raise CallError(refusal, "not now")
         return new("CompleteTaskResponse")
 
     def task(self, id: str = "t1", component: str = "do", input: Any = 1, **fields: Any) -> Any:
@@ -290,6 +294,23 @@ async def test_a_success_that_nobody_waited_for_answers_the_next_attempt(
         script.task(attempt=1)
         await eventually(lambda: script.completions)
         script.task(attempt=2)
+        await eventually(lambda: len(script.completions) == 2)
+
+    assert gate.calls == [1]
+
+
+async def test_an_attempt_that_comes_while_the_one_before_is_answered_is_answered_too(
+    at_work: Any, script: Script, gate: Gate
+) -> None:
+    gate.may_go_on.set()
+    script.may_answer.clear()
+    script.takes.append(Code.NOT_FOUND)
+    async with at_work(gate.app, script) as worker:
+        script.task(attempt=1)
+        await eventually(lambda: script.completions)
+        script.task(attempt=2)
+        await eventually(lambda: worker._desk._answers["t1"][0].task.attempt == 2)
+        script.may_answer.set()
         await eventually(lambda: len(script.completions) == 2)
 
     assert gate.calls == [1]
