@@ -282,6 +282,14 @@ class Dispatch(Protocol):
         """Claimed offers that could not be served are free for others again, at their old places."""
         ...
 
+    async def give_back_others(self, owner: str, queue: str, known: Sequence[Offer]) -> None:
+        """Free what this engine has claimed in this queue besides these: the answer to its claim was lost.
+
+        Offers are told apart by task and attempt; their bodies don't matter. The engine has no claim on its way in
+        this queue meanwhile. Offers that others have claimed, or that were answered, stay as they are.
+        """
+        ...
+
     async def answer(self, answer: Answer) -> bool:
         """What came of a task; durable when this returns, also where the run has a new owner by now.
 

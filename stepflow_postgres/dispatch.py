@@ -51,6 +51,16 @@ class PostgresDispatch:
         rows = await self._database.write("give_back_offers", given)
         self._signals.send(offers_topic(plain(queue)) for (queue,) in rows)
 
+    async def give_back_others(self, owner: str, queue: str, known: Sequence[Offer]) -> None:
+        kept = {
+            "owner": escaped(owner),
+            "queue": escaped(queue),
+            "task_ids": texts([offer.task_id for offer in known]),
+            "attempts": ints([offer.attempt for offer in known]),
+        }
+        if await self._database.write("give_back_other_offers", kept):
+            self._signals.send([offers_topic(queue)])
+
     async def answer(self, answer: Answer) -> bool:
         given = {"task_id": answer.task_id, "attempt": answer.attempt, "body": answer.body}
         rows = await self._database.write("answer_offer", given)

@@ -12,6 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from stepflow.errors import SecretKeyError, StoreError
+from stepflow.execution.claims import Claims
 from stepflow.execution.envelope import Envelope
 from stepflow.execution.patience import patiently
 from stepflow.protocols import Backend, Clock, Credit, Work, announced_topic, answers_topic, offers_topic
@@ -51,6 +52,7 @@ class EngineExchange:
         self._early: dict[TaskId, Answer] = {}  # to tasks of runs that were taken over and have not begun again
         self._answered: dict[TaskId, int] = {}  # by attempt; what came of them is not recorded yet
         self._withdrawing: dict[TaskId, anyio.Event] = {}
+        self._claims: dict[str, Claims] = {}  # by queue
         self._is_listening = False
         self._asking = anyio.Lock()
         self._asked_at: float | None = None
@@ -105,10 +107,11 @@ class EngineExchange:
                 tasks.start_soon(self._serve_queue, name, credit, work, tasks)
 
     async def _serve_queue(self, queue: str, credit: Credit, work: Work, tasks: TaskGroup) -> None:
+        claims = self._claims_of(queue)
         while True:
             with self._backend.signals.listen(offers_topic(queue)) as listener:
                 most = 1
-                while await self._take(queue, most, credit, work, tasks):
+                while await self._take(claims, most, credit, work, tasks):
                     most = min(2 * most, MOST_TAKEN)
                 await listener.wait(LOOK_S)
 
@@ -191,11 +194,18 @@ class EngineExchange:
                 await self._clock.sleep(LOOK_S)  # somebody is at work on it
         wait.over.set()
 
-    async def _take(self, queue: str, most: int, credit: Credit, work: Work, tasks: TaskGroup) -> bool:
+    def _claims_of(self, queue: str) -> Claims:
+        """The same for all who serve the queue."""
+        if queue not in self._claims:
+            self._claims[queue] = Claims(self._dispatch, self._clock, self._tasks, self._owner, queue)
+        return self._claims[queue]
+
+    async def _take(self, claims: Claims, most: int, credit: Credit, work: Work, tasks: TaskGroup) -> bool:
         """Take as many offers as there is credit for, and no more than so many. False: there are none now.
 
         To look takes credit away from the engine's own tasks for a moment: so little is asked until something is there.
         """
+        await claims.settled()
         await credit.acquire()
         more = 0
         with suppress(anyio.WouldBlock):
@@ -204,17 +214,15 @@ class EngineExchange:
                 more += 1
         taken: Sequence[Offer] = []
         try:
-            taken = await self._dispatch.claim(self._owner(), queue, limit=1 + more)
-        except StoreError as error:
-            logger.warning("no offers can be taken now: %s", error)
+            taken = await claims.take(1 + more)
         finally:
             for _ in range(1 + more - len(taken)):
                 credit.release()
         for offer in taken:
-            tasks.start_soon(self._serve, offer, credit, work)
+            tasks.start_soon(self._serve, offer, claims, credit, work)
         return bool(taken)
 
-    async def _serve(self, offer: Offer, credit: Credit, work: Work) -> None:
+    async def _serve(self, offer: Offer, claims: Claims, credit: Credit, work: Work) -> None:
         try:
             task = self._envelope.opened(offer.body)
         except SecretKeyError as error:
@@ -229,6 +237,7 @@ class EngineExchange:
             body=self._envelope.answered(body, offer.body),
         )
         await patiently(self._clock, lambda: self._dispatch.answer(answer))
+        claims.done(offer)
 
     def _listen(self) -> None:
         if not self._is_listening:

@@ -8,12 +8,9 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.records import Json
-from stepflow.testing.simulation import Faults, Simulated, SimulationError, simulate
+from stepflow.testing.simulation import Simulated, SimulationError, simulate
 from stepflow_grpc.queues.task_queues import TaskQueues
 from stepflow_grpc.testing import QueueWorkers
-
-FAULTS = Faults(torn_rate=0.0)
-"""A claim of tasks whose answer is lost leaves them with an engine that does not know of them, while it lives."""
 
 FLOWS: dict[str, dict[str, Any]] = {
     "one": {
@@ -50,11 +47,11 @@ def components() -> Components:
 def played(name: str, seeds: Sequence[int], **options: Any) -> list[Simulated]:
     workers = partial(QueueWorkers, work=work, components=("work", "other"))
     inputs = list(range(8))
-    return simulate(FLOWS[name], inputs, components=components(), beside=workers, seeds=seeds, faults=FAULTS, **options)
+    return simulate(FLOWS[name], inputs, components=components(), beside=workers, seeds=seeds, **options)
 
 
 @pytest.mark.parametrize(
-    ("name", "seeds"), [("one", (*range(8), 127, 185)), ("through-both", (*range(100, 106), 110, 113))]
+    ("name", "seeds"), [("one", (*range(8), 127, 185)), ("through-both", (*range(100, 106), 110, 113, 2020))]
 )
 def test_every_seed_comes_to_the_results_of_the_uncut_run(name: str, seeds: Sequence[int]) -> None:
     found = played(name, seeds)

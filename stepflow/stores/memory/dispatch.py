@@ -46,6 +46,12 @@ class MemoryDispatch:
                 one.claimed_by = None
                 self._tables.signals.send(offers_topic(offer.queue))
 
+    async def give_back_others(self, owner: str, queue: str, known: Sequence[Offer]) -> None:
+        kept = {(offer.task_id, offer.attempt) for offer in known}
+        claimed = [one.offer for one in self._tables.offers.values() if one.claimed_by == owner and one.answer is None]
+        others = [one for one in claimed if one.queue == queue and (one.task_id, one.attempt) not in kept]
+        await self.give_back(owner, others)
+
     async def answer(self, answer: Answer) -> bool:
         one = self._tables.offers.get(answer.task_id)
         if one is None or one.answer is not None or one.offer.attempt != answer.attempt:

@@ -30,6 +30,9 @@ class SqliteDispatch:
     async def give_back(self, owner: str, offers: Sequence[Offer]) -> None:
         return None
 
+    async def give_back_others(self, owner: str, queue: str, known: Sequence[Offer]) -> None:
+        return None
+
     async def answer(self, answer: Answer) -> bool:
         owner = await self._file.write(lambda conn: _keep(conn, answer))
         if owner is None:

@@ -134,6 +134,15 @@ class DispatchSuite:
         assert [await store.dispatch.answer(answer(one)) for one in offers] == [False, False]
         assert list(await store.dispatch.answers(FIRST.owner)) == [answer(offers[0])]
 
+    async def test_who_claimed_nothing_gives_nothing_back(self, store: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+        await store.dispatch.offer(FIRST.owner, [offer("a", run)])
+
+        await store.dispatch.give_back_others(FIRST.owner, "gpu", [])
+
+        assert list(await store.dispatch.claim(FIRST.owner, "gpu")) == []
+        assert await store.dispatch.answer(answer(offer("a", run)))
+
     async def test_nothing_may_be_offered_and_withdrawn(self, store: Backend) -> None:
         await store.dispatch.offer(FIRST.owner, [])
         await store.dispatch.withdraw([])
@@ -204,6 +213,44 @@ class SharedDispatchSuite(SharedSuite):
         await other.dispatch.give_back("engine-3", [offer("a", run)])
 
         assert list(await other.dispatch.claim("engine-3", "gpu")) == []
+
+    async def test_what_a_lost_answer_told_of_is_given_back_by_naming_the_rest(
+        self, store: Backend, other: Backend, ids: Ids
+    ) -> None:
+        run = await begin(store, record(ids.draw()))
+        for owner in ("engine-2", "engine-3"):
+            await enter(other, owner)
+        offers = [offer(task, run) for task in "abcd"]
+        elsewhere = offer("elsewhere", run, queue="cpu")
+        await store.dispatch.offer(FIRST.owner, [*offers, elsewhere])
+        await other.dispatch.claim("engine-2", "cpu")
+        await other.dispatch.claim("engine-3", "gpu")
+        claimed = await other.dispatch.claim("engine-2", "gpu", limit=3)
+        await other.dispatch.answer(answer(claimed[2]))
+
+        for _ in range(2):  # its own answer may be lost too
+            await other.dispatch.give_back_others("engine-2", "gpu", claimed[:1])
+
+        assert list(await other.dispatch.claim("engine-3", "gpu", limit=5)) == [offers[2]]
+        assert list(await other.dispatch.claim("engine-3", "cpu", limit=5)) == []
+        assert list(await other.dispatch.claim("engine-2", "gpu", limit=5)) == []
+
+    async def test_who_lost_an_answer_may_claim_what_it_told_of_again(
+        self, store: Backend, other: Backend, ids: Ids
+    ) -> None:
+        run = await begin(store, record(ids.draw()))
+        await enter(other, "engine-2")
+        await store.dispatch.offer(FIRST.owner, [offer("a", run)])
+        known = list(await other.dispatch.claim("engine-2", "gpu"))
+        later = offer("a", run, attempt=2)
+        await store.dispatch.offer(FIRST.owner, [later])
+        await other.dispatch.claim("engine-2", "gpu")
+
+        await other.dispatch.give_back_others("engine-2", "gpu", known)
+
+        assert list(await other.dispatch.claim("engine-2", "gpu")) == [later]
+        await other.dispatch.give_back_others("engine-2", "gpu", [])
+        assert list(await other.dispatch.claim("engine-2", "gpu")) == [later]
 
     async def test_what_a_dead_engine_had_claimed_is_free_again(self, store: Backend, other: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from stepflow.engine import Engine
+from stepflow.errors import StoreUnavailableError
 from stepflow.protocols import Host
 from stepflow.records import ComponentInfo, Json, Offer, Outcome, RunStatus, Succeeded, Task
 from stepflow.stores.memory import MemoryBackend
@@ -167,3 +168,27 @@ async def test_an_answer_that_comes_while_a_run_is_taken_over_is_not_lost(store:
     assert record.status is RunStatus.COMPLETED
     assert outputs == [7]
     assert done == [("b", 7)]
+
+
+async def test_what_a_claim_took_whose_answer_is_lost_is_done(
+    store: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, Json]] = []
+    claim = MemoryDispatch.claim
+    lost: list[str] = []
+
+    async def lose_first(self: MemoryDispatch, owner: str, queue: str, *, limit: int = 1) -> Sequence[Offer]:
+        taken = await claim(self, owner, queue, limit=limit)
+        if lost or not taken:
+            return taken
+        lost.extend(one.task_id for one in taken)
+        raise StoreUnavailableError("the connection was lost before the answer came")
+
+    monkeypatch.setattr(MemoryDispatch, "claim", lose_first)
+    async with engine_with(Pool("a", 0, done), store) as one, engine_with(Pool("b", 1, done), store):
+        with anyio.fail_after(60):
+            outputs = await results(one, 1)
+
+    assert len(lost) == 1
+    assert outputs == [0]
+    assert done == [("b", 0)]
