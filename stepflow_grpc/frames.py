@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stepflow.records import ComponentInfo, Outcome, Task, TaskId
+from stepflow.records import ComponentInfo, Json, Outcome, Task, TaskId
 from stepflow_grpc.messages import Frame
 from stepflow_grpc.queues.records import WorkerReport
 
@@ -50,6 +50,14 @@ class Begun(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int
 
 
+class Progress(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How far a component says that its task is. A task that has progress has begun."""
+
+    id: TaskId
+    attempt: int
+    value: Json
+
+
 class Reply(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What came of a task."""
 
@@ -72,6 +80,7 @@ class FromWorker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     hello: Hello | None = None
     credit: int = 0  # so many more tasks may be sent; a negative number takes credit back
     begun: Sequence[Begun] = ()
+    progress: Sequence[Progress] = ()
     answers: Sequence[Reply] = ()
     declined: Sequence[TaskId] = ()  # sent, and not begun for want of a slot: somebody else may have them at once
     components: Sequence[ComponentInfo] | None = None  # a new list

@@ -140,7 +140,7 @@ class QueuePlugin:
             hub = self._hub or await self._server(queue)
         except PluginUnavailableError as error:
             return Failed(ErrorCode.UNREACHABLE, str(error), may_retry=False)
-        queued = self.settings.queued(task, queue)
+        queued = self.settings.queued(task, queue, report=partial(host.report, task))
         if hub.sharing is None:
             return await hub.queues.offer(queued, waiting)
         return await hub.sharing.offer(queued, waiting)

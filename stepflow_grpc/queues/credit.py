@@ -1,12 +1,13 @@
 """A queue's workers as the exchange counts them: for the engine's own tasks, and for those of other engines."""
 
 from collections import deque
+from collections.abc import Callable
 
 import anyio
 import msgspec
 
 from stepflow.protocols import Clock, Exchange
-from stepflow.records import Failed, Offer, Outcome, Succeeded, Task
+from stepflow.records import Failed, Json, Offer, Outcome, Succeeded, Task
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.queue import Queue, Ticket
 from stepflow_grpc.queues.records import QueuedTask, Waiting
@@ -164,13 +165,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_timeout_s: float | None = None
     execution_timeout_s: float | None = None
 
-    def queued(self, task: Task, queue: str, *, is_own: bool = True) -> QueuedTask:
+    def queued(
+        self, task: Task, queue: str, *, is_own: bool = True, report: Callable[[Json], None] | None = None
+    ) -> QueuedTask:
         return QueuedTask(
             id=task.id,
             task=task,
             queue=queue,
             queue_timeout_s=self.queue_timeout_s if is_own else None,
             execution_timeout_s=self.execution_timeout_s,
+            report=report,
         )
 
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from stepflow.records import Task, TaskId
+from stepflow.records import Json, Task, TaskId
 
 
 class WorkerKind(StrEnum):
@@ -29,6 +29,7 @@ class QueuedTask(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     queue: str
     queue_timeout_s: float | None = None  # until it is claimed; None: it waits
     execution_timeout_s: float | None = None  # from the claim
+    report: Callable[[Json], None] | None = None  # told how far the task is
 
 
 class Withdrawn(msgspec.Struct, frozen=True):

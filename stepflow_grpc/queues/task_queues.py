@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from stepflow.protocols import Clock
-from stepflow.records import ErrorCode, Failed, Outcome, Succeeded, Task, TaskId
+from stepflow.records import ErrorCode, Failed, Json, Outcome, Succeeded, Task, TaskId
 from stepflow_grpc.queues.deadlines import Deadlines
 from stepflow_grpc.queues.entry import OVERDUE_S, SILENT_S, Entry
 from stepflow_grpc.queues.queue import WARNED_AFTER_S, Queue
@@ -236,6 +236,14 @@ class TaskQueues:
         if freed is not None:
             self.refresh(freed)
         return heard
+
+    def report(self, task_id: TaskId, worker_id: str, progress: Json) -> None:
+        """A worker says how far a task is. What it has not claimed, or another engine gave, nobody is told of."""
+        entry = self._entries.get(task_id)
+        if entry is None or entry.claimant is None or entry.claimant.id != worker_id:
+            return
+        if entry.queued.report is not None:
+            entry.queued.report(progress)
 
     def began(self, task_id: TaskId, worker_id: str, *, attempt: int) -> None:
         """A worker began with a task a while ago, and might have answered it since: it counts only as a claim of the

@@ -9,7 +9,7 @@ from stepflow.engine import Engine
 from stepflow.errors import ComponentError, RunNotFoundError
 from stepflow.execution.handle import Run
 from stepflow.protocols import Clock
-from stepflow.records import ParentLink, RunRecord
+from stepflow.records import Json, ParentLink, RunRecord
 from stepflow_grpc.answers import Answers, Verdict
 from stepflow_grpc.deadlocks import Deadlocks
 from stepflow_grpc.messages import NUMBERS, new
@@ -75,6 +75,8 @@ class OrchestratorService:
         if heard is Heard.UNKNOWN:
             return await self._claimed_at_owner(request)
         is_claimed = heard is Heard.ALREADY_CLAIMED
+        if not is_claimed and (progress := _progress(request)) is not None:
+            self._queues.report(request.task_id, request.worker_id, progress)
         status = _ALREADY_CLAIMED if is_claimed else _IN_PROGRESS
         return new("TaskHeartbeatResponse", should_abort=is_claimed, status=status)
 
@@ -231,6 +233,15 @@ class OrchestratorService:
         if record.status.is_terminal:
             raise not_found("run", root_id)
         return record
+
+
+def _progress(request: Any) -> Json:
+    """How far a `TaskHeartbeatRequest` says that the task is; None: it does not."""
+    share = request.progress if request.HasField("progress") else None
+    message = request.status_message if request.HasField("status_message") else None
+    if share is None or message is None:
+        return message if share is None else share
+    return {"progress": share, "status_message": message}
 
 
 def _link_of(text: str, key: str) -> ParentLink:

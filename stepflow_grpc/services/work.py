@@ -276,6 +276,9 @@ class _Connection:
             if queues.heartbeat(begun.id, worker_id, attempt=begun.attempt) is not Heard.IN_PROGRESS:
                 self._gone.append(Gone(begun.id, begun.attempt))
                 self.stream.ring()
+        for told in said.progress:
+            if queues.heartbeat(told.id, worker_id, attempt=told.attempt) is Heard.IN_PROGRESS:
+                queues.report(told.id, worker_id, told.value)
         for reply in said.answers:
             taken = queues.complete(reply.id, reply.outcome, attempt=reply.attempt, worker_id=worker_id)
             if taken is Taken.ACCEPTED:

@@ -12,7 +12,7 @@ import msgspec
 
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
-from stepflow.records import Outcome, TaskId
+from stepflow.records import Json, Outcome, TaskId
 from stepflow_grpc import frames
 from stepflow_grpc.address import Address
 from stepflow_grpc.channel import is_loopback, open_channel
@@ -65,6 +65,10 @@ class FastLink:
     def answer(self, given: Given, outcome: Outcome) -> None:
         if self._line is not None:  # else it is among what the desk has unanswered
             self._line.answer(given, outcome)
+
+    def progress(self, given: Given, value: Json) -> None:
+        if self._line is not None:
+            self._line.progress(given, value)
 
     def say_what_is_there(self, has: Sequence[TaskId]) -> None:
         if self._line is not None:
@@ -134,6 +138,10 @@ class _Line:
 
     def answer(self, given: Given, outcome: Outcome) -> None:
         self._speech.answer(given, outcome)
+        self.bell.set()
+
+    def progress(self, given: Given, value: Json) -> None:
+        self._speech.progress(given, value)
         self.bell.set()
 
     async def run(self) -> None:

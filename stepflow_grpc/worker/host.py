@@ -93,17 +93,14 @@ class WorkerHost:
         self.clock = clock
         self.blobs = blobs
         self.desk: RunningTasks | None = None  # set before the first task begins
-        self.progress: Callable[[TaskId, float], None] | None = None
+        self.progress: Callable[[TaskId, Json], None] | None = None
         self._calls = calls
         self._chance = chance
         self._orchestrators = orchestrators
 
     def report(self, task: Task, progress: Json) -> None:
-        """The protocol has room for a share from 0 to 1; anything else is shown in the log alone."""
-        is_share = isinstance(progress, int | float) and not isinstance(progress, bool) and 0 <= progress <= 1
-        if is_share and self.progress is not None:
-            assert isinstance(progress, int | float)
-            self.progress(task.id, float(progress))
+        if self.progress is not None:
+            self.progress(task.id, progress)
         logger.debug("task %s of %s: %s", task.id, task.target, progress)
 
     @asynccontextmanager

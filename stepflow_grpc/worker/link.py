@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from stepflow.errors import StepflowError
-from stepflow.records import ComponentInfo, Outcome, Task, TaskId
+from stepflow.records import ComponentInfo, Json, Outcome, Task, TaskId
 from stepflow_grpc.queues.records import WorkerReport
 
 
@@ -118,6 +118,10 @@ class Link(Protocol):
 
     def answer(self, given: Given, outcome: Outcome) -> None:
         """Say what came of a task, and again until it is acknowledged or the link is lost. Must not block."""
+        ...
+
+    def progress(self, given: Given, value: Json) -> None:
+        """Say once how far a task is, as well as the protocol can. Must not block."""
         ...
 
     def say_what_is_there(self, has: Sequence[TaskId]) -> None:

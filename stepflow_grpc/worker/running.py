@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias
 
-from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, Succeeded, Task, TaskId
+from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded, Task, TaskId
 from stepflow_grpc.queues.records import WorkerReport
 from stepflow_grpc.worker.link import Given, Link
 from stepflow_grpc.worker.slots import Slots
@@ -42,7 +42,7 @@ class Heart(Protocol):
 class Work:
     """A task at work."""
 
-    __slots__ = ("coroutine", "given", "has_slot", "is_stopped", "link", "rests", "sub_runs", "told_at")
+    __slots__ = ("coroutine", "given", "has_slot", "is_stopped", "link", "rests", "sub_runs", "told_at", "untold")
 
     def __init__(self, given: Given, link: Link) -> None:
         self.given = given
@@ -53,6 +53,7 @@ class Work:
         self.rests = 0
         self.sub_runs = 0  # calls for a sub-run that gave no key
         self.told_at = 0.0  # when its progress was last told
+        self.untold: Sequence[Json] = ()  # the progress that is told as soon as it may be: one, or none
 
 
 class RunningTasks:

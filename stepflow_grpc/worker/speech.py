@@ -6,12 +6,15 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from stepflow.records import ErrorCode, Failed, Outcome, TaskId
-from stepflow_grpc.frames import Begun, FromServer, FromWorker, Reply, frame
+from stepflow.records import ErrorCode, Failed, Json, Outcome, TaskId
+from stepflow_grpc.frames import Begun, FromServer, FromWorker, Progress, Reply, frame
 from stepflow_grpc.worker.link import Desk, Given
 
 MOST_ANSWERS = 256
 """Of one frame."""
+
+MOST_PROGRESS = 32
+"""Of one frame: as many of the longest as a server takes."""
 
 FRAME_BYTES = 1024 * 1024
 """What a frame of several answers is kept near; it may have twice as many."""
@@ -43,6 +46,7 @@ class Speech:
         self._new: dict[TaskId, int] = {}  # begun since the last tick, and which attempt
         self._older: dict[TaskId, int] = {}
         self._begun: list[Begun] = []
+        self._progress: dict[TaskId, Progress] = {}
         self._unheard = 0
         self._bytes_an_answer = 0.0
 
@@ -58,6 +62,10 @@ class Speech:
             self.some_began.set()
         self._new[task_id] = attempt
 
+    def progress(self, given: Given, value: Json) -> None:
+        """How far a task is; what was said before and is not sent yet is out of date."""
+        self._progress[given.id] = Progress(given.id, given.task.attempt, value)
+
     def decline(self, task_id: TaskId) -> None:
         """It could not be begun."""
         self._new.pop(task_id, None)
@@ -72,6 +80,7 @@ class Speech:
         for gone in said.gone:
             self._new.pop(gone.id, None)
             self._older.pop(gone.id, None)
+            self._progress.pop(gone.id, None)
         if said.again:
             self._again += said.again
             self.some_again.set()
@@ -99,18 +108,27 @@ class Speech:
         """The next ones; none where a busy server has enough to do, and nothing is urgent."""
         is_urgent = has is not None or self._is_urgent()
         answers = self._next_answers() if self._unheard < MOST_UNHEARD else ()
-        if not answers and self._unheard and not is_urgent:
-            return ()
+        told = self._told_progress()
+        if not (answers or is_urgent) and (told or self._unheard):
+            return told
         said = self._next(answers, has)
         message = frame(said)
         if answers:
             self._bytes_an_answer = len(message.json) / len(answers)
             self._unheard += 1
         if len(message.json) <= 2 * FRAME_BYTES:
-            return (message,)
+            return (*told, message)
         parts = self._split(answers)
         self._unheard += len(parts) - 1
-        return (frame(msgspec.structs.replace(said, answers=())), *parts)
+        return (*told, frame(msgspec.structs.replace(said, answers=())), *parts)
+
+    def _told_progress(self) -> Sequence[Any]:
+        """Frames of their own, before those that might say that the tasks have ended."""
+        if not self._progress:
+            return ()
+        progress, self._progress = list(self._progress.values()), {}
+        firsts = range(0, len(progress), MOST_PROGRESS)
+        return [frame(FromWorker(progress=progress[first : first + MOST_PROGRESS])) for first in firsts]
 
     def _is_urgent(self) -> bool:
         """Whether something is to be said that waits for nothing."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc.aio
 
-from stepflow.records import Outcome, TaskId
+from stepflow.records import Json, Outcome, TaskId
 from stepflow_grpc.address import Address, AddressError, read_address
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import Credentials
@@ -124,6 +124,10 @@ class V1Link:
     def answer(self, given: Given, outcome: Outcome) -> None:
         assert self._desk is not None
         self._callbacks.answer(given, outcome, self._desk)
+
+    def progress(self, given: Given, value: Json) -> None:
+        assert self._desk is not None
+        self._callbacks.progress(given, self._desk.worker_id, value)
 
     def say_what_is_there(self, has: Sequence[TaskId]) -> None:
         """The protocol has no words for it."""

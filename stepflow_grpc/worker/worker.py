@@ -16,7 +16,7 @@ from stepflow.components import Components
 from stepflow.errors import BlobNotFoundError, StepflowError
 from stepflow.plugins.functions import THREADS, FunctionsPlugin
 from stepflow.protocols import Chance, Clock
-from stepflow.records import ErrorCode, Failed, Outcome, Task, TaskId
+from stepflow.records import ErrorCode, Failed, Json, Outcome, Task, TaskId
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.credentials import Credentials, read_credentials
 from stepflow_grpc.queues.records import WorkerReport
@@ -29,7 +29,7 @@ from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.host import RemoteBlobs, WorkerHost
 from stepflow_grpc.worker.link import Given, Link
 from stepflow_grpc.worker.references import referred, resolved
-from stepflow_grpc.worker.running import RunningTasks
+from stepflow_grpc.worker.running import RunningTasks, Work
 from stepflow_grpc.worker.udf.component import Udf
 from stepflow_grpc.worker.udf.records import UdfLimits
 from stepflow_grpc.worker.v1 import V1Link
@@ -48,6 +48,9 @@ ANSWERED_WITHIN_S = 15.0
 
 PROGRESS_EVERY_S = 1.0
 """How often a task's progress is told at most."""
+
+LONGEST_PROGRESS = 64 * 1024
+"""Bytes of it as JSON."""
 
 
 class WorkerError(StepflowError):
@@ -226,11 +229,31 @@ class Worker:
             logger.info("task %s is done by another worker", given.id)
             self._desk.stop(given.id, given.task.attempt)
 
-    def _tell_progress(self, task_id: TaskId, share: float) -> None:
-        work, now = self._desk.at_work(task_id), self._clock.now()
-        if work is not None and work.given.heartbeat_s and now - work.told_at >= PROGRESS_EVERY_S:
-            work.told_at = now
-            self._start(self._callbacks.progress(work.given, self.id, share))
+    def _tell_progress(self, task_id: TaskId, progress: Json) -> None:
+        """What is reported too soon after another waits, and the last of that is told."""
+        work = self._desk.at_work(task_id)
+        if work is None:
+            return
+        size = len(msgspec.json.encode(progress))
+        if size > LONGEST_PROGRESS:
+            logger.warning("the progress of task %s is not told: it has %d bytes as JSON", task_id, size)
+            return
+        is_waiting, work.untold = bool(work.untold), (progress,)
+        wait_s = work.told_at + PROGRESS_EVERY_S - self._clock.now()
+        if wait_s <= 0 and not is_waiting:
+            self._tell(work)
+        elif not is_waiting:
+            self._start(self._tell_later(work, wait_s))
+
+    async def _tell_later(self, work: Work, wait_s: float) -> None:
+        await self._clock.sleep(wait_s)
+        if self._desk.at_work(work.given.id) is work:
+            self._tell(work)
+
+    def _tell(self, work: Work) -> None:
+        (progress,), work.untold = work.untold, ()
+        work.told_at = self._clock.now()
+        work.link.progress(work.given, progress)
 
     def _orchestrators(self) -> Sequence[str]:
         """Those that are there now; else where they should be."""

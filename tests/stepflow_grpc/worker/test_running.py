@@ -36,6 +36,9 @@ class Wire:
     def answer(self, given: Given, outcome: Outcome) -> None:
         self.said.append((given.id, given.task.attempt, outcome))
 
+    def progress(self, given: Given, value: Any) -> None:
+        raise NotImplementedError
+
     def say_what_is_there(self, has: Any) -> None:
         self.asked.append(list(has))
 

@@ -8,7 +8,7 @@ from stepflow.records import ComponentInfo, Outcome, Succeeded, Task
 from stepflow_grpc import frames
 from stepflow_grpc.frames import FromServer, FromWorker
 from stepflow_grpc.worker.link import Given
-from stepflow_grpc.worker.speech import MOST_ANSWERS, MOST_UNHEARD, Speech
+from stepflow_grpc.worker.speech import MOST_ANSWERS, MOST_PROGRESS, MOST_UNHEARD, Speech
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +125,36 @@ async def test_an_answer_is_said_again_until_it_is_recorded() -> None:
 
     assert items(said(speech)) == [1]
     assert not speech.some_again.is_set()
+
+
+async def test_the_last_progress_of_a_task_is_said_before_its_answer_whatever_the_server_has_heard() -> None:
+    speech = Speech(Desk(free=1))  # type: ignore[arg-type]
+    for item in range(MOST_UNHEARD):
+        answer(speech, item)
+        said(speech)
+    speech.progress(given(7), 0.5)
+    speech.progress(given(7), {"stage": 2})
+    answer(speech, 7)
+
+    (told,) = said(speech)
+    speech.heard(FromServer(heard=1))
+    (answered,) = said(speech)
+
+    assert [(each.id, each.attempt, each.value) for each in told.progress] == [(given(7).id, 1, {"stage": 2})]
+    assert (items([answered]), list(answered.progress)) == ([7], [])
+
+
+async def test_progress_of_many_tasks_goes_in_several_frames() -> None:
+    speech = Speech(Desk(free=0))  # type: ignore[arg-type]
+    for item in range(MOST_PROGRESS + 1):
+        speech.progress(given(item), item)
+
+    assert [len(each.progress) for each in said(speech)] == [MOST_PROGRESS, 1]
+
+
+async def test_progress_of_what_nobody_wants_is_not_said() -> None:
+    speech = Speech(Desk(free=0))  # type: ignore[arg-type]
+    speech.progress(given(1), 0.5)
+    speech.heard(FromServer(gone=[frames.Gone(given(1).id, 1)]))
+
+    assert [each.progress for each in said(speech)] == [()]
