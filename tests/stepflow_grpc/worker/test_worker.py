@@ -46,13 +46,16 @@ async def test_a_batch_goes_through_a_worker_in_order(working: Any, outputs: Any
 
 
 async def test_a_worker_does_no_more_at_a_time_than_it_has_slots(working: Any, outputs: Any, fast_path: bool) -> None:
-    app, now, most = Components(), 0, 0
+    app, now, most, all_busy = Components(), 0, 0, asyncio.Event()
 
     @app.component("/busy")
     async def busy(n: int) -> int:
         nonlocal now, most
         now, most = now + 1, max(most, now + 1)
-        await asyncio.sleep(0.005)
+        if now == 3:
+            all_busy.set()
+        await all_busy.wait()
+        await asyncio.sleep(0.005)  # time for one more, if it were begun
         now -= 1
         return n
 
