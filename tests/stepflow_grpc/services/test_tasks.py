@@ -10,7 +10,8 @@ import pytest
 
 from stepflow.config import open_engine
 from stepflow.engine import Engine
-from stepflow.records import ComponentInfo, ErrorCode, Failed, Outcome, Succeeded
+from stepflow.protocols import Observer
+from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, RunId, Succeeded, Task
 from stepflow_grpc.messages import NUMBERS, methods, new
 from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.queues.credit import Settings
@@ -30,10 +31,26 @@ def settings() -> Settings:
     return Settings()
 
 
+class Watching(Observer):
+    def __init__(self) -> None:
+        self.progress: list[Json] = []
+
+    def on_event(self, run_id: RunId, event: object) -> None:
+        pass
+
+    def on_progress(self, task: Task, progress: Json) -> None:
+        self.progress.append(progress)
+
+
 @pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
+def watching() -> Watching:
+    return Watching()
+
+
+@pytest.fixture
+async def engine(settings: Settings, watching: Watching) -> AsyncIterator[Engine]:
     plugin = QueuePlugin(name="workers", queue="default", settings=settings)
-    async with Engine(plugins={"workers": plugin}, routes=ROUTES) as opened:
+    async with Engine(plugins={"workers": plugin}, routes=ROUTES, observers=[watching]) as opened:
         yield opened
 
 
@@ -60,8 +77,9 @@ class Puller:
         request.list_components.components.extend(infos)
         await self.calls("OrchestratorService", "CompleteTask", request)
 
-    async def claim(self, task: Any) -> Any:
-        return await self.calls("OrchestratorService", "TaskHeartbeat", task_id=task.task_id, worker_id=self.id)
+    async def claim(self, task: Any, **fields: Any) -> Any:
+        asked = {"task_id": task.task_id, "worker_id": self.id, **fields}
+        return await self.calls("OrchestratorService", "TaskHeartbeat", **asked)
 
     async def answer(self, task: Any, outcome: Outcome) -> None:
         request = complete(task.task_id, task.execute.observability.run_id, outcome)
@@ -120,6 +138,23 @@ async def test_a_route_leads_to_a_queue_of_its_own(calls: Any, pull: Any) -> Non
         await worker.answer(await worker.next(), Succeeded("done"))
 
         assert from_value((await results(calls, run_id))[0].output) == "done"
+
+
+async def test_what_a_heartbeat_says_of_progress_reaches_observers_from_the_one_that_has_the_task(
+    calls: Any, pull: Any, watching: Watching
+) -> None:
+    async with pull() as worker:
+        run_id = await submit(calls, [1])
+        task = await worker.next()
+        await worker.claim(task)
+        await worker.claim(task, progress=0.0)
+        await worker.claim(task, worker_id="other", progress=0.9)
+        await worker.claim(task, status_message="half")
+        await worker.claim(task, progress=0.5, status_message="half")
+        await worker.answer(task, Succeeded(1))
+        await results(calls, run_id)
+
+    assert watching.progress == [0.0, "half", {"progress": 0.5, "status_message": "half"}]
 
 
 async def test_another_worker_that_claims_is_told_to_stop(calls: Any, pull: Any) -> None:
