@@ -1,17 +1,24 @@
-"""What older versions of grpcio have asyncio log although nothing is wrong."""
+"""What gRPC has asyncio report although nothing is wrong."""
 
 import logging
 
 
-class _Noise(logging.Filter):
-    """Where several event loops of a process speak gRPC, each is woken for what only one of them then finds.
+def is_noise(message: str, error: BaseException | None) -> bool:
+    """Whether it comes of several event loops of a process that speak gRPC.
 
-    The others' empty reads are logged as errors: before grpcio 1.80.
+    Each is woken for what only one of them then finds: the others' reads are empty, before grpcio 1.80. And whichever
+    is awake passes on what calls that were cancelled still have to say, to a loop that may be closed by then.
     """
+    if "PollerCompletionQueue" not in message:
+        return False
+    return isinstance(error, BlockingIOError) or (
+        isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+    )
 
+
+class _Noise(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        return not (isinstance(error, BlockingIOError) and "PollerCompletionQueue" in record.getMessage())
+        return not is_noise(record.getMessage(), record.exc_info[1] if record.exc_info else None)
 
 
 _NOISE = _Noise()

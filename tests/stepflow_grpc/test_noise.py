@@ -13,10 +13,16 @@ from stepflow_grpc.noise import leave_out_noise
     [
         (BlockingIOError(11, "again"), "Exception in callback PollerCompletionQueue._handle_events(<loop>)()", 0),
         (BlockingIOError(11, "again"), "Exception in callback mine()", 1),
+        (
+            RuntimeError("Event loop is closed"),
+            "Exception in callback PollerCompletionQueue._handle_events(<loop>)()",
+            0,
+        ),
+        (RuntimeError("Event loop is closed"), "Exception in callback mine()", 1),
         (OSError(5, "broken"), "Exception in callback PollerCompletionQueue._handle_events(<loop>)()", 1),
     ],
 )
-def test_an_empty_read_of_another_loops_events_is_not_logged(
+def test_what_is_meant_for_another_loop_is_not_logged(
     error: Exception, message: str, expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     leave_out_noise()
