@@ -386,8 +386,13 @@ class TaskQueues:
         entry.claimed_attempt = 1
 
     def leave(self, entry: Entry) -> None:
-        """Nobody waits for this task any more."""
-        if not entry.is_over:
+        """Nobody waits for this attempt any more; whoever waits for an earlier one goes on to."""
+        if entry.is_over:
+            return
+        waiting = [one for one in entry.followers if not one.is_over]
+        if waiting and self._entries.get(entry.id) is entry:
+            self._hand_back(entry, waiting)
+        else:
             self._withdraw(entry)
 
     def line_up(self, entry: Entry) -> None:
@@ -639,6 +644,18 @@ class TaskQueues:
             self._claim(entry, worker, now)
             entry.claimed_attempt = former.claimed_attempt or former.attempt
             entry.claimed_at, entry.heard_at = former.claimed_at, former.heard_at
+
+    def _hand_back(self, entry: Entry, waiting: list[Entry]) -> None:
+        """The latest of the attempts that are waited for has what this one had."""
+        heir = self._entries[entry.id] = waiting[0]
+        heir.queue.unclaimed[heir] = None
+        self._replace(entry, heir, self._deadlines.now())
+        heir.followers = waiting[1:]
+        entry.outcome = Failed(ErrorCode.CANCELLED, f"task {entry.id} was withdrawn")
+        self._deadlines.drop(entry)
+        self._deadlines.set(heir, heir.deadline())
+        heir.ring()
+        self.pump(heir.queue)
 
     def _forget_if_gone(self, worker: Worker) -> None:
         if not worker.streams and not worker.claimed and self._workers.get(worker.id) is worker:

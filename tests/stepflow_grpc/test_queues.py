@@ -585,6 +585,29 @@ async def test_a_later_attempt_takes_over_what_a_worker_is_at(bench: Bench) -> N
     assert [each.claimed for each in bench.queues.statistics()] == [0]
 
 
+@pytest.mark.parametrize("is_claimed", [True, False])
+async def test_who_waits_for_an_attempt_goes_on_though_nobody_waits_for_the_next_any_more(
+    bench: Bench, is_claimed: bool
+) -> None:
+    stream = ours(bench, "w", 2)
+    id = await bench.offer(1)
+    if is_claimed:
+        bench.claim(stream)
+    later = bench.queues.enter(queued_of(1, attempt=2))
+    bench.queues.line_up(later)
+
+    bench.queues.leave(later)
+    await bench.turn(0)
+    before = dict(bench.outcomes)
+    if not is_claimed:
+        bench.claim(stream)
+    bench.queues.complete(id, Succeeded("once"), attempt=1, worker_id="w")
+
+    assert before == {}
+    assert await bench.settle(1) == Succeeded("once")
+    assert [(each.claimed, each.depth) for each in bench.queues.statistics()] == [(0, 0)]
+
+
 async def test_a_full_queue_refuses_submitters_and_says_when_to_come_again(bench: Bench) -> None:
     bench.queues.configure("q", QueueLimits(max_length=2))
     stream = ours(bench, "w", 0)
