@@ -25,7 +25,7 @@ class Loop(asyncio.SelectorEventLoop):
             super().call_exception_handler(context)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"loop_factory": Loop}
 

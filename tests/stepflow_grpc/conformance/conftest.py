@@ -35,11 +35,6 @@ ROUTES: dict[str, Json] = {
 QUICK = RetrySettings(backoff=BackoffPolicy(type="constant", delay_ms=1))
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def here() -> Components:
     components = Components()
 
