@@ -34,7 +34,7 @@ def stub(channel: Any, name: str) -> Any:
 
 
 @pytest.fixture
-def opened(server: Server) -> grpc.aio.Channel:
+async def opened(server: Server) -> grpc.aio.Channel:
     return open_channel(read_address(f"127.0.0.1:{server.port}"), Credentials())
 
 
