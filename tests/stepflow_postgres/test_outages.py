@@ -10,7 +10,7 @@ from postgres_server import PostgresServer
 
 from stepflow.errors import StoreUnavailableError
 from stepflow.protocols import Backend
-from stepflow.records import Committed, Message, MessageKind, RunId, Verdict
+from stepflow.records import Committed, Json, Message, MessageKind, RunId, Verdict
 from stepflow.testing.suites.writes import Ids, begin, enter, entries, record, result, take_over, write
 from stepflow_postgres import connection
 from stepflow_postgres.backend import PostgresBackend
@@ -29,6 +29,14 @@ async def answered(ask: Callable[[], Awaitable[T]]) -> T:
                 return await ask()
             except StoreUnavailableError:
                 await anyio.sleep(0.02)
+
+
+async def whole_journal(store: Backend, run: RunId) -> list[tuple[int, Json]]:
+    """Every entry, however many pages that takes."""
+    found = await entries(store, run)
+    while page := await entries(store, run, after=found[-1][0]):
+        found += page
+    return found
 
 
 class Writer:
@@ -75,7 +83,7 @@ async def test_nothing_is_lost_or_doubled_when_the_server_crashes_while_an_engin
         writer.end()
 
     async with PostgresBackend(own_postgres.url) as store:
-        journals = [await entries(store, run) for run in runs]
+        journals = [await whole_journal(store, run) for run in runs]
         places = [await store.runs.completed(run, limit=10_000) for run in runs]
     expected = range(2, writer.position + 1)
     assert writer.verdicts == {Committed()}

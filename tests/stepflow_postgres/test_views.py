@@ -222,7 +222,7 @@ async def test_a_view_of_one_run_reads_only_its_rows(store: PostgresBackend, ids
         await tell(store, ids, StepStarted(0, 0, 1, 1), StepSucceeded(0, 0, 1, 2))
     run = await tell(store, ids, StepStarted(0, 0, 1, 1), StepSucceeded(0, 0, 1, 2))
     url, schema = store.database.location.conninfo, store.database.schema
-    execute(url, f"ANALYZE {schema}._runs, {schema}._entries, {schema}._results")
+    execute(url, f"VACUUM (ANALYZE) {schema}._runs, {schema}._entries, {schema}._results")
 
     plan = execute(url, f"EXPLAIN SELECT * FROM {schema}.{view} WHERE run_id = '{run}'")
 
