@@ -1,4 +1,4 @@
-"""The messages of `stepflow.v1` and of our own `stepflow.work.v1`, in a descriptor pool of their own.
+"""The messages of `stepflow.v1` and of our own `stepflow.worker.v1`, in a descriptor pool of their own.
 
 Generated code of the same full names registers itself in the pool that a process shares; two copies of it cannot be
 loaded together. Here the committed descriptors are loaded into a private pool, well-known types included, so that a
@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 PACKAGE = "stepflow.v1"
-WORK_PACKAGE = "stepflow.work.v1"
+WORK_PACKAGE = "stepflow.worker.v1"
 
 
 def _load() -> tuple[descriptor_pool.DescriptorPool, list[str]]:

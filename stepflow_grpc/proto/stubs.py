@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorSet
 
-MODULES = {"stepflow.v1": "stepflow_v1", "stepflow.work.v1": "stepflow_work_v1"}
+MODULES = {"stepflow.v1": "stepflow_v1", "stepflow.worker.v1": "stepflow_worker_v1"}
 """Which module beside this file gives the messages of which package."""
 
 _IMPORTS = {

@@ -38,7 +38,7 @@ async def opened(server: Server) -> grpc.aio.Channel:
     return open_channel(read_address(f"127.0.0.1:{server.port}"), Credentials())
 
 
-@pytest.mark.parametrize("service", ["", "stepflow.v1.TasksService", "stepflow.work.v1.WorkService"])
+@pytest.mark.parametrize("service", ["", "stepflow.v1.TasksService", "stepflow.worker.v1.WorkService"])
 async def test_a_service_that_is_served_is_well(opened: grpc.aio.Channel, service: str) -> None:
     async with opened as channel:
         assert (await stub(channel, "Check")(check(service), timeout=20)).status == SERVING

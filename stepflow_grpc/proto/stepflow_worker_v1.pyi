@@ -1,4 +1,4 @@
-"""The messages of `stepflow.work.v1`, as a type checker sees them. Written by `make proto`."""
+"""The messages of `stepflow.worker.v1`, as a type checker sees them. Written by `make proto`."""
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
