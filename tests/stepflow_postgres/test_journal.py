@@ -270,7 +270,7 @@ async def test_what_users_choose_may_be_any_text(store: PostgresBackend, ids: Id
 async def test_writing_to_a_run_looks_at_no_other(store: PostgresBackend, ids: Ids):
     runs = [record(ids.draw()) for _ in range(500)]
     await store.journal.commit([write(run.id, 1, ["begun"], new=run) for run in runs])
-    await store.database.write_sql(store.database.sql("ANALYZE stepflow._runs"))
+    await store.database.write_sql(store.database.sql("VACUUM (ANALYZE) stepflow._runs"))
     writes = [write(run.id, 2, ["x"], results=[result(0)]) for run in runs[20:23]]
 
     for name, parameters in (
