@@ -243,7 +243,8 @@ async def test_deleting_a_run_reads_no_whole_table(store: PostgresBackend, ids: 
     runs = [record(ids.draw()) for _ in range(3_000)]
     opening = [write(run.id, 1, ["x"], new=run, results=[result(0)], change=ENDED) for run in runs]
     await store.journal.commit(opening)
-    await store.database.write_sql(store.database.sql("VACUUM (ANALYZE) stepflow._runs, stepflow._entries, stepflow._results"))
+    fresh = "VACUUM (ANALYZE) stepflow._runs, stepflow._entries, stepflow._results"
+    await store.database.write_sql(store.database.sql(fresh))
     [(no,)] = await store.database.ask("find_ended", {"root_id": runs[7].id})
 
     for name, asked in (
