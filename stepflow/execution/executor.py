@@ -437,14 +437,19 @@ class Executor:
                 self._wake_one()
             tree.performing += 1
             try:
-                if self.lease_until is not None and self._clock.now() > self.lease_until:
-                    await self.confirmed()  # the process may have been stopped, and the step be somebody else's by now
+                if self.lease_until is not None:
+                    await self._be_sure()
                 await self._perform(runner, run, item, step)
             finally:
                 tree.performing -= 1
                 tree.give_back(run)
                 if not tree.is_listed:
                     self.kick(tree)
+
+    async def _be_sure(self) -> None:
+        """Wait where this engine may have been replaced: stopped for a while, its steps may be somebody else's."""
+        if self.lease_until is not None and self._clock.now() > self.lease_until:
+            await self.confirmed()
 
     def _has_more(self, tree: Tree[LiveRun]) -> bool:
         """Whether another runner may find something, after a step was taken from this tree."""
@@ -520,6 +525,8 @@ class Executor:
                     return
             if way.leaves_process:
                 await self._recorder.lasting(run)
+            if self.lease_until is not None:
+                await self._be_sure()  # once more: what was waited for may have taken as long
             task = run.task(way, index, step, attempt, input)
             if task.timeout_s is None:
                 outcome = await way.plugin.perform(task, self.host)

@@ -24,9 +24,6 @@ from stored import read_store
 from workers import Place, Worker, WorkerFailedError, crew, place_for
 
 TAKEOVER_S = 10.0
-AT_ONCE = 2
-"""Runs that an engine goes on with at a time."""
-
 PATIENCE_S = 60.0
 """How long runs may take to end once they were taken over, and a zombie to find out what it is."""
 
@@ -140,7 +137,7 @@ async def torment(workers: list[Worker], place: Place, given: argparse.Namespace
 def told_apart(stops: list[Stop], calls: list[Began]) -> tuple[set[Began], list[Began]]:
     """Calls by zombies of what is others' by then: those that were on their way when it was stopped, and the others.
 
-    On its way is what a thread was handed, and what the loop was about to call: one step of each run.
+    On its way is what a thread was handed, and the one call that the loop was about to make.
     """
     under_way: set[Began] = set()
     begun: list[Began] = []
@@ -150,13 +147,13 @@ def told_apart(stops: list[Stop], calls: list[Began]) -> tuple[set[Began], list[
         ]
         threads = [call for call in late if call.step in jobs.IN_THREADS]
         rest = sorted((call for call in late if call not in threads), key=lambda call: call.at)
-        under_way.update(threads, rest[:AT_ONCE])
-        begun += rest[AT_ONCE:]
+        under_way.update(threads, rest[:1])
+        begun += rest[1:]
     return under_way, begun
 
 
 async def run(given: argparse.Namespace, place: Place) -> tuple[list[Stop], int, Found]:
-    workers = [Worker(slot, given.victims + 1, place, at_once=AT_ONCE) for slot in range(given.victims + 1)]
+    workers = [Worker(slot, given.victims + 1, place, at_once=2) for slot in range(given.victims + 1)]
     stops: list[Stop] = []
     async with crew(workers) as faults:
         stops = await torment(workers, place, given)
