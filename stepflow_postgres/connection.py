@@ -207,10 +207,22 @@ async def connect(conninfo: str, shown: str) -> AsyncIterator[Connection]:
     """
     require_asyncio()
     with in_our_words(shown):
-        connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
-        async with connection:
+        async with own_connection(conninfo) as connection:
             _refuse_unfit(connection, shown)
             yield connection
+
+
+@asynccontextmanager
+async def own_connection(conninfo: str) -> AsyncIterator[Connection]:
+    """A connection in autocommit, closed at the end whatever happens.
+
+    As a context manager of its own the driver's connection commits first, and stays open when it is cancelled there.
+    """
+    connection: Connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def _refuse_unfit(connection: Connection, shown: str) -> None:

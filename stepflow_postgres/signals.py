@@ -16,6 +16,7 @@ from psycopg import AsyncConnection, Notify, sql
 from stepflow.clock import SystemClock
 from stepflow.protocols import Clock
 from stepflow_postgres.arrays import texts
+from stepflow_postgres.connection import own_connection
 from stepflow_postgres.sender import Sender
 
 _LOG = logging.getLogger(__name__)
@@ -169,7 +170,7 @@ class PostgresSignals:
         await self._is_wanted.wait()
         while True:
             try:
-                async with await _connect(conninfo) as connection:
+                async with own_connection(conninfo) as connection:
                     await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
                     if not await self._works(connection):
                         await connection.execute("UNLISTEN *")
@@ -214,13 +215,9 @@ class PostgresSignals:
         return False
 
 
-async def _connect(conninfo: str) -> AsyncConnection:
-    return await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
-
-
 @asynccontextmanager
 async def _sender(conninfo: str) -> AsyncIterator[Sender]:
-    async with await _connect(conninfo) as connection:
+    async with own_connection(conninfo) as connection:
         sender = Sender(connection, is_prepared=False)
         try:
             yield sender

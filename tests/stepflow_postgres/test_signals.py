@@ -1,5 +1,6 @@
 """What LISTEN and NOTIFY do and fail to do."""
 
+import asyncio
 from contextlib import ExitStack
 
 import anyio
@@ -8,6 +9,7 @@ from pooling_proxy import pooled
 from postgres_server import execute
 
 from stepflow_postgres import signals as module
+from stepflow_postgres.connection import Connection, own_connection
 from stepflow_postgres.location import read_location
 from stepflow_postgres.sender import Sender
 from stepflow_postgres.signals import PostgresListener, PostgresSignals
@@ -217,3 +219,19 @@ async def test_nobody_who_listens_means_no_connection(own_postgres):
             own_postgres.url,
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
         ) == [(0,)]
+
+
+async def test_a_connection_of_its_own_is_closed_even_when_its_task_is_cancelled_as_it_is_left(
+    postgres_server_url: str,
+) -> None:
+    kept: list[Connection] = []
+
+    async def use() -> None:
+        async with own_connection(read_location(postgres_server_url).conninfo) as connection:
+            kept.append(connection)
+            task.cancel()  # which comes to pass at the next await
+
+    task = asyncio.create_task(use())
+    await asyncio.wait([task])
+
+    assert [connection.closed for connection in kept] == [True]

@@ -214,7 +214,7 @@ async def test_stopping_waits_for_no_pause_before_a_restart() -> None:
 async def test_what_looks_after_orphans_is_started_again_when_it_dies(caplog: pytest.LogCaptureFixture) -> None:
     async with running(shell("echo pid $$; exec sleep 100")) as (pools, told):
         (first,) = await becomes(lambda: pids(told))
-        (guard,) = guards()
+        (guard,) = await becomes(guards)
         os.kill(guard, signal.SIGKILL)
         await becomes(lambda: not is_alive(guard))
         os.kill(first, signal.SIGKILL)
@@ -228,7 +228,7 @@ async def test_what_looks_after_orphans_is_started_again_when_it_dies(caplog: py
 
 def guards() -> list[int]:
     """Processes of ours that look after orphans."""
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    listed = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if "orphans.py" in line]
 
 
