@@ -228,7 +228,8 @@ async def test_what_looks_after_orphans_is_started_again_when_it_dies(caplog: py
 
 def guards() -> list[int]:
     """Processes of ours that look after orphans."""
-    listed = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())]
+    listed = subprocess.run(command, capture_output=True, text=True)
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if "orphans.py" in line]
 
 
