@@ -18,7 +18,7 @@ class SqliteDispatch:
         self._signals = signals
 
     async def offer(self, owner: str, offers: Sequence[Offer]) -> None:
-        rows = [(offer.task_id, offer.attempt, offer.run_id, offer.queue, offer.body) for offer in offers]
+        rows = [(offer.task_id, offer.attempt, offer.run_id, offer.queue, offer.body, owner) for offer in offers]
         if rows:
             await self._file.write(lambda conn: conn.executemany(statement("offer_task"), rows))
         for queue in dict.fromkeys(offer.queue for offer in offers):
@@ -46,7 +46,7 @@ class SqliteDispatch:
         return [Answer(task_id=id, attempt=attempt, run_id=run, body=body) for id, attempt, run, body in rows]
 
     async def take_back(self, owner: str, task_ids: Sequence[TaskId]) -> Sequence[TaskId]:
-        return await self._file.write(lambda conn: [id for id in task_ids if _take_back(conn, id)])
+        return await self._file.write(lambda conn: [id for id in task_ids if _take_back(conn, id, owner)])
 
     async def announce(self, owner: str, queue: str, listed: bytes) -> None:
         return None
@@ -60,8 +60,8 @@ class SqliteDispatch:
             await self._file.write(lambda conn: conn.executemany(statement("withdraw_task"), ids))
 
 
-def _take_back(conn: sqlite3.Connection, task_id: TaskId) -> bool:
-    return bool(conn.execute(statement("take_back_task"), (task_id,)).rowcount)
+def _take_back(conn: sqlite3.Connection, task_id: TaskId, owner: str) -> bool:
+    return bool(conn.execute(statement("take_back_task"), (task_id, owner)).rowcount)
 
 
 def _keep(conn: sqlite3.Connection, answer: Answer) -> str | None:

@@ -27,7 +27,7 @@ CHECKPOINT_PAGES = 4 * 1024 * 1024 // PAGE_BYTES
 
 VIEWS = ("runs", "items", "attempts", "steps")
 
-MIGRATIONS = ("0001_tables", "0002_views", "0003_owners")
+MIGRATIONS = ("0001_tables", "0002_views", "0003_owners", "0004_offered_by")
 
 migrations = Migrations("stepflow")
 
@@ -125,6 +125,11 @@ def _add_owners(db: Database) -> None:
     for name in VIEWS:
         db.execute(f"DROP VIEW IF EXISTS {name}")
         db.create_view(name, statement(f"view_{name}"))
+
+
+@migrations(name="0004_offered_by")
+def _add_offered_by(db: Database) -> None:
+    db.table("_offers").add_column("offered_by", str)
 
 
 def _create_queues(db: Database) -> None:

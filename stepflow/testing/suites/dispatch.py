@@ -134,6 +134,19 @@ class DispatchSuite:
         assert [await store.dispatch.answer(answer(one)) for one in offers] == [False, False]
         assert list(await store.dispatch.answers(FIRST.owner)) == [answer(offers[0])]
 
+    async def test_an_engine_takes_back_only_what_it_offered_itself(self, store: Backend, ids: Ids) -> None:
+        run = await begin(store, record(ids.draw()))
+        again = offer("b", run, attempt=2)
+        await store.dispatch.offer(FIRST.owner, [offer("a", run), offer("b", run)])
+        await take_over(store, run)
+        await store.dispatch.offer("engine-2", [again])
+
+        theirs = list(await store.dispatch.take_back("engine-2", ["a", "b"]))
+        mine = list(await store.dispatch.take_back(FIRST.owner, ["a", "b"]))
+
+        assert theirs == ["b"]
+        assert mine == ["a"]
+
     async def test_who_claimed_nothing_gives_nothing_back(self, store: Backend, ids: Ids) -> None:
         run = await begin(store, record(ids.draw()))
         await store.dispatch.offer(FIRST.owner, [offer("a", run)])

@@ -1,2 +1,2 @@
 DELETE FROM _offers
-WHERE task_id = ? AND answer IS NULL;
+WHERE task_id = ? AND offered_by = ? AND answer IS NULL;
