@@ -241,7 +241,7 @@ def test_workers_of_their_own_change_nothing_in_the_flow(hello: Path, monkeypatc
     finally:
         for process in processes:
             process.kill()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
 
     assert ran.returncode == 0, ran.stderr
     assert (hello / "submitted.jsonl").read_text() == by_run.stdout

@@ -146,7 +146,7 @@ class Site:
         for process in self.processes:
             process.kill()
         for process in self.processes:
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
 
 
 def parsed(file: Path) -> list[object]:
@@ -203,7 +203,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(site: Site) -> None:
 
     site.until(lambda: site.embedded > 200, batch)
     server.send_signal(signal.SIGKILL)
-    server.wait(timeout=30)
+    server.wait(timeout=60)
     site.serve(site.url.rpartition(":")[2])
 
     assert batch.wait(timeout=LONGEST_S) == 0, site.said(batch)
@@ -220,7 +220,7 @@ def test_a_rolling_restart_runs_nothing_twice(site: Site) -> None:
     for done in (150, 450):
         site.until(lambda done=done: site.embedded > done, batch)
         server.send_signal(signal.SIGTERM)
-        assert server.wait(timeout=30) == 0, site.said(server)
+        assert server.wait(timeout=60) == 0, site.said(server)
         server = site.serve(site.url.rpartition(":")[2])
         for pool, workers in pools.items():
             for worker in list(workers):

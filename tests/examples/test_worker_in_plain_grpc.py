@@ -53,7 +53,7 @@ def processes() -> Iterator[Processes]:
     yield found
     for process in found.started:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 async def test_it_does_tasks_and_tells_failures(generated: Path, processes: Processes) -> None:

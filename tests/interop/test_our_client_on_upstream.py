@@ -96,7 +96,7 @@ def address(folder: Path, upstream_python: Path) -> Iterator[str]:
     finally:
         for process in processes:
             process.kill()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ class Reference:
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=60)
             self._process = None
 
 
@@ -122,7 +122,7 @@ def flow(*components: str) -> dict[str, Any]:
     return {"name": "f", "steps": steps, "output": source}
 
 
-async def eventually(condition: Callable[[], object], within_s: float = 40.0) -> None:
+async def eventually(condition: Callable[[], object], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.02)
@@ -433,7 +433,7 @@ async def test_the_environment_is_enough_and_a_signal_ends_it(reference: Referen
     finally:
         for worker in workers:
             worker.kill()
-            worker.wait(timeout=30)
+            worker.wait(timeout=60)
 
     assert found == [7]
     assert [worker.returncode for worker in workers] == [0, 0]

@@ -62,7 +62,7 @@ def workers(tmp_path: Path, upstream_python: Path) -> Iterator[Workers]:
     yield found
     for process in found.processes:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 async def test_the_deadlock_of_its_only_slot_is_named_and_another_worker_resolves_it(workers: Workers) -> None:

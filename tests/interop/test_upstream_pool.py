@@ -128,7 +128,7 @@ def test_it_does_not_keep_the_server_from_ending_though_it_heeds_no_signal(folde
         served.until_said(r"^queue own: 1 worker, 4 slots$", bound_s=60)
         workers = served.workers()
         served.process.terminate()
-        code = served.process.wait(10)
+        code = served.process.wait(60)
     finally:
         served.close()
 

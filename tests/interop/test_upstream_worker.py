@@ -131,7 +131,7 @@ def opened(folder: Path, python: Path) -> Iterator[Site]:
     finally:
         for process in site.processes:
             process.kill()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -192,4 +192,4 @@ def test_the_server_ends_when_told_though_a_worker_is_connected(site: Site) -> N
 
     site.server.send_signal(signal.SIGTERM)
 
-    assert site.server.wait(timeout=10) == 0
+    assert site.server.wait(timeout=60) == 0

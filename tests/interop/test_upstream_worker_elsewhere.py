@@ -84,14 +84,14 @@ def work(tmp_path: Path, upstream_python: Path) -> Iterator[Callable[[str, str],
     yield start
     for process in started:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 async def outputs(engine: Engine, component: str, items: list[int]) -> tuple[list[Any], list[int]]:
     """What came out, and the attempts that it took."""
     step = {"id": "s", "component": component, "input": {"$input": "$"}}
     run = await engine.submit({"steps": [step], "output": {"$step": "s"}}, items, max_concurrency=20)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(60):
         results = [result.output async for result in run.results()]
     return results, [event.attempt async for event in run.events() if type(event).__name__ == "StepStarted"]
 

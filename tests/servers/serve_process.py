@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-BOUND_S = 30.0
+BOUND_S = 60.0
 
 CLI = "from stepflow.cli.main import main; main()"
 SERVER = "from stepflow_grpc.serving.command import server; server()"
@@ -107,11 +107,11 @@ class Serving:
 
     def children(self) -> list[int]:
         """Processes that it started and that live."""
-        return [pid for pid in _children(self.process.pid) if is_alive(pid)]
+        return children_of(self.process.pid)
 
     def workers(self) -> list[int]:
         """Processes that it started, but for the one that looks after orphans."""
-        return [pid for pid in self.children() if b"orphans" not in _command_line(pid)]
+        return [pid for pid in self.children() if b"orphans" not in command_line(pid)]
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         self.process.send_signal(number)
@@ -126,13 +126,19 @@ class Serving:
         self.process.stdout.close()
 
 
+def children_of(pid: int) -> list[int]:
+    """Processes that one started and that live."""
+    return [child for child in _children(pid) if is_alive(child)]
+
+
 def _children(pid: int) -> Iterator[int]:
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             yield from map(int, file.read_text().split())
 
 
-def _command_line(pid: int) -> bytes:
+def command_line(pid: int) -> bytes:
+    """Empty where the process is gone, and for a moment after it began: the system fills it in last."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):

@@ -271,7 +271,7 @@ async def test_closing_the_engine_wakes_who_waits_for_a_run(app: Components) -> 
         except EngineClosedError as error:
             errors.append(type(error))
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks, Engine(app) as engine:
             tasks.start_soon(wait, await engine.submit(flow, [1]))
             await anyio.sleep(0)

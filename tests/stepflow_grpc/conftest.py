@@ -44,11 +44,11 @@ class Calls:
 
     async def __call__(self, service: str, name: str, request: Any = None, **fields: Any) -> Any:
         stub, kind = self._stub(service, name)
-        return await stub(new(kind, **fields) if request is None else request, timeout=30)
+        return await stub(new(kind, **fields) if request is None else request, timeout=60)
 
     async def all(self, service: str, name: str, **fields: Any) -> list[Any]:
         stub, kind = self._stub(service, name)
-        return [message async for message in stub(new(kind, **fields), timeout=30)]
+        return [message async for message in stub(new(kind, **fields), timeout=60)]
 
     async def refused(self, service: str, name: str, request: Any = None, **fields: Any) -> tuple[str, str]:
         """The status and the words of a call that is not answered."""

@@ -49,7 +49,7 @@ class OneSlot:
         await self.calls("OrchestratorService", "CompleteTask", request)
 
     async def begin(self) -> Any:
-        task = await asyncio.wait_for(self.stream.read(), 20)
+        task = await asyncio.wait_for(self.stream.read(), 60)
         await self.calls("OrchestratorService", "TaskHeartbeat", task_id=task.task_id, worker_id="w")
         return task
 
@@ -69,7 +69,7 @@ async def test_steps_behind_the_tasks_that_wait_for_them_name_the_deadlock(
     while len(runs) < 2:
         runs = list((await calls("RunsService", "ListRuns")).runs)
     behind = runs[0].run_id
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while "deadlock" not in str(explained := await engine.explain(behind)):
             await asyncio.sleep(0.01)
     holder = str(await engine.explain(created.summary.run_id))

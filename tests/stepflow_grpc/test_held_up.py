@@ -37,7 +37,7 @@ class Bench:
 
     async def sent(self) -> tuple[str, Stream, QueuedTask]:
         """The task that is sent next, and to whom."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while True:
                 for id, stream in self.streams.items():
                     if stream.has_more:
@@ -48,7 +48,7 @@ class Bench:
 
     async def explained(self, run_id: str, wanted: str) -> str:
         """The explanation, once these words are in it."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while wanted not in (text := str(await self.engine.explain(run_id))):
                 await anyio.sleep(0.01)
         return text

@@ -65,7 +65,7 @@ async def is_well(server: Server) -> bool:
     """A stranger's probe is answered."""
     response = message("grpc.health.v1.HealthCheckResponse")
     async with opened(server) as channel:
-        return bool(response.FromString(await channel.unary_unary(HEALTH)(b"", timeout=30)).status == 1)
+        return bool(response.FromString(await channel.unary_unary(HEALTH)(b"", timeout=60)).status == 1)
 
 
 def census(server: Server) -> dict[str, int]:

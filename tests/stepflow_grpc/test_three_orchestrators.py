@@ -101,7 +101,7 @@ def _ended(process: Process) -> Iterator[None]:
     finally:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ async def test_all_connections_are_given_back(postgres_server_url: str, empty_po
         await begin(store, record(ids.draw()))
         open = execute(postgres_server_url, mine)
 
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while execute(postgres_server_url, mine) != [(0,)]:
             await anyio.sleep(0.01)
     assert open[0][0] > 0

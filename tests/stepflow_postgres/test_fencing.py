@@ -53,7 +53,7 @@ async def open_transaction(store: PostgresBackend, *statements: str) -> AsyncIte
 
 async def until_blocked(store: PostgresBackend, count: int = 1) -> None:
     """Return when so many statements wait for another's lock."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while (await store.database.ask_sql(BLOCKED.encode()))[0][0] < count:
             await anyio.sleep(0.005)
 

@@ -93,7 +93,7 @@ async def test_after_a_commit_was_broken_off_the_next_one_is_stored(
             await holding.execute(store.database.sql("LOCK TABLE stepflow._entries"))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(store.journal.commit, [write(run, 2, ["broken off"])])
-                with anyio.fail_after(30):
+                with anyio.fail_after(60):
                     while (await store.database.ask_sql(blocked.encode())) == [(0,)]:
                         await anyio.sleep(0.01)
                 tasks.cancel_scope.cancel()

@@ -37,7 +37,7 @@ def test_the_first_signal_is_heeded_and_the_second_ends_the_process(how: signal.
         process.send_signal(how)
         said.append(process.stdout.readline())
         process.send_signal(how)
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
     assert said == ["ready\n", "heeded\n"]
     assert process.returncode == 130

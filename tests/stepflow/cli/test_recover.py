@@ -72,7 +72,7 @@ def test_only_the_group_that_is_meant_is_taken_over(cli, orphan: str) -> None:
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_what_waits_for_somebody_else_is_left_alone_and_said(cli, live: subprocess.Popen[str]) -> None:
     live.kill()
-    live.communicate(timeout=30)
+    live.communicate(timeout=60)
     cli("runs", "pause", "last")
 
     paused = cli("recover", "last", "--app", "components:app")
@@ -90,7 +90,7 @@ def test_a_component_that_is_not_here_is_named(cli, orphan: str) -> None:
         assert recovering.stderr is not None
         said = next(line for line in recovering.stderr if " waits: " in line and line.startswith("run "))
         recovering.terminate()
-        recovering.communicate(timeout=30)
+        recovering.communicate(timeout=60)
 
     assert "no live engine serves /second" in said
     assert recovering.returncode == 130

@@ -317,7 +317,7 @@ def test_an_interrupt_cancels_and_keeps_what_was_done(project: Path) -> None:
 
     wait_for(Path("stalled"), process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert out == '{"outcome":"success","result":"ok"}\n'
@@ -332,7 +332,7 @@ def test_a_reader_that_leaves_ends_the_run_quietly(project: Path) -> None:
     assert process.stdout.readline() == '{"outcome":"success","result":"Hello: 1"}\n'
 
     process.stdout.close()
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
 
     assert process.returncode == 141
     assert "Traceback" not in err

@@ -97,7 +97,7 @@ def cut(how: int, *line: str, stdin: str = "") -> tuple[int, str]:
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(how)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     Path("stalls").unlink()
     Path("stalled").unlink()
     return process.returncode, err
@@ -256,7 +256,7 @@ def test_the_file_has_one_engine_whose_process_is_named(cli, batch: Path) -> Non
         assert Path("out.jsonl.part").exists()
     finally:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 def test_the_store_is_named_by_option_environment_or_configuration(

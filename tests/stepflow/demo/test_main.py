@@ -119,7 +119,7 @@ def test_whoever_ends_the_demo_ends_all_that_it_started(tmp_path: Path, how: sig
         time.sleep(0.01)
 
     demo.send_signal(how)
-    _, said = demo.communicate(timeout=30)
+    _, said = demo.communicate(timeout=60)
 
     assert (demo.returncode, said.strip()) == (130, b"interrupted")
     assert not list(tmp_path.iterdir())

@@ -89,7 +89,7 @@ async def test_a_silent_source_is_left_when_the_reader_leaves(
             async for _ in results:
                 break
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await source.left.wait()
 
 
@@ -102,7 +102,7 @@ async def test_a_silent_source_is_left_when_the_run_is_cancelled(
         run = await engine.submit(chained("/echo"), source)
         await run.cancel()
 
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await source.left.wait()
         record = await run.wait()
 

@@ -89,7 +89,7 @@ class Browser:
         os.close(self._down)
         os.close(self._up)
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(60)
 
     def _ask(self, method: str, session: str | None = None, **params: Any) -> Any:
         self._number += 1

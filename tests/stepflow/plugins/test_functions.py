@@ -304,7 +304,7 @@ async def test_threads_are_limited_and_waiting_for_one_holds_no_slot(slots, task
 
     @app.component
     def block(input):
-        gate.wait(10)
+        gate.wait(60)
         return input
 
     plugin = FunctionsPlugin(app, threads=2)
@@ -325,7 +325,7 @@ async def test_a_cancelled_thread_keeps_its_place_until_it_ends(slots, task):
     @app.component
     def block(input, ctx: Context):
         started.set()
-        gate.wait(10)
+        gate.wait(60)
         seen.append(ctx.cancelled)
         return input
 
@@ -350,7 +350,7 @@ async def test_a_plugin_can_be_left_while_threads_work(slots, task):
     @app.component
     def block(input):
         started.set()
-        gate.wait(10)
+        gate.wait(60)
 
     plugin = FunctionsPlugin(app)
     async with anyio.create_task_group() as calls:

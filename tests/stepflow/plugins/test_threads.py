@@ -24,7 +24,7 @@ async def test_a_turned_clock_waits_for_a_thread_that_works():
 
     @app.component
     def outer(input):
-        gate.wait(10)
+        gate.wait(60)
         return 1
 
     gate = threading.Event()

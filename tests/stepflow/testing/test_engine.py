@@ -189,7 +189,7 @@ def test_a_thread_is_waited_for_while_an_hour_could_pass() -> None:
 
     @app.component("/thread")
     def thread(input: int) -> str:
-        gate.wait(10)
+        gate.wait(60)
         return "thread"
 
     def busy(input: int) -> None:

@@ -82,7 +82,7 @@ class Client:
 
     async def all(self, service: str, name: str, **fields: Any) -> list[Any]:
         stub, kind = self.stub(service, name)
-        return [message async for message in stub(new(kind.DESCRIPTOR.name, **fields), timeout=30)]
+        return [message async for message in stub(new(kind.DESCRIPTOR.name, **fields), timeout=60)]
 
     async def refused(self, service: str, name: str, request: Any = None, **fields: Any) -> str:
         """The status of a call that is not answered."""
@@ -137,7 +137,7 @@ class Worker:
         self.stream = stub(new("PullTasksRequest", queue_name=queue, worker_id=id))
 
     async def next(self) -> Any:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return await self.stream.read()
 
     async def introduce(self, components: Sequence[ComponentInfo]) -> Any:

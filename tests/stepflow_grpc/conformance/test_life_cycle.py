@@ -195,7 +195,7 @@ async def timed_out(client: Any, t: Any, pull: Any) -> AsyncIterator[tuple[str, 
         tasks = []
         waiting = {asyncio.ensure_future(each.next()) for each in (one, two)}
         while waiting:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=60)
             tasks += [each.result() for each in done]
         yield run_id, *tasks
 

@@ -216,7 +216,7 @@ async def test_many_answers_through_both_engines_are_all_recorded(t: Any, owner:
         for number in range(40):
             tasks.start_soon(do, await worker.next(), (owner, other)[number % 2])
 
-    assert await asyncio.wait_for(other.outputs(run_id), 20) == list(range(40))
+    assert await asyncio.wait_for(other.outputs(run_id), 60) == list(range(40))
     worker.stream.cancel()
 
 

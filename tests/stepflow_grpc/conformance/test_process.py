@@ -87,7 +87,7 @@ async def http(port: int, path: str) -> tuple[int, Any]:
     """Status and body of a plain request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
-    head, _, body = (await asyncio.wait_for(reader.read(), 20)).partition(b"\r\n\r\n")
+    head, _, body = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n\r\n")
     writer.close()
     return int(head.split()[1]), json.loads(body)
 
@@ -136,7 +136,7 @@ async def test_02_every_service_answers_by_its_name(client: Any, service: str) -
         if not method.streams:
             stub, _ = client.stub(service, name)
             with suppress(grpc.aio.AioRpcError):
-                await stub(MESSAGES[method.request.DESCRIPTOR.name](), timeout=20)
+                await stub(MESSAGES[method.request.DESCRIPTOR.name](), timeout=60)
                 continue
             assert await client.refused(service, name) != "UNIMPLEMENTED"
 
@@ -153,7 +153,7 @@ async def test_03_04_05_07_a_file_configures_it_a_free_port_is_said_and_sigterm_
             await worker.introduce([ComponentInfo(id="echo")])
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            returned = await asyncio.wait_for(process.wait(), 30)
+            returned = await asyncio.wait_for(process.wait(), 60)
             took_s = time.monotonic() - began
 
     assert port > 0
@@ -213,7 +213,7 @@ async def test_85_86_a_worker_that_the_server_starts_is_told_where_to_pull_and_s
             (where,) = await calls.outputs(await calls.begin(t.one("/w/where")))
             (died,) = await calls.outputs(await calls.begin(t.one("/w/dies")))
         process.send_signal(signal.SIGTERM)
-        _, err = await asyncio.wait_for(process.communicate(), 30)
+        _, err = await asyncio.wait_for(process.communicate(), 60)
 
     assert where["STEPFLOW_TRANSPORT"] == "grpc"
     assert where["STEPFLOW_TASKS_URL"].endswith(f":{port}")

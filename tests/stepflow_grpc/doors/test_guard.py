@@ -36,7 +36,7 @@ def opened(server: Server, **credentials: Any) -> grpc.aio.Channel:
 async def ask(channel: Any, service: str, name: str, package: str = "stepflow.v1") -> Any:
     method = methods(service, package)[name]
     call = channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
-    return await call(method.request(), timeout=20)
+    return await call(method.request(), timeout=60)
 
 
 @pytest.mark.parametrize("token", [TOKEN, "the-next-one"])
@@ -92,7 +92,7 @@ async def test_threads_and_streams_show_the_token_of_a_file(server: Server, tmp_
             call = channel.unary_unary(
                 list_runs.path, list_runs.request.SerializeToString, list_runs.response.FromString
             )
-            return call.with_call(new("ListRunsRequest"), timeout=20)[0]
+            return call.with_call(new("ListRunsRequest"), timeout=60)[0]
 
     assert list((await anyio.to_thread.run_sync(listed)).runs) == []
     async with opened(server, token_file=str(tmp_path / "token")) as channel:

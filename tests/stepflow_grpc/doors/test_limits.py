@@ -41,7 +41,7 @@ async def said_until_closed(port: int, *parts: bytes) -> bytes:
     try:
         for part in parts:
             writer.write(part)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while more := await reader.read(65_536):
                 said += more
     except ConnectionError:
@@ -53,7 +53,7 @@ async def said_until_closed(port: int, *parts: bytes) -> bytes:
 
 async def still_answers(calls: Any) -> bool:
     """Whether a call is answered, some time: with limits of less than a second a connection may break at any time."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             try:
                 return bool((await calls("HealthService", "HealthCheck")).status == "healthy")
@@ -174,7 +174,7 @@ async def test_a_caller_that_reads_nothing_is_left(engine: Engine, call: Any) ->
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stuck.connect(("127.0.0.1", server.port))
         stuck.setblocking(False)
-        with anyio.fail_after(30), stuck:
+        with anyio.fail_after(60), stuck:
             while len(connections) < 2:
                 await anyio.sleep(0)
             while len(connections) > 1:
@@ -206,7 +206,7 @@ async def test_a_connection_without_calls_is_closed_and_opened_again_unseen(engi
     async with limited(engine, call, idle_s=0.2) as (server, calls):
         await calls("HealthService", "HealthCheck")
         front = server._doors._fronts[0]
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while front._connections:
                 await anyio.sleep(0.05)
 

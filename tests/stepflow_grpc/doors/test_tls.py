@@ -60,7 +60,7 @@ async def listed(server: Server, credentials: Credentials) -> Any:
     address = read_address(f"https://localhost:{server.port}")
     async with open_channel(address, credentials) as channel:
         call = channel.unary_unary(LIST.path, LIST.request.SerializeToString, LIST.response.FromString)
-        return await call(new("ListRunsRequest"), timeout=20)
+        return await call(new("ListRunsRequest"), timeout=60)
 
 
 async def test_a_client_that_trusts_the_authority_is_answered(
@@ -81,7 +81,7 @@ async def test_threads_speak_tls_too(authority: Authority, files: TlsFiles, open
     def ask(port: int) -> Any:
         with open_sync_channel(read_address(f"https://localhost:{port}"), Credentials(ca=authority.ca)) as channel:
             call = channel.unary_unary(LIST.path, LIST.request.SerializeToString, LIST.response.FromString)
-            return call(new("ListRunsRequest"), timeout=20)
+            return call(new("ListRunsRequest"), timeout=60)
 
     async with open_server(files) as server:
         assert list((await anyio.to_thread.run_sync(ask, server.port)).runs) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_process import is_alive, until
+from serve_process import children_of, command_line, is_alive, until
 
 from stepflow.clock import SystemChance, SystemClock
 from stepflow_grpc.pools import replica
@@ -64,7 +64,7 @@ async def running(
 
 
 async def becomes(fact: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (found := fact()):
             await asyncio.sleep(0.01)
     return found
@@ -228,9 +228,7 @@ async def test_what_looks_after_orphans_is_started_again_when_it_dies(caplog: py
 
 def guards() -> list[int]:
     """Processes of ours that look after orphans."""
-    command = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(os.getpid())]
-    listed = subprocess.run(command, capture_output=True, text=True)
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "orphans.py" in line]
+    return [pid for pid in children_of(os.getpid()) if b"orphans.py" in command_line(pid)]
 
 
 ORPHANING = """

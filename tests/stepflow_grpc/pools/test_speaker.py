@@ -24,7 +24,7 @@ async def test_nobody_who_listens_late_holds_the_loop_up() -> None:
     reading = threading.Event()
 
     def slowly(text: str) -> None:
-        reading.wait(20)
+        reading.wait(60)
         said.append(text)
 
     speaker = Speaker(slowly)

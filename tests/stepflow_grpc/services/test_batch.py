@@ -74,7 +74,7 @@ def submit(calls: Any) -> Callable[..., Any]:
     async def call(*frames: Frame) -> Any:
         method = methods("BatchService", WORK_PACKAGE)["Submit"]
         made = calls._channel.stream_stream(method.path, Frame.SerializeToString, Frame.FromString)
-        return [submitted(message).run async for message in made(told(*frames), timeout=30)]
+        return [submitted(message).run async for message in made(told(*frames), timeout=60)]
 
     return call
 
@@ -84,7 +84,7 @@ def results(calls: Any) -> Callable[..., Any]:
     async def call(run_id: str, **asked: Any) -> Any:
         method = methods("BatchService", WORK_PACKAGE)["Results"]
         made = calls._channel.unary_stream(method.path, Frame.SerializeToString, Frame.FromString)
-        messages = [message async for message in made(frame(Question(run_id=run_id, **asked)), timeout=30)]
+        messages = [message async for message in made(frame(Question(run_id=run_id, **asked)), timeout=60)]
         return [result for message in messages for result in from_run(message).results]
 
     return call

@@ -41,13 +41,13 @@ async def opened(server: Server) -> grpc.aio.Channel:
 @pytest.mark.parametrize("service", ["", "stepflow.v1.TasksService", "stepflow.worker.v1.WorkService"])
 async def test_a_service_that_is_served_is_well(opened: grpc.aio.Channel, service: str) -> None:
     async with opened as channel:
-        assert (await stub(channel, "Check")(check(service), timeout=20)).status == SERVING
+        assert (await stub(channel, "Check")(check(service), timeout=60)).status == SERVING
 
 
 async def test_a_service_that_is_not_there_is_unknown(opened: grpc.aio.Channel) -> None:
     async with opened as channel:
         with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stub(channel, "Check")(check("no.Such"), timeout=20)
+            await stub(channel, "Check")(check("no.Such"), timeout=60)
         watched = stub(channel, "Watch")(check("no.Such"))
         assert (await watched.read()).status == SERVICE_UNKNOWN
         watched.cancel()
@@ -58,7 +58,7 @@ async def test_a_service_that_is_not_there_is_unknown(opened: grpc.aio.Channel) 
 async def test_who_watches_hears_that_the_server_closes(engine: Engine) -> None:
     told: list[int] = []
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with Server(engine, port=0) as server:
             channel = open_channel(read_address(f"127.0.0.1:{server.port}"), Credentials())
             watched = aiter(stub(channel, "Watch")(check()))
@@ -137,7 +137,7 @@ async def test_a_tool_that_knows_nothing_can_call_what_it_finds(opened: grpc.aio
             message_factory.GetMessageClass(found) for found in (method.input_type, method.output_type)
         )
         call = channel.unary_unary(f"/{name}/{method.name}", request.SerializeToString, response.FromString)
-        assert (await call(request(), timeout=20)).status == "healthy"
+        assert (await call(request(), timeout=60)).status == "healthy"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ async def test_submitters_to_a_full_queue_are_told_when_to_come_again(call: Any)
     ):
         short, other, long = [await stored(calls, path) for path in ("/short/x", "/other/x", "/long/x")]
         await calls("RunsService", "CreateRun", flow_id=short, input=[to_value(n) for n in range(3)])
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while server._hub.queues.full("short") is None:
                 await anyio.sleep(0.01)
 

@@ -315,7 +315,7 @@ async def test_who_waits_for_a_run_is_sent_away_when_the_server_closes_and_the_r
         run = await engine.submit(DOUBLE, ["wait"])
         fields = {"run_id": run.id, "wait": True}
     asking = asyncio.ensure_future(calls.refused(service, name, **fields))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not server._watchers.waiting:
             await asyncio.sleep(0.01)
         (run_id,) = [each.id for each in await engine.backend.runs.list(limit=10)]

@@ -65,7 +65,7 @@ class Puller:
         self.stream = stub(new("PullTasksRequest", queue_name=queue, worker_id=worker_id))
 
     async def next(self) -> Any:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             return await self.stream.read()
 
     async def introduce(self, *components: str) -> None:
@@ -214,7 +214,7 @@ async def test_what_a_lost_stream_had_goes_to_another_worker(calls: Any, pull: A
             run_id = await submit(calls, [1])
             first = asyncio.ensure_future(lost.next())
             second = asyncio.ensure_future(other.next())
-            done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
             holder, waiting = (lost, second) if first in done else (other, first)
             task = done.pop().result()
             holder.stream.cancel()
@@ -293,7 +293,7 @@ async def test_a_step_whose_queue_has_no_worker_waits_and_says_so(calls: Any, pu
     async with pull():
         pass
     run_id = await submit(calls, [1])
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while "default" not in str(explained := await engine.explain(run_id)):
             await anyio.sleep(0.1)
     async with pull("default", "w2") as worker:
@@ -310,7 +310,7 @@ async def test_a_written_queue_timeout_is_kept(calls: Any, pull: Any, engine: En
     step = {**ONE["steps"][0], "onError": {"action": "useDefault", "defaultValue": "gave up"}}
     run_id = await submit(calls, [1], {**ONE, "steps": [step]})
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         (result,) = await results(calls, run_id)
 
     assert from_value(result.output) == "gave up"

@@ -51,7 +51,7 @@ class Voice:
         await self.call.write(frames.frame(FromWorker(**what)))
 
     async def hear(self) -> FromServer:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             message = await self.call.read()
         if message is grpc.aio.EOF:
             raise AssertionError(f"the stream has ended: {await self.call.code()}")
@@ -74,7 +74,7 @@ class Voice:
     async def status(self) -> tuple[str, str]:
         """How the stream ended."""
         with suppress(grpc.aio.AioRpcError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while await self.call.read() is not grpc.aio.EOF:
                     pass
         return (await self.call.code()).name, await self.call.details()
@@ -109,7 +109,7 @@ def reply(given: Given, outcome: Outcome | None = None, **changes: Any) -> Reply
 
 
 async def outputs(run: Any) -> list[Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [result.output async for result in run.results()]
 
 
@@ -325,7 +325,7 @@ async def test_an_input_that_no_worker_takes_fails_its_step_with_the_remedy_and_
         run = await engine.submit(FLOW, ["x" * (3 * 1024 * 1024), "short"], max_concurrency=1)
         (task,) = await worker.until_given(1)
         await worker.say(answers=[reply(task)])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             refused, done = [result async for result in run.results()]
 
         assert (task.task.input, done.output) == ("short", "short")

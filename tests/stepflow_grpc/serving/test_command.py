@@ -171,7 +171,7 @@ def test_the_flags_of_the_reference_are_taken_and_the_port_has_a_line_of_its_own
 
     served = serve("-p", "0", *flags, program="server")
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/api/v1/health", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/api/v1/health", timeout=60) as answer:
         assert json.load(answer)["status"] == "healthy"
     assert served.said[-1] == f'{{"port":{served.port}}}\n'
     assert served.stop()[0] == 0

@@ -301,7 +301,7 @@ def test_an_interrupt_leaves_the_run(port: int, submit: Submit, gate: Path, how:
         process.stdin = None
         first = process.stdout.readline()
         process.send_signal(how)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=60)
     gate.touch()
 
     assert json.loads(first) == success(0)

@@ -71,7 +71,7 @@ def working(server: Server) -> Working:
     async def open(app: Components, **options: Any) -> AsyncIterator[Worker]:
         options = {"url": f"127.0.0.1:{server.port}", "make_heart": QuietHeart, **options}
         async with Worker(app, **options) as worker:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await worker.ready()
             yield worker
 
@@ -98,7 +98,7 @@ def results(engine: Engine) -> Callable[..., Any]:
     """What becomes of inputs: `await results(["/w/double"], [1, 2])`."""
 
     async def run(components: list[str], inputs: list[Any]) -> list[ItemResult]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             submitted = await engine.submit(flow(*components), inputs)
             return [result async for result in submitted.results()]
 

@@ -70,11 +70,11 @@ def start() -> Iterator[Start]:
     yield worker
     for process in processes:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -83,7 +83,7 @@ async def said(process: "subprocess.Popen[str]", words: str) -> str:
     """The next line on stderr that has these words."""
     assert process.stderr is not None
     lines = iter(process.stderr.readline, "")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await asyncio.to_thread(lambda: next(line for line in lines if words in line))
 
 
@@ -203,7 +203,7 @@ async def test_after_the_grace_a_task_is_another_worker_s(
     code, _ = await ended(first)
     (folder / "open").touch()
     start("components:app", "--url", url)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         (result,) = [result async for result in run.results()]
 
     assert code == 0
@@ -212,7 +212,7 @@ async def test_after_the_grace_a_task_is_another_worker_s(
 
 def asked(url: str) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(url, timeout=20) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refused:
         with refused:
@@ -227,10 +227,10 @@ async def test_a_port_tells_probes_whether_the_worker_is_ready(engine: Engine, s
         first = await asyncio.to_thread(process.stderr.readline)
         port = int(first.rpartition(" ")[2])
         url = f"http://127.0.0.1:{port}/ready"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (ready := await asyncio.to_thread(asked, url))[0] != 200:
                 await asyncio.sleep(0.02)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (unready := await asyncio.to_thread(asked, url))[0] != 503:
             await asyncio.sleep(0.02)
     healthy = await asyncio.to_thread(asked, f"http://127.0.0.1:{port}/health")

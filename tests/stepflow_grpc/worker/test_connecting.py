@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -78,7 +78,7 @@ async def test_an_answer_waits_for_a_server_that_is_away(
         gate.may_go_on.set()
         await eventually(lambda: worker.running == 0)
         await stack.enter_async_context(Server(engine, port=port))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             (result,) = [result async for result in run.results()]
 
     assert result.output == 1
@@ -96,7 +96,7 @@ async def test_a_task_goes_on_while_its_run_moves_to_another_engine(
         async with make_engine(store=store) as second, Server(second, port=port):
             await eventually(lambda: worker.is_ready)
             gate.may_go_on.set()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 (result,) = [result async for result in (await second.get_run(run.id)).results()]
 
     assert result.output == 1
@@ -125,7 +125,7 @@ async def test_a_component_that_awaits_a_sub_run_goes_on_while_its_run_moves_to_
         async with make_engine(store=store) as second, Server(second, port=port):
             await eventually(lambda: worker.is_ready)
             gate.may_go_on.set()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 (result,) = [result async for result in (await second.get_run(run.id)).results()]
 
     assert result.output == 2
@@ -150,7 +150,7 @@ async def test_every_orchestrator_behind_a_name_is_served(quiet_heart: Any, make
         Worker(app, url=f"orchestrators.example:{port}", look_up=both, make_heart=quiet_heart),
     ):
         for engine in (one, two):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 run = await engine.submit(line("/w/double"), [21])
                 found += [result.output async for result in run.results()]
 
@@ -171,7 +171,7 @@ async def test_an_engine_with_two_addresses_gets_one_connection(quiet_heart: Any
         await eventually(lambda: len(worker.connected) == 2)
         await eventually(lambda: len(worker.connected) == 1)
         run = await engine.submit(line("/w/double"), [1])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             outputs = [result.output async for result in run.results()]
 
     assert outputs == [2]
@@ -192,7 +192,7 @@ async def test_a_name_that_leads_elsewhere_is_followed(quiet_heart: Any, make_en
             await eventually(lambda: worker.is_ready)
         places[:] = ["127.0.0.2"]
         run = await two.submit(line("/w/double"), [1])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             outputs = [result.output async for result in run.results()]
         worker.stop()
         await serving
@@ -212,7 +212,7 @@ async def test_a_server_that_is_not_there_is_told_at_once_and_waited_for(
             was_ready = worker.is_ready
             async with Server(engine, port=port):
                 run = await engine.submit(line("/w/double"), [1])
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     outputs = [result.output async for result in run.results()]
 
     told = [record.getMessage() for record in caplog.records if record.name == "stepflow.worker"]
@@ -296,5 +296,5 @@ async def test_a_link_that_fails_for_good_ends_its_connections(quiet_heart: Any)
     heart = quiet_heart("w", clock)
 
     with pytest.raises(RuntimeError, match="a mistake"):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await Connecting(Address("127.0.0.1", 1), desk, [fail], clock, chance, heart=heart).run()

@@ -105,7 +105,7 @@ class BareDesk:
         return list(self._kept.values())
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()
@@ -126,14 +126,14 @@ class BareDesk:
 
 
 async def holds(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.005)
 
 
 async def outputs(engine: Engine, inputs: list[Any], flow: Any = FLOW, **options: Any) -> list[Any]:
     run = await engine.submit(flow, inputs, **options)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return [result.output async for result in run.results()]
 
 
@@ -173,7 +173,7 @@ async def test_a_worker_that_drains_says_its_answers_first_and_takes_nothing_mor
     link.changed()
     for given in desk.busy:
         desk.end(given, Succeeded("done"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await running
 
     assert (len(desk.executed), desk.has()) == (4, [])
@@ -189,7 +189,7 @@ async def test_what_a_lost_connection_had_begun_is_answered_over_the_next(engine
     for given in desk.busy:
         desk.end(given, Succeeded(given.task.input))
 
-    async with desk.at(server.port), asyncio.timeout(20):
+    async with desk.at(server.port), asyncio.timeout(60):
         assert [result.output async for result in run.results()] == [1, 2]
         await desk.until(lambda: not desk.has())
     assert len(desk.executed) == 2

@@ -77,7 +77,7 @@ async def test_a_sub_run_belongs_to_the_step_that_asked_for_it(engine: Engine, w
     async def outer(n: int, ctx: Context) -> Any:
         return await ctx.evaluate(INNER, n, key="mine")
 
-    async with working(app), asyncio.timeout(30):
+    async with working(app), asyncio.timeout(60):
         run = await engine.submit(line("/w/inner", "/w/outer"), [1])
         await run.wait()
     (child,) = await engine.backend.runs.list(parent_id=run.id)
@@ -123,7 +123,7 @@ async def test_an_attempt_after_another_finds_the_sub_run_again(engine: Engine, 
 
     flow = line("/w/outer")
     flow["steps"][0]["onError"] = {"action": "retry"}
-    async with working(app), asyncio.timeout(30):
+    async with working(app), asyncio.timeout(60):
         run = await engine.submit(flow, [1])
         (result,) = [result async for result in run.results()]
 
@@ -146,7 +146,7 @@ async def test_references_in_inputs_are_resolved_and_large_fields_become_referen
         seen.append(value)
         return len(value["large"][0])
 
-    async with working(app, blob_threshold=50), asyncio.timeout(30):
+    async with working(app, blob_threshold=50), asyncio.timeout(60):
         made = await engine.submit(line("/w/make"), [1])
         (first,) = [result async for result in made.results()]
         run = await engine.submit(line("/w/make", "/w/take"), [1])

@@ -112,7 +112,7 @@ async def script() -> AsyncIterator[Script]:
 
 
 async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -120,7 +120,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 @asynccontextmanager
 async def working_for(script: Script, app: Components, **options: Any) -> AsyncIterator[Worker]:
     async with Worker(app, url=script.url, queue="q", grace_s=1.0, **options) as worker:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not script.pulls:
                 await asyncio.sleep(0.01)
         yield worker
@@ -233,7 +233,7 @@ async def test_a_task_that_another_worker_takes_over_is_stopped_without_an_answe
         script.task()
         await eventually(lambda: gate.calls)
         script.claims.append(new("TaskHeartbeatResponse", should_abort=True, status=CLAIMED))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await gate.stopped.wait()
 
     assert script.completions == []

@@ -44,7 +44,7 @@ def test_a_run_is_paused_resumed_and_cancelled_by_its_engine(cli, live: subproce
     while_resumed = records(cli)[0]
     refused = cli("runs", "delete", "last")
     cancelled = cli("runs", "cancel", "last")
-    out, err = live.communicate(timeout=30)
+    out, err = live.communicate(timeout=60)
 
     short = while_paused["run_id"][:8]
     assert f"run {short} is paused: {ENDED_FIRST} of its items have ended" in paused.err
@@ -70,8 +70,8 @@ def test_events_are_followed_to_the_end(cli, live: subprocess.Popen[str]) -> Non
         first = json.loads(following.stdout.readline())
         Path("open").touch()
         rest = [json.loads(line) for line in following.stdout]
-        following.wait(timeout=30)
-    live.communicate(timeout=30)
+        following.wait(timeout=60)
+    live.communicate(timeout=60)
 
     assert first["event"] == "RunStarted"
     assert (rest[-1]["event"], rest[-1]["status"]) == ("RunEnded", "failed")
@@ -81,7 +81,7 @@ def test_events_are_followed_to_the_end(cli, live: subprocess.Popen[str]) -> Non
 
 def test_what_nobody_drives_is_asked_for_here(cli, live: subprocess.Popen[str]) -> None:
     live.kill()
-    live.communicate(timeout=30)
+    live.communicate(timeout=60)
     until(lambda: records(cli)[0]["owner"] is None)
 
     orphan = cli("runs", "list")
@@ -118,7 +118,7 @@ def test_an_engine_that_does_not_answer_does_it_when_it_goes_on(
 def test_a_killed_line_goes_on_when_it_is_typed_again(cli, live: subprocess.Popen[str]) -> None:
     """At once on SQLite, and as soon as the killed engine is known to be gone on PostgreSQL."""
     live.kill()
-    live.communicate(timeout=30)
+    live.communicate(timeout=60)
     Path("open").touch()
 
     outcome = cli(*LINE)
@@ -134,7 +134,7 @@ def test_a_killed_line_goes_on_when_it_is_typed_again(cli, live: subprocess.Pope
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_a_paused_line_stays_paused_and_says_how_it_goes_on(cli, live: subprocess.Popen[str]) -> None:
     live.kill()
-    live.communicate(timeout=30)
+    live.communicate(timeout=60)
     cli("runs", "pause", "last")
     Path("open").touch()
 
@@ -143,7 +143,7 @@ def test_a_paused_line_stays_paused_and_says_how_it_goes_on(cli, live: subproces
         said = again.stderr.readline()
         until(lambda: records(cli)[0]["owner"] is not None, again)
         resumed = cli("runs", "resume", "last")
-        again.communicate(timeout=30)
+        again.communicate(timeout=60)
 
     run_id = records(cli)[0]["run_id"]
     assert said == f"run {run_id[:8]} is paused: it goes on after `stepflow runs resume {run_id}`\n"
@@ -173,8 +173,8 @@ def test_the_same_line_waits_for_a_run_that_another_engine_has(cli, live: subpro
         assert waiting.stderr is not None
         said = waiting.stderr.readline()
         Path("open").touch()
-        waiting.communicate(timeout=30)
-    live.communicate(timeout=30)
+        waiting.communicate(timeout=60)
+    live.communicate(timeout=60)
 
     assert left.code == 0
     assert left.out.strip() == records(cli)[0]["run_id"]

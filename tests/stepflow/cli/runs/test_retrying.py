@@ -48,7 +48,7 @@ def test_a_run_without_failures_is_not_run_again(cli, done: dict[str, Any]) -> N
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 def test_a_run_that_has_not_ended_is_to_be_gone_on_with(cli, live: Any) -> None:
     live.kill()
-    live.communicate(timeout=30)
+    live.communicate(timeout=60)
 
     outcome = cli("runs", "retry", "last", "--app", "components:app")
 
