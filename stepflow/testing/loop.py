@@ -1,14 +1,17 @@
 """An asyncio loop whose time is virtual: when nothing can happen but a timer, it jumps to that timer."""
 
 import asyncio
+import itertools
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from math import inf
 from selectors import BaseSelector, DefaultSelector, SelectorKey
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from anyio._backends import _asyncio
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
@@ -158,17 +161,69 @@ def _is_network(file: int) -> bool:
         probe.detach()
 
 
+class _NumberedTask(asyncio.Task[T]):
+    """A task that is hashed by its number, and not by where it lies in memory."""
+
+    def __init__(self, coro: Any, *, number: int, **options: Any) -> None:
+        self._number = number  # before all else: asyncio hashes what it begins
+        super().__init__(coro, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _NumberedScope(_asyncio.CancelScope):
+    """A scope of AnyIO's that on a loop with virtual time is hashed by its number, not by where it lies in memory."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self._number = next(loop.numbers) if isinstance(loop, VirtualLoop) else id(self)
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+@contextmanager
+def _numbered_scopes() -> Iterator[None]:
+    """While inside, AnyIO makes numbered scopes: of these the loop can't be asked, as it is for tasks."""
+    made = _asyncio.CancelScope
+    if made is _NumberedScope:  # a loop of another thread sees to it
+        yield
+        return
+    _asyncio.CancelScope = _NumberedScope  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        _asyncio.CancelScope = made  # type: ignore[misc]
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop with virtual time, which begins at 0.
 
     Everything that sleeps on it is turned: the engine's waits, `asyncio.sleep` in a component, `anyio.move_on_after`.
+    And it repeats itself: AnyIO keeps what it cancels in sets, of tasks and of scopes, whose order would otherwise be
+    that of their addresses.
     """
 
     def __init__(self, *, quiet_s: float = 5.0) -> None:
         self.turn = Turn()
+        self.numbers = itertools.count()
         selector = TurningSelector(self.turn, quiet_s=quiet_s)
         super().__init__(selector)
         selector.own_what_is_here()
+        self.set_task_factory(self._make_task)
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coro: "Coroutine[Any, Any, T] | Generator[Any, None, T]", **options: Any
+    ) -> "asyncio.Task[T]":
+        return _NumberedTask(coro, number=next(self.numbers), loop=loop, **options)
+
+    def run_forever(self) -> None:
+        with _numbered_scopes():
+            super().run_forever()
 
     def time(self) -> float:
         return self.turn.now

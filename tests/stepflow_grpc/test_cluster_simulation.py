@@ -1,7 +1,12 @@
 """Engines that die over a store that fails, with queues and workers that do so too, on a seed."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,6 +72,59 @@ def test_hundreds_of_seeds_come_to_the_results_of_the_uncut_run(name: str, engin
     seeds = range(1_000, 1_150)
 
     assert len(played(name, seeds, engines=engines)) == len(seeds)
+
+
+SCRIPT = """
+import gc, random, sys
+
+sys.path.insert(0, sys.argv[1])
+from test_cluster_simulation import played
+
+draw, garbage = random.Random(int(sys.argv[2])), []
+for seed in map(int, sys.argv[5:]):
+    garbage += [[object() for _ in range(draw.randrange(3_000))], [bytearray(64) for _ in range(draw.randrange(3_000))]]
+    draw.shuffle(garbage)
+    del garbage[: len(garbage) // 2]
+    gc.collect()
+    print(played(sys.argv[3], [seed], engines=int(sys.argv[4])))
+"""
+"""Plays seeds one after the other in memory that is littered with what other programs would leave there."""
+
+
+def logs(name: str, seeds: Sequence[int], *, engines: int, hash_seed: int) -> dict[int, str]:
+    arguments = [str(Path(__file__).parent), str(hash_seed), name, str(engines), *map(str, seeds)]
+    answer = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=1_800,
+        env={**os.environ, "PYTHONHASHSEED": str(hash_seed)},
+    )
+    assert answer.returncode == 0, answer.stderr
+    return dict(zip(seeds, answer.stdout.splitlines(), strict=True))
+
+
+def assert_repeated(name: str, seeds: Sequence[int], *, engines: int) -> None:
+    """In two processes, in one of them the last seed first."""
+    with ThreadPoolExecutor() as threads:
+        once = threads.submit(logs, name, seeds, engines=engines, hash_seed=1)
+        again = threads.submit(logs, name, seeds[::-1], engines=engines, hash_seed=4711)
+    one, two = once.result(), again.result()
+
+    assert [seed for seed in seeds if one[seed] != two[seed]] == []
+    assert all("RunEnded" in log for log in one.values())
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("one", (4, 29)), ("through-both", (113,))])
+def test_a_seed_plays_the_same_to_the_letter(name: str, seeds: Sequence[int]) -> None:
+    assert_repeated(name, seeds, engines=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("engines", [1, 3])
+def test_hundreds_of_seeds_play_the_same_to_the_letter(name: str, engines: int) -> None:
+    assert_repeated(name, range(2_000, 2_100), engines=engines)
 
 
 @pytest.mark.slow

@@ -4,8 +4,10 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
+import anyio
 import anyio.to_thread
 import pytest
 
@@ -123,3 +125,44 @@ def test_a_wait_that_nothing_can_end_is_told_when_the_clock_is_turned_by_hand() 
 
     loop.close()
     assert clock.elapsed_s == 0
+
+
+@pytest.mark.parametrize("in_scopes", [False, True])
+def test_what_is_cancelled_together_ends_in_the_same_order_each_time(in_scopes: bool) -> None:
+    async def main() -> list[int]:
+        ended: list[int] = []
+
+        async def wait(number: int) -> None:
+            try:
+                with anyio.CancelScope() if in_scopes else nullcontext():
+                    await anyio.sleep_forever()
+            finally:
+                ended.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(wait, number)
+            await anyio.sleep(1)
+            tasks.cancel_scope.cancel()
+        return ended
+
+    orders = []
+    litter: list[object] = []
+    for number in range(3):
+        litter = [bytearray(size % 2_000) for size in range(number, 3_000 * number, 7) if size % 3]
+        orders.append(run(main))
+
+    assert len(litter) > 0
+    assert orders == [orders[0]] * 3
+    assert sorted(orders[0]) == list(range(100))
+
+
+def test_other_loops_have_scopes_as_they_are() -> None:
+    made = type(asyncio.run(scope_here()))
+
+    assert type(run(scope_here)) is not made
+    assert type(asyncio.run(scope_here())) is made
+
+
+async def scope_here() -> anyio.CancelScope:
+    return anyio.CancelScope()
