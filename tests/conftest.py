@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent / "servers"))
 
@@ -20,6 +21,13 @@ _schemas = count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-tiers", action="store_true", help="run the long tier too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the same examples every time in the fast tier, which judges a change; the long one looks for new ones."""
+    is_searching = config.getoption("--all-tiers")
+    settings.register_profile("stepflow", derandomize=not is_searching, deadline=None)
+    settings.load_profile("stepflow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

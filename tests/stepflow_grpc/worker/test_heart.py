@@ -151,6 +151,7 @@ def start() -> Iterator[Start]:
         process = HeartProcess("w", ear.port)
         started.append(process)
         assert await process.hear() == "ready"
+        await until(lambda: process.heartbeat() is not None)  # listed by its arguments a moment after it was started
         return process
 
     yield start
