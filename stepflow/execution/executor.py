@@ -175,12 +175,21 @@ class Executor:
 
     def hold(self, run: LiveRun, reason: str) -> None:
         """Keep a run whose secrets can't be had here: nothing of it begins, and it can be ended."""
+        self.trees[run.record.root_id] = run.tree
+        self.note_blocked(run, reason)
+        self._heed_deadline(run)
+
+    def note_blocked(self, run: LiveRun, reason: str) -> None:
+        """Write down which secrets can't be had here."""
         logger.warning("run %s waits: %s", run.id, reason)
         run.blocked = reason
-        self.trees[run.record.root_id] = run.tree
         run.apply(StepWaiting(WHOLE_RUN, WHOLE_RUN, reason, run.elapsed_ms(self._clock.now())))
         self.mark_dirty(run)
-        self._heed_deadline(run)
+
+    def hand_over(self, tree: Tree[LiveRun]) -> None:
+        """Drive a tree no further: its runs were read anew, and go on under the same leases."""
+        for run in list(tree.runs.values()):
+            self._give_up(run)
 
     def begin_again(self, run: LiveRun) -> None:
         """A run's inputs were closed, which may have been all that its end waited for."""

@@ -10,6 +10,7 @@ from stepflow.execution.events import Event, decode_events
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun, Resumed
 from stepflow.execution.membership import CANCELLED, Membership
+from stepflow.execution.references import Opening
 from stepflow.protocols import Backend, Listener, ended_topic
 from stepflow.records import BlobId, ItemResult, MessageKind, Outcome, RunId, RunRecord, RunStatus, Succeeded
 
@@ -36,7 +37,7 @@ class Run:
         self._membership = membership
         self._first = live
         self._has_ended = record.status.is_terminal
-        self._opening = executor.opening(record)
+        self._record = record
 
     def __repr__(self) -> str:
         return f"<Run {self.id}>"
@@ -54,6 +55,11 @@ class Run:
             return self._first
         self._first = self._executor.live(self.id)
         return self._first
+
+    @property
+    def _opening(self) -> Opening | None:
+        """With the keys that there are now."""
+        return self._executor.opening(self._record)
 
     async def record(self) -> RunRecord:
         """What the store says of the run now."""
@@ -147,10 +153,12 @@ class Run:
                 await self._change(ended)
 
     def _decoded(self, payload: bytes) -> Sequence[Event]:
-        return decode_events(payload) if self._opening is None else self._opening.decode(payload)
+        opening = self._opening
+        return decode_events(payload) if opening is None else opening.decode(payload)
 
     def _opened(self, result: ItemResult) -> ItemResult:
-        return result if self._opening is None else self._opening.result(result)
+        opening = self._opening
+        return result if opening is None else opening.result(result)
 
     async def results(self, *, order: str = "item") -> AsyncGenerator[ItemResult, None]:
         """Each item's result as soon as it is there, until the last.

@@ -9,12 +9,14 @@ import anyio
 import msgspec
 
 from stepflow.errors import BlobNotFoundError, ComponentError, FlowInvalidError, InvalidInputError, Problem
+from stepflow.execution.blocked import LOOK_S
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted, RunStarted, SubRunLinked
 from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.options import SubRunOptions, check_options
 from stepflow.execution.patience import PatientBlobs, patiently
-from stepflow.execution.sealing import Sealer
+from stepflow.execution.references import Opening
+from stepflow.execution.sealing import Sealer, Vault
 from stepflow.execution.submission import (
     Plans,
     Prepared,
@@ -302,20 +304,38 @@ class EngineHost:
         return child
 
     async def _finished(self, task: Task, record: RunRecord) -> SubRun:
+        vault = self._executor.vault
+        if vault is None or not record.is_sealed:
+            return await self._read(record, None)
+        seen = vault.renewed({})
+        sub_run, missing = await self._read_sealed(record, vault)
+        if missing is None:
+            return sub_run
+        async with self.waiting(task, missing):
+            while missing is not None:
+                await self.clock.sleep(LOOK_S)
+                before, seen = seen, vault.renewed(seen)
+                if before != seen:
+                    sub_run, missing = await self._read_sealed(record, vault)
+        return sub_run
+
+    async def _read(self, record: RunRecord, opening: Opening | None) -> SubRun:
+        """What came of a sub-run, as far as it can be opened here."""
         outcomes: list[Outcome] = []
         missing = record.error or Failed(ErrorCode.CANCELLED, "the sub-run was cancelled")
         after = -1
-        opening = self._executor.opening(record)
         while page := await patiently(self.clock, partial(self._runs.results, record.id, after=after)):
             for result in page:
                 outcomes.extend([missing] * (result.index - len(outcomes)))
                 outcomes.append(result.outcome if opening is None else opening.outcome(result.outcome))
             after = page[-1].index
         outcomes.extend([missing] * ((record.total or 0) - len(outcomes)))
-        if opening is not None and opening.missing is not None:
-            async with self.waiting(task, opening.missing):
-                await anyio.sleep_forever()
         return SubRun(record.id, record.status, tuple(outcomes))
+
+    async def _read_sealed(self, record: RunRecord, vault: Vault) -> tuple[SubRun, str | None]:
+        """The same, and what can't be had here."""
+        opening = vault.opening()
+        return await self._read(record, opening), opening.missing
 
 
 def _may_reuse(known: RunRecord, attempt: int) -> bool:

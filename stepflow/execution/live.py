@@ -159,6 +159,10 @@ class LiveRun:
     def has_pending(self) -> bool:
         return bool(self._pending)
 
+    def stands_where(self, other: "LiveRun") -> bool:
+        """Whether the journal tells of this run as much as of the other one, which is the same run and goes on."""
+        return self._first == other._first and not other.has_news
+
     def elapsed_ms(self, now: float) -> int:
         return int((now - self.began) * 1_000)
 

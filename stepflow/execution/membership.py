@@ -265,6 +265,7 @@ class Membership:
                 self._executor.pause(run)
             case MessageKind.RESUME:
                 self._executor.resume(run)
+                self.recovery.blocked.look_soon()
             case MessageKind.ANSWER:
                 self._heed_answer(run, message)
             case _:

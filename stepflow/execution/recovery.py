@@ -8,6 +8,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from stepflow.errors import StoreError, StoreUnavailableError
+from stepflow.execution.blocked import BlockedRuns
 from stepflow.execution.events import (
     Checkpointed,
     Event,
@@ -86,6 +87,9 @@ class Recovery:
         self._max_concurrency = max_concurrency
         self._output_validation = output_validation
         self._heed = heed
+        self.blocked = BlockedRuns(
+            executor=executor, clock=clock, tasks=tasks, read=self._read_again, begin=self._begin_again
+        )
 
     async def recover(
         self,
@@ -200,6 +204,16 @@ class Recovery:
         for run in runs.values():
             if not (is_held or _is_paused(run)):
                 self._executor.go_on(run.tree)
+        if any(run.blocked is not None for run in runs.values()):
+            self.blocked.watch(name)
+
+    async def _read_again(self, tree: Tree[LiveRun]) -> dict[RunId, LiveRun] | None:
+        """The runs of a tree as their journals tell them now; None: not all can be read."""
+        runs, failures = await self._restore([(run.record, run.lease) for run in tree.runs.values()])
+        return None if failures else runs
+
+    def _begin_again(self, runs: dict[RunId, LiveRun], name: str) -> None:
+        self._begin(runs, name, {}, is_held=False)
 
     def _check_claims(self, record: RunRecord) -> None:
         """A run that ends every engine before it can write anything is not tried for ever."""

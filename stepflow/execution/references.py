@@ -68,7 +68,12 @@ class Opening:
     def __init__(self, environ: Mapping[str, str], keys: SecretKeys | None) -> None:
         self._environ = environ
         self._keys = keys
-        self.missing: str | None = None
+        self._missing: dict[str, None] = {}
+
+    @property
+    def missing(self) -> str | None:
+        """All that can't be had here; None: nothing."""
+        return "; ".join(self._missing) or None
 
     def complete(self, opened: T) -> T:
         """What was opened, where nothing of it is missing. Raises: SecretKeyError, with what is."""
@@ -131,9 +136,9 @@ class Opening:
         try:
             return self._referred(reference[MARK])
         except _MissingError as missing:
-            self.missing = self.missing or str(missing)
+            self._missing[str(missing)] = None
         except (LookupError, TypeError, ValueError):
-            self.missing = self.missing or "a secret of it is stored in a way that this version can't read"
+            self._missing["a secret of it is stored in a way that this version can't read"] = None
         return reference
 
     def _referred(self, body: Json) -> Json:

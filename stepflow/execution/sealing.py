@@ -42,6 +42,16 @@ class Vault:
         self._keys = keys_of(environ)
         self._secrets = secrets
 
+    def renewed(self, seen: Mapping[str, str]) -> dict[str, str]:
+        """The environment as it is now, which was seen otherwise before; the keys are those that it holds."""
+        environ = dict(self._environ)
+        if environ != seen:
+            try:
+                self._keys = keys_of(environ) or self._keys
+            except SecretKeyError as error:
+                logger.error("the keys stay as they were: %s", error)
+        return environ
+
     def opening(self) -> Opening:
         return Opening(self._environ, self._keys)
 

@@ -19,7 +19,7 @@ SILENT = 0.6
 
 KNOWN_REMEDIES: Sequence[tuple[str, str]] = (
     ("has had no turn", "register the component with process=True, or let it give other threads a turn"),
-    ("environment variable", "set it where the run's engine starts, and start that again"),
+    ("environment variable", "set it where the run's engine starts and start that again, or in its program"),
     ("STEPFLOW_SECRET_KEY", "start the run's engine with the key that they were sealed with"),
     ("deadlock", "start another worker for the queue; `stepflow worker` gives back the slots of what waits for runs"),
     ("queue", "start a worker that serves it"),

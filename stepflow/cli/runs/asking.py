@@ -17,11 +17,16 @@ from stepflow.cli.runs.options import place_options, runs_argument
 from stepflow.cli.runs.place import find_run, named_place, opened
 from stepflow.cli.runs.rows import owner_text
 from stepflow.errors import RunNotFoundError, StoreInUseError
+from stepflow.history.explaining import explain
+from stepflow.history.explanation import Blocker, BlockerKind
 from stepflow.protocols import Backend, ended_topic
 from stepflow.records import EngineRecord, Message, MessageKind, Ownership, RunId, RunRecord, RunStatus
 
 PATIENCE_S = 10.0
 """How long an engine may take to do what it is asked."""
+
+LOOKED_AGAIN_S = 3.0
+"""How long an engine may take to look again whether it has what a run waits for, and to begin."""
 
 _LOOK_EVERY_S = 0.1
 _TRIES = 3  # engines may come and go between the look and the deed
@@ -43,37 +48,37 @@ _RESUME = _Deed(MessageKind.RESUME, "resumed", lambda status: status is RunStatu
 @runs_argument
 @place_options
 @click.pass_context
-def cancel(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: str | None) -> None:
+def cancel(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: str | None, url: str | None) -> None:
     """End runs that go on, with their sub-runs; one that has ended stays as it is.
 
     RUN is an id, the beginning of one, or `last`. The engine that has the run is asked; where none has it, the run is
     cancelled here.
     """
-    ctx.exit(anyio.run(_do_all, _CANCEL, runs, named_place(store, config)))
+    ctx.exit(anyio.run(_do_all, _CANCEL, runs, named_place(store, config, url, may_ask=True)))
 
 
 @click.command("pause", epilog=examples("stepflow runs pause last --store runs.db"))
 @runs_argument
 @place_options
 @click.pass_context
-def pause(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: str | None) -> None:
+def pause(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: str | None, url: str | None) -> None:
     """Let no more steps of runs begin; those under way go on to their end, and count.
 
     RUN is an id, the beginning of one, or `last`.
     """
-    ctx.exit(anyio.run(_do_all, _PAUSE, runs, named_place(store, config)))
+    ctx.exit(anyio.run(_do_all, _PAUSE, runs, named_place(store, config, url, may_ask=True)))
 
 
 @click.command("resume", epilog=examples("stepflow runs resume last --store runs.db"))
 @runs_argument
 @place_options
 @click.pass_context
-def resume(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: str | None) -> None:
-    """Let paused runs go on.
+def resume(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: str | None, url: str | None) -> None:
+    """Let paused runs go on, and have engines look again for the secrets that their runs wait for.
 
     RUN is an id, the beginning of one, or `last`. Where no engine has the run, this only takes the pause away.
     """
-    ctx.exit(anyio.run(_do_all, _RESUME, runs, named_place(store, config)))
+    ctx.exit(anyio.run(_do_all, _RESUME, runs, named_place(store, config, url, may_ask=True)))
 
 
 async def _do_all(deed: _Deed, texts: tuple[str, ...], place: Place) -> int:
@@ -90,6 +95,8 @@ async def _do(deed: _Deed, backend: Backend, run_id: RunId, place: Place) -> int
         if record.status.is_terminal:
             say(f"run {short} has ended ({record.status.value}): it {deed.wants}")
             return 0 if deed.kind is MessageKind.CANCEL else COULD_NOT_RUN
+        if deed.kind is MessageKind.RESUME and ownership is not None and await _missing(backend, run_id) is not None:
+            return await _looked_for_again(backend, run_id, short)
         if deed.is_done(record.status):
             say(f"run {short} is {record.status.value} already")
             return 0
@@ -99,15 +106,37 @@ async def _do(deed: _Deed, backend: Backend, run_id: RunId, place: Place) -> int
     return COULD_NOT_RUN
 
 
+async def _missing(backend: Backend, run_id: RunId) -> Blocker | None:
+    """What keeps a whole run from beginning where it is, such as a secret that can't be had there."""
+    told = await explain(backend, run_id, now=time.time())
+    waiting = (blocker for blocker in told.blockers if blocker.kind is BlockerKind.WAITING)
+    return next((blocker for blocker in waiting if blocker.run_id == run_id and blocker.step is None), None)
+
+
+async def _looked_for_again(backend: Backend, run_id: RunId, short: str) -> int:
+    """Have the engine of a run look again for what the run waits for."""
+    await backend.inbox.send(Message(id=str(uuid4()), run_id=run_id, kind=MessageKind.RESUME))
+    until = time.monotonic() + LOOKED_AGAIN_S
+    with backend.signals.listen(ended_topic(run_id)) as news:
+        while (missing := await _missing(backend, run_id)) is not None and time.monotonic() < until:
+            await news.wait(_LOOK_EVERY_S)
+    if missing is None:
+        say(f"run {short} goes on")
+        return 0
+    say(f"run {short} still waits: {missing.text(time.time())}")
+    return COULD_NOT_RUN
+
+
 async def _is_done(deed: _Deed, backend: Backend, run_id: RunId, ownership: Ownership | None, place: Place) -> bool:
     """False: an engine has come, or gone, before it could be done.
 
     Raises:
         CommandError: the run's engine does not answer.
     """
-    if ownership is not None and ownership.engine is not None:
+    engine = None if ownership is None else ownership.engine
+    if place.is_server or engine is not None:
         message = Message(id=str(uuid4()), run_id=run_id, kind=deed.kind)
-        return await backend.inbox.send(message) and await _is_seen_done(deed, backend, run_id, ownership.engine)
+        return await backend.inbox.send(message) and await _is_seen_done(deed, backend, run_id, engine, place)
     try:
         await _do_here(deed, run_id, place)
     except StoreInUseError:
@@ -134,17 +163,17 @@ async def _do_here(deed: _Deed, run_id: RunId, place: Place) -> None:
                     await engine.resume(run_id)
 
 
-async def _is_seen_done(deed: _Deed, backend: Backend, run_id: RunId, asked: EngineRecord) -> bool:
+async def _is_seen_done(deed: _Deed, backend: Backend, run_id: RunId, asked: EngineRecord | None, place: Place) -> bool:
     until = time.monotonic() + PATIENCE_S
     with backend.signals.listen(ended_topic(run_id)) as news:
         while time.monotonic() < until:
             record, ownership = await _known(backend, run_id)
             if deed.is_done(record.status) or record.status.is_terminal:
                 return True
-            if ownership is None or ownership.engine is None:
+            if not place.is_server and (ownership is None or ownership.engine is None):
                 return False
             await news.wait(_LOOK_EVERY_S)
-    who = owner_text(record, asked)
+    who = f"the server at {place.name}" if asked is None else owner_text(record, asked)
     raise CommandError(f"{who} was asked and has not answered for {PATIENCE_S:.0f} s; it will do it when it goes on")
 
 

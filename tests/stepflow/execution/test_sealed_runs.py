@@ -408,6 +408,39 @@ async def test_a_run_that_waits_for_its_secrets_does_not_begin_by_being_resumed(
     assert len(shop.seen) == calls
 
 
+@pytest.mark.parametrize("is_asked_for", [False, True], ids=["by itself", "resumed"])
+async def test_a_run_whose_secrets_come_while_it_waits_goes_on_without_a_restart(
+    make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch, is_asked_for: bool
+) -> None:
+    flow = flow_of(step("/hang"), output={"$step": "s"})
+    shop.hangs = True
+    async with make_engine(shop.app, store=path) as engine:
+        run = await engine.submit(flow, [{"pin": PIN}] * 2, variables=VARIABLES, key="k", max_concurrency=1)
+        await shop.hung.wait()
+    shop.hangs = False
+    for name in ("SHOP_KEY", "STEPFLOW_SECRET_KEY"):
+        monkeypatch.delenv(name)
+
+    async with make_engine(shop.app, store=path) as engine:
+        again = await engine.get_run(run.id)
+        monkeypatch.setenv("STEPFLOW_SECRET_KEY", KEY)
+        await anyio.sleep(60)
+        half = await again.record()
+        monkeypatch.setenv("SHOP_KEY", OUTSIDE)
+        if is_asked_for:
+            await engine.resume(run.id)
+        outputs = [result.output async for result in again.results()]
+        events = [event async for event in again.events()]
+
+    assert half.status is RunStatus.RUNNING
+    assert outputs == [[CALLERS, OUTSIDE, PIN]] * 2
+    assert sorted(event.reason for event in events if isinstance(event, StepWaiting)) == [
+        "its secrets are sealed, and STEPFLOW_SECRET_KEY is not set; the environment variable SHOP_KEY is not set",
+        "the environment variable SHOP_KEY is not set",
+    ]
+    assert_hidden(path)
+
+
 @pytest.mark.parametrize("item", [ALL, [1]], ids=["secret", "open"])
 async def test_a_sub_run_waits_with_its_parent_whose_secrets_are_missing(
     make_engine: MakeEngine, shop: Shop, path: Path, monkeypatch: pytest.MonkeyPatch, item: list[Any]

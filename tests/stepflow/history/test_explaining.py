@@ -137,7 +137,7 @@ async def test_steps_that_wait_are_told_by_reason_with_what_would_help(hand: Han
     assert (queue.item, queue.step, queue.count, queue.since) == (0, "load", 3, BEGAN + 1)
     assert queue.remedy == "start a worker that serves it"
     assert variable.message == 'step "rank" of item 3 waits: environment variable KEY'
-    assert variable.remedy == "set it where the run's engine starts, and start that again"
+    assert variable.remedy == "set it where the run's engine starts and start that again, or in its program"
 
 
 async def test_a_run_whose_secrets_cannot_be_had_names_the_variable(hand: Hand, backend: Backend) -> None:
@@ -152,7 +152,7 @@ async def test_a_run_whose_secrets_cannot_be_had_names_the_variable(hand: Hand, 
 
     assert (blocker.kind, blocker.since, blocker.item) == (BlockerKind.WAITING, BEGAN + 2, None)
     assert blocker.message == "none of its steps can begin: the environment variable API_KEY is not set"
-    assert blocker.remedy == "set it where the run's engine starts, and start that again"
+    assert blocker.remedy == "set it where the run's engine starts and start that again, or in its program"
     assert after.kind is BlockerKind.RUNNING
 
 
