@@ -1,0 +1,48 @@
+"""Who stands at each seam. Whoever writes a backend reads this package, `records` and `errors`, and nothing else."""
+
+from stepflow.protocols.backend import Backend
+from stepflow.protocols.clock import Chance, Clock, Deadline
+from stepflow.protocols.dispatch import LAST_ATTEMPT, Credit, Dispatch, Exchange, Work
+from stepflow.protocols.owners import Inbox, Owners
+from stepflow.protocols.plugins import Explaining, Host, Observer, Plugin, SubRun
+from stepflow.protocols.signals import (
+    Listener,
+    Signals,
+    announced_topic,
+    answers_topic,
+    ended_topic,
+    inbox_topic,
+    offers_topic,
+)
+from stepflow.protocols.store import PAGE, Blobs, Retention, Runs, Store
+
+__all__ = [
+    "LAST_ATTEMPT",
+    "PAGE",
+    "Backend",
+    "Blobs",
+    "Chance",
+    "Clock",
+    "Credit",
+    "Deadline",
+    "Dispatch",
+    "Exchange",
+    "Explaining",
+    "Host",
+    "Inbox",
+    "Listener",
+    "Observer",
+    "Owners",
+    "Plugin",
+    "Retention",
+    "Runs",
+    "Signals",
+    "Store",
+    "SubRun",
+    "Work",
+    "announced_topic",
+    "answers_topic",
+    "ended_topic",
+    "inbox_topic",
+    "offers_topic",
+]
