@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from stepflow.records import Outcome, TaskId
+from stepflow.records import Failed, Outcome, TaskId
 from stepflow_grpc.queues.bell import Bell, make_bell, ring, rung
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
 from stepflow_grpc.queues.stream import Stream, Worker
@@ -24,6 +24,9 @@ RECONNECT_S = 1.0
 
 OVERDUE_S = 0.25
 """What was sent and is unclaimed for so long may be sent to another worker too."""
+
+
+_NONE: dict[str, Failed] = {}
 
 
 class Entry:
@@ -47,6 +50,7 @@ class Entry:
         "place",
         "queue",
         "queued",
+        "refusals",
         "reserved",
         "scope",
         "wants_only_credit",
@@ -70,6 +74,7 @@ class Entry:
         self.scope: anyio.CancelScope | None = None  # around its being offered to other engines
         self.wants_only_credit = False  # whoever offered it says when it is sent
         self.outcome: Outcome | None = None
+        self.refusals: dict[str, Failed] = _NONE  # by the workers that can't take it
         self.followers: list[Entry] = []  # earlier attempts that end with it
         self.due_at = inf
         self._bell: Bell | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from stepflow.records import TaskId
+from stepflow.records import Failed, TaskId
 from stepflow_grpc.queues.bell import Bell, make_bell, ring, rung
 from stepflow_grpc.queues.records import Discovery, Pulled, QueuedTask, Withdrawn, WorkerKind, WorkerReport
 
@@ -163,6 +163,15 @@ class Stream:
     def decline(self, task_ids: Sequence[TaskId]) -> None:
         """The worker was sent these and has no slot free: they stand in line again, where they stood."""
         self._queues.decline(self, task_ids)
+
+    def refuse(self, task_id: TaskId, outcome: Failed) -> None:
+        """The worker can't take this at all: it is for the others of the queue; where none is left, it fails so."""
+        self._queues.refuse(self, task_id, outcome)
+
+    def unclaimed(self) -> list[QueuedTask]:
+        """What the worker was sent, and nobody has claimed."""
+        out = [entry for entry, _ in self.out.values() if not entry.is_with_somebody]
+        return [entry.queued for entry in out if entry.id not in self._unsent]
 
     def disconnect(self) -> None:
         """The worker can't be sent anything any more; what it did not claim goes back to its place at once."""

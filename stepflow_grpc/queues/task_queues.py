@@ -149,6 +149,8 @@ class TaskQueues:
                 self._deadlines.set(entry, entry.deadline())
         for entry in left:
             self._send_back(entry, stream)
+        for entry in tuple(queue.overdue):
+            self._fail_if_refused(entry)
         if not queue.is_served:
             for entry in queue.unclaimed:
                 self._line_out(entry)
@@ -166,6 +168,22 @@ class TaskQueues:
             if entry is not None:
                 self._send_back(entry, stream)
         self.refresh(stream.worker)
+
+    def refuse(self, stream: Stream, task_id: TaskId, outcome: Failed) -> None:
+        """What a worker can't take is for the others of its queue; where there is none, that is the outcome."""
+        entry = stream.drop(task_id)
+        if entry is None or entry.out.pop(stream, None) is None:
+            return
+        entry.refusals = {**entry.refusals, stream.worker.id: outcome}
+        entry.names = dict.fromkeys([*entry.refusals, *(each.worker.id for each in entry.out)])
+        entry.queue.overdue[entry] = None
+        self._fail_if_refused(entry)
+        self.refresh(stream.worker)
+
+    def _fail_if_refused(self, entry: Entry) -> None:
+        workers = entry.queue.workers if entry.refusals else ()
+        if workers and all(worker.id in entry.refusals for worker in workers):
+            self._finish(entry, next(reversed(entry.refusals.values())))
 
     def beat(
         self,

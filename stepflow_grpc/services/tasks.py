@@ -14,6 +14,7 @@ from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Discovery, QueuedTask, QueueNotFoundError, Withdrawn
 from stepflow_grpc.queues.stream import Stream
 from stepflow_grpc.refusals import CallError, Code, invalid, not_found, run_id_of
+from stepflow_grpc.services.widths import Widths
 from stepflow_grpc.wire import assignment, components_of, discovery
 
 DISCOVERY = "discovery-"
@@ -83,6 +84,7 @@ class TasksService:
         self._discoveries = discoveries
         self._chance = chance
         self._streams: dict[Stream, None] = {}
+        self._widths = Widths()
         self.url = ""  # where workers call back, as host:port; known once the port is
 
     def close(self) -> None:
@@ -95,6 +97,7 @@ class TasksService:
         if not queue:
             raise invalid("queue_name must not be empty")
         worker_id = request.worker_id or f"unnamed-{self._id()}"
+        known_as = request.worker_id or f"unnamed of queue {queue}"
         try:
             stream = self._hub.queues.connect(queue, request.worker_id)  # of one without a name they learn it later
         except QueueNotFoundError:
@@ -108,13 +111,19 @@ class TasksService:
                 if isinstance(pulled, Discovery):
                     yield discovery(pulled.id, url=self.url)
                 elif isinstance(pulled, QueuedTask):
-                    yield self._assignment(pulled)
+                    message = self._assignment(pulled)
+                    refusal = self._widths.refusal(known_as, message)
+                    if refusal is None:
+                        yield message
+                    else:
+                        stream.refuse(pulled.id, refusal)
                 else:
                     assert isinstance(pulled, Withdrawn)  # such workers can't be told
         except anyio.EndOfStream:
             raise CallError(Code.UNAVAILABLE, "the server is closing; connect again") from None
         finally:
             del self._streams[stream]
+            self._widths.broke(known_as, map(self._assignment, stream.unclaimed()))
             stream.disconnect()
             self._discoveries.gone(question, queue, worker_id)
 

@@ -39,6 +39,11 @@ def double(n: int) -> int:
 
 
 @server.component
+def length(n: str) -> int:
+    return len(n)
+
+
+@server.component
 async def sub(n: int, ctx: StepflowContext) -> list:
     flow = {"steps": [{"id": "d", "component": "/w/double", "input": {"$input": "$"}}], "output": {"$step": "d"}}
     done = await ctx.submit_run(flow, inputs=[n, n + 1])
@@ -77,7 +82,7 @@ def flow(*components):
 async def main():
     async with StepflowClient.connect(sys.argv[1]) as client:
         stored = await client.store_flow(flow(*sys.argv[2].split(",")))
-        done = await client.run(stored.flow_id, json.loads(sys.argv[3]), max_concurrency=50)
+        done = await client.run(stored.flow_id, json.load(sys.stdin), max_concurrency=50)
     results = await items(done.summary.run_id)
     print(json.dumps({"status": done.summary.status, "results": results}))
 
@@ -114,8 +119,9 @@ class Site:
         return self._start([self.python, "worker.py", self.address, queue], env=environment, stdout=subprocess.DEVNULL)
 
     def run(self, components: str, items: list[Any]) -> dict[str, Any]:
-        line = [self.python, "client.py", self.address, components, json.dumps(items)]
-        done = subprocess.run(line, cwd=self.folder, capture_output=True, text=True, timeout=120)
+        line = [self.python, "client.py", self.address, components]
+        options: dict[str, Any] = {"input": json.dumps(items), "capture_output": True, "text": True}
+        done = subprocess.run(line, cwd=self.folder, timeout=120, **options)
         assert done.returncode == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
@@ -174,6 +180,18 @@ def test_a_task_of_a_worker_that_died_is_done_by_another(site: Site) -> None:
 
     assert outputs(answer) == [7]
     assert (site.folder / "died").exists()
+
+
+def test_a_task_that_is_larger_than_its_grpc_takes_fails_once_and_for_all(site: Site) -> None:
+    worker = site.worker()
+
+    answer = site.run("/w/length", ["a", "x" * 5 * 1024**2, "b", "x" * 6 * 1024**2])
+
+    first, large, last, larger = answer["results"]
+    assert (first["output"], last["output"]) == (1, 1)
+    assert large["error_code"] == larger["error_code"] == "TASK_ERROR_CODE_INVALID_INPUT"
+    assert "step 's0' makes a message of 5.0 MiB" in large["error_message"]
+    assert worker.poll() is None
 
 
 def test_an_exception_of_a_component_is_told_with_its_code(site: Site) -> None:

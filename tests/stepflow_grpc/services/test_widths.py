@@ -1,0 +1,143 @@
+"""Tasks that are larger than what gRPC takes by itself, and workers that are not told to take more."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import grpc
+import grpc.aio
+import pytest
+
+from stepflow.engine import Engine
+from stepflow.records import ComponentInfo, Json, Succeeded
+from stepflow_grpc.messages import NUMBERS, methods, new
+from stepflow_grpc.plugin import QueuePlugin
+from stepflow_grpc.services.widths import USUAL_BYTES
+from stepflow_grpc.wire import complete, component_message, from_value, to_struct, to_value
+
+pytestmark = pytest.mark.anyio
+
+ONE: dict[str, Json] = {
+    "steps": [{"id": "s", "component": "/w/echo", "input": {"$input": "$"}}],
+    "output": {"$step": "s"},
+}
+LARGE = "x" * USUAL_BYTES
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    plugin = QueuePlugin(name="workers", queue="default")
+    async with Engine(plugins={"workers": plugin}, routes={"/w": [{"plugin": "workers"}]}) as opened:
+        yield opened
+
+
+class Worker:
+    """Pulls, as often as its connection breaks, and answers how long the input is."""
+
+    def __init__(self, port: int, id: str, calls: Any, *, is_wide: bool) -> None:
+        self._options = [("grpc.max_receive_message_length", -1)] if is_wide else []
+        self._port = port
+        self._calls = calls
+        self.id = id
+        self.breaks = 0
+        self.done: list[int] = []
+        self.introduced = anyio.Event()
+
+    async def serve(self, *, until: int | None = None) -> None:
+        """Do tasks until so many are done."""
+        while len(self.done) != until:
+            try:
+                await self._connected(until)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                self.breaks += 1
+                assert self.breaks < 10
+
+    async def _connected(self, until: int | None) -> None:
+        method = methods("TasksService")["PullTasks"]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self._port}", self._options) as channel:
+            stub = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+            async for message in stub(new("PullTasksRequest", queue_name="default", worker_id=self.id), timeout=30):
+                await (self._do if message.WhichOneof("task") == "execute" else self._introduce)(message)
+                if len(self.done) == until:
+                    return
+
+    async def _introduce(self, question: Any) -> None:
+        answer: Any = new("CompleteTaskRequest", task_id=question.task_id)
+        answer.list_components.components.append(component_message(ComponentInfo(id="echo")))
+        await self._calls("OrchestratorService", "CompleteTask", answer)
+        self.introduced.set()
+
+    async def _do(self, task: Any) -> None:
+        claim = {"task_id": task.task_id, "worker_id": self.id or "somebody"}
+        await self._calls("OrchestratorService", "TaskHeartbeat", **claim)
+        length = len(str(from_value(task.execute.input)))
+        await self._calls("OrchestratorService", "CompleteTask", complete(task.task_id, "", Succeeded(length)))
+        self.done.append(length)
+
+
+async def begun(calls: Any, *inputs: Any) -> str:
+    flow_id = (await calls("FlowsService", "StoreFlow", flow=to_struct(ONE))).flow_id
+    values = [to_value(each) for each in inputs]
+    return str((await calls("RunsService", "CreateRun", flow_id=flow_id, input=values)).summary.run_id)
+
+
+async def results(calls: Any, run_id: str) -> list[Any]:
+    await calls("RunsService", "GetRun", run_id=run_id, wait=True)
+    return list((await calls("RunsService", "GetRunItems", run_id=run_id)).results)
+
+
+@pytest.mark.parametrize("id", ["w", ""])
+async def test_a_task_that_no_worker_can_take_fails_and_others_are_done(server: Any, calls: Any, id: str) -> None:
+    worker = Worker(server.port, id, calls, is_wide=False)
+
+    run_id = await begun(calls, LARGE, LARGE, "ab")
+    await worker.serve(until=1)
+    refused, _, small = await results(calls, run_id)
+
+    assert worker.done == [2]
+    assert from_value(small.output) == 2
+    assert worker.breaks == 2
+    assert refused.error_code == NUMBERS["TASK_ERROR_CODE_INVALID_INPUT"]
+    assert "step 's' makes a message of 4.0 MiB" in refused.error_message
+    assert "grpc.max_receive_message_length" in refused.error_message
+
+
+async def test_a_worker_that_takes_more_is_given_what_another_can_not(server: Any, calls: Any) -> None:
+    narrow, wide = (Worker(server.port, id, calls, is_wide=id == "wide") for id in ("narrow", "wide"))
+    await begun(calls, LARGE, "ab")
+    await narrow.serve(until=1)
+    narrow.introduced = anyio.Event()
+
+    async with anyio.create_task_group() as tasks:
+        for worker in (narrow, wide):
+            tasks.start_soon(worker.serve)
+            await worker.introduced.wait()
+        ended = await results(calls, await begun(calls, *[LARGE] * 4))
+        tasks.cancel_scope.cancel()
+
+    assert [from_value(each.output) for each in ended] == [USUAL_BYTES] * 4
+    assert narrow.breaks == 2
+
+
+async def test_a_task_fails_when_the_last_worker_that_might_take_it_leaves(server: Any, calls: Any) -> None:
+    narrow, busy = (Worker(server.port, id, calls, is_wide=False) for id in ("narrow", "busy"))
+    await begun(calls, LARGE, "ab")
+    await narrow.serve(until=1)
+    narrow.introduced = anyio.Event()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(narrow.serve)
+        await narrow.introduced.wait()
+        async with anyio.create_task_group() as other:
+            other.start_soon(busy.serve)
+            await busy.introduced.wait()
+            run_id = await begun(calls, *[LARGE] * 2)
+            while busy.breaks < 1:
+                await anyio.sleep(0)
+            other.cancel_scope.cancel()
+        ended = await results(calls, run_id)
+        tasks.cancel_scope.cancel()
+
+    assert {each.error_code for each in ended} == {NUMBERS["TASK_ERROR_CODE_INVALID_INPUT"]}
