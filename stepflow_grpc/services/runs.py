@@ -10,9 +10,9 @@ from stepflow.execution.handle import Run
 from stepflow.flow.identity import flow_to_json
 from stepflow.flow.read import flow_from_json
 from stepflow.protocols import Clock
-from stepflow.records import ItemResult, ParentLink, RunId, RunRecord
+from stepflow.records import ItemResult, Json, ParentLink, RunId, RunRecord
 from stepflow_grpc.messages import NUMBERS, new
-from stepflow_grpc.refusals import CallError, Code, not_found, run_id_of
+from stepflow_grpc.refusals import CallError, Code, invalid, not_found, run_id_of
 from stepflow_grpc.services.beside import KEY, said
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.flows import stored_flow
@@ -40,11 +40,21 @@ async def create_run(engine: Engine, request: Any, *, key: str | None = None, ro
         flow,
         [from_value(value) for value in request.input],
         variables={name: from_value(value) for name, value in request.variables.items()},
-        overrides=from_struct(request.overrides) if request.HasField("overrides") else None,
+        overrides=_overrides_of(request),
         max_concurrency=max(1, concurrency),
         validation="warn",
         key=key,
     )
+
+
+def _overrides_of(request: Any) -> Json:
+    """By step below `steps`, as the protocol has them. Raises: CallError."""
+    overrides = from_struct(request.overrides) if request.HasField("overrides") else None
+    if overrides and "steps" not in overrides:
+        found = ", ".join(map(repr, list(overrides)[:3]))
+        remedy = 'write {"steps": {"<step id>": {"value": {…}}}}'
+        raise invalid(f"the overrides have no 'steps', but {found}: {remedy}", "overrides")
+    return overrides
 
 
 async def sub_run_of(engine: Engine, link: ParentLink, request: Any) -> Run:

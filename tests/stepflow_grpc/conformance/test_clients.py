@@ -12,6 +12,7 @@ from stepflow_grpc.wire import from_value, to_struct, to_value
 pytestmark = pytest.mark.anyio
 
 SAME = {"steps": [], "output": {"$input": "$"}}
+BARE = {"s": {"value": {"input": 50}}}  # not below "steps"
 UNKNOWN = "11111111-1111-1111-1111-111111111111"
 TYPES = {name: NUMBERS[f"STATUS_EVENT_TYPE_{name}"] for name in ("STEP_STARTED", "RUN_COMPLETED", "RUN_CREATED")}
 
@@ -103,13 +104,13 @@ async def test_71_variables_and_overrides_take_effect(client: Any, t: Any) -> No
     request.overrides.CopyFrom(to_struct({"steps": {"s": {"$type": "merge_patch", "value": {"input": 50}}}}))
     by_override = await client("RunsService", "CreateRun", request)
     refused = []
-    for bad in ({"steps": {"nowhere": {"value": {"input": 1}}}}, {"steps": {"s": {"value": 7}}}):
+    for bad in ({"steps": {"nowhere": {"value": {"input": 1}}}}, {"steps": {"s": {"value": 7}}}, BARE):
         request.overrides.CopyFrom(to_struct(bad))
         refused.append(await client.refused("RunsService", "CreateRun", request))
 
     assert from_value(by_variable.results[0].output) == 8
     assert from_value(by_override.results[0].output) == 100
-    assert refused == ["INVALID_ARGUMENT"] * 2
+    assert refused == ["INVALID_ARGUMENT"] * 3
 
 
 async def test_72_a_wait_ends_with_the_run_or_with_its_limit(client: Any, t: Any) -> None:
