@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stepflow_grpc.doors.tls import TlsFiles
     from stepflow_grpc.pools.pool import Pool
     from stepflow_grpc.ports import ServerError
+    from stepflow_grpc.questions import QueueState
     from stepflow_grpc.server import Server, serve
     from stepflow_grpc.worker.blocking import run_worker
     from stepflow_grpc.worker.udf.records import UdfLimits
@@ -43,6 +44,7 @@ _HOMES = {
     "NotAllowedError": "client.errors",
     "NotServedError": "client.errors",
     "Pool": "pools.pool",
+    "QueueState": "questions",
     "RemoteRun": "client.remote_run",
     "Server": "server",
     "ServerBusyError": "client.errors",
@@ -71,6 +73,7 @@ __all__ = [
     "NotAllowedError",
     "NotServedError",
     "Pool",
+    "QueueState",
     "RemoteRun",
     "Server",
     "ServerBusyError",

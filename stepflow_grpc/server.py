@@ -24,13 +24,14 @@ from stepflow_grpc.held_up import HeldUpWorkers
 from stepflow_grpc.messages import WORK_PACKAGE
 from stepflow_grpc.peers import reachable
 from stepflow_grpc.plugin import QueuePlugin, make_hub
-from stepflow_grpc.pools.board import QueueRow, queue_rows
+from stepflow_grpc.pools.board import QueueRow, queue_rows, queue_states
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import Pools
 from stepflow_grpc.pools.speaker import Speaker
 from stepflow_grpc.pools.watch import watch
 from stepflow_grpc.ports import GRACE_S, Doors
 from stepflow_grpc.proto.stepflow_v1 import HealthCheckRequest
+from stepflow_grpc.questions import QueueState
 from stepflow_grpc.queues.records import Statistics
 from stepflow_grpc.services.batch import BatchService
 from stepflow_grpc.services.beats import BeatService
@@ -39,6 +40,7 @@ from stepflow_grpc.services.calls import Gate, handlers
 from stepflow_grpc.services.components import ComponentsService
 from stepflow_grpc.services.flows import FlowsService
 from stepflow_grpc.services.health import HealthService
+from stepflow_grpc.services.operator import OperatorService
 from stepflow_grpc.services.orchestrator import OrchestratorService
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import RunsService
@@ -122,6 +124,7 @@ class Server:
         ours = {
             "BatchService": self._batches,
             "BeatService": BeatService(self._hub, HeldUpWorkers(self._engine, self._hub.queues)),
+            "OperatorService": OperatorService(self._engine, self._queue_states),
             "WorkService": self._connections,
         }
         services += [handlers(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
@@ -166,6 +169,9 @@ class Server:
     def queues(self) -> list[QueueRow]:
         """Who serves which queue now."""
         return queue_rows(self._routes, self._hub.queues.statistics(), self._pools.states())
+
+    def _queue_states(self) -> list[QueueState]:
+        return queue_states(self.queues(), self._hub.queues.statistics(), self.address)
 
     def statistics(self) -> Statistics:
         """How queues and workers are, with the last that each worker said of itself."""

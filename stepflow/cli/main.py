@@ -29,11 +29,12 @@ COMMANDS = {
     "validate": "Check flows and the configuration.",
     "visualize": "Draw a flow as SVG, PNG, DOT or Mermaid.",
 }
-EXTRAS = {"migrate": "postgres", "serve": "grpc", "submit": "grpc", "worker": "grpc"}
+EXTRAS = {"migrate": "postgres", "queues": "grpc", "serve": "grpc", "submit": "grpc", "worker": "grpc"}
 """Commands that another of our packages brings, and the extra that installs what it needs."""
 
 ABOUT_OTHERS = {
     "migrate": "Bring a PostgreSQL database to the form that this version writes.",
+    "queues": "Show the queues of a server: who serves them, and how much waits.",
     "serve": "Serve flows and runs to clients and workers on one port.",
     "submit": "Run a flow at a server, on one input or on many.",
     "worker": "Serve the components of a registry to a queue of a server.",

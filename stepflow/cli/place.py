@@ -1,4 +1,4 @@
-"""A store as it was named on the command line, and its runs as they are named there."""
+"""A store or a server as it was named on the command line, and its runs as they are named there."""
 
 import shlex
 
@@ -9,20 +9,30 @@ from stepflow.records import RunId
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A store as it was named."""
+    """A store, or a server, as it was named."""
 
     location: str
     is_known: bool = False  # the next command will find it by itself
+    is_server: bool = False
 
     @property
     def name(self) -> str:
         """What people call it, without secrets."""
+        if self.is_server:
+            return self.location
         return shown(self.location)
+
+    @property
+    def where(self) -> str:
+        """Such as `in runs.db`."""
+        return f"{'at' if self.is_server else 'in'} {self.name}"
 
     def line(self, command: str) -> str:
         """A command as it can be typed, about the same store."""
         if self.is_known:
             return command
+        if self.is_server:
+            return f"{command} --url {shlex.quote(self.location)}"
         return f"{command} --store {'…' if '://' in self.location else shlex.quote(self.name)}"
 
 

@@ -18,6 +18,7 @@ from stepflow_grpc.client.client import Client
 from stepflow_grpc.client.records import Health, RunEvent, StepRecord, StoredFlow
 from stepflow_grpc.client.remote_run import RemoteRun
 from stepflow_grpc.client.submission import RemoteOptions, Submission
+from stepflow_grpc.questions import QueueState
 
 T = TypeVar("T")
 
@@ -164,6 +165,12 @@ class SyncClient:
 
     def delete(self, run_id: RunId) -> None:
         self.call(self.client.delete, run_id)
+
+    def retry(self, run_id: RunId) -> SyncRemoteRun:
+        return SyncRemoteRun(self, self.call(self.client.retry, run_id))
+
+    def queues(self) -> Sequence[QueueState]:
+        return self.call(self.client.queues)
 
     def get(self, run_id: RunId) -> RunRecord:
         return self.call(self.client.get, run_id)

@@ -21,6 +21,7 @@ from stepflow.plugins.normal import normalise
 from stepflow.protocols import Chance, Clock
 from stepflow.records import Blob, BlobId, BlobType, ComponentInfo, ItemResult, Json, RunId, RunRecord, RunStatus
 from stepflow_grpc.address import Address, read_address
+from stepflow_grpc.client.asking import ask
 from stepflow_grpc.client.calls import Calls
 from stepflow_grpc.client.errors import TooLargeError
 from stepflow_grpc.client.following import looked_at
@@ -34,6 +35,7 @@ from stepflow_grpc.client.submission import (
 )
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.messages import new
+from stepflow_grpc.questions import ListQueues, QueueState, RetryRun
 from stepflow_grpc.wire import STATUS, from_struct, from_value, record_of, to_struct, to_value
 
 TIMEOUT_S = 30.0
@@ -242,6 +244,21 @@ class Client:
     async def delete(self, run_id: RunId) -> None:
         """See `RemoteRun.delete`. Raises: RunNotFoundError, RunActiveError."""
         await (await self.get_run(run_id)).delete()
+
+    async def retry(self, run_id: RunId) -> RemoteRun:
+        """Try the failed items of a run that has ended again, as a new run; see `stepflow.Engine.retry`.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            CallFailedError: it has not ended, or its inputs are not kept any more.
+            NotServedError: this server can't.
+        """
+        return await self._run(await ask(self._calls, RetryRun(run_id), RunRecord, repeat=False))
+
+    async def queues(self) -> Sequence[QueueState]:
+        """How the queues of this server are now: who serves them, and how much waits. Raises: NotServedError."""
+        found: Sequence[QueueState] = await ask(self._calls, ListQueues(), tuple[QueueState, ...])
+        return found
 
     async def _run(self, record: RunRecord) -> RemoteRun:
         return RemoteRun(self._calls, record, streams=(await self._server()).takes_batches)

@@ -7,6 +7,7 @@ import msgspec
 
 from stepflow_grpc.address import DEFAULT
 from stepflow_grpc.pools.pools import PoolState
+from stepflow_grpc.questions import QueueState
 from stepflow_grpc.queues.records import QueueStatistics
 
 CONNECTS_WITHIN_S = 30.0
@@ -73,6 +74,28 @@ def queue_rows(
         for name in names
     ]
     return [row for row in rows if row.routes or row.pools or row.workers]
+
+
+def queue_states(rows: Sequence[QueueRow], statistics: Sequence[QueueStatistics], url: str) -> list[QueueState]:
+    """The same with what waits in each queue."""
+    known = {each.name: each for each in statistics}
+    app, found = _app(rows), []
+    for row in rows:
+        now = known.get(row.queue)
+        found.append(
+            QueueState(
+                queue=row.queue,
+                routes=row.routes,
+                workers=row.workers,
+                expected=row.expected,
+                slots=row.slots,
+                busy=0 if now is None else now.claimed,
+                waiting=0 if now is None else now.depth,
+                oldest_s=0.0 if now is None else now.oldest_s,
+                remark=remark(row, app, url),
+            )
+        )
+    return found
 
 
 def why_unserved(row: QueueRow) -> str | None:

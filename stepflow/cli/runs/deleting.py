@@ -40,6 +40,7 @@ def command(
     yes: bool,
     store: str | None,
     config: str | None,
+    url: str | None,
 ) -> None:
     """Delete runs that have ended, with their sub-runs, events and results.
 
@@ -49,7 +50,7 @@ def command(
     is_rule = older_than is not None or keep is not None
     if is_rule == bool(runs):
         raise click.UsageError("name runs, or say which with --older-than or --keep", ctx)
-    place = named_place(store, config)
+    place = named_place(store, config, url, may_ask=True)
     if runs:
         ctx.exit(anyio.run(_delete, runs, place, yes))
     ctx.exit(anyio.run(_prune, None if older_than is None else now_s() - older_than, keep, place, yes))
@@ -59,7 +60,7 @@ async def _delete(texts: Sequence[str], place: Place, is_sure: bool) -> int:
     async with opened(place) as backend:
         run_ids = list(dict.fromkeys([await find_run(backend, text, place) for text in texts]))
         if len(run_ids) > 1:
-            ask(f"delete {plural(len(run_ids), 'run')} of {place.name}?", is_sure=is_sure)
+            ask(f"delete {plural(len(run_ids), 'run')} {place.where}?", is_sure=is_sure)
         codes = [await _delete_one(backend, run_id, place) for run_id in run_ids]
     say(f"next: {place.line('stepflow runs list')}")
     return max(codes)
@@ -85,7 +86,7 @@ async def _prune(ended_before: float | None, keep: int | None, place: Place, is_
     async with opened(place) as backend:
         count = await _count(backend, ended_before, keep)
         if count > 1:
-            ask(f"delete {plural(count, 'run')} of {place.name}?", is_sure=is_sure)
+            ask(f"delete {plural(count, 'run')} {place.where}?", is_sure=is_sure)
         deleted = 0
         while found := await backend.retention.prune(ended_before=ended_before, keep=keep):
             deleted += found

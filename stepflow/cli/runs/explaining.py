@@ -18,12 +18,12 @@ from stepflow.history.explaining import explain
 @run_argument
 @json_option("one JSON object")
 @place_options
-def command(run: str, as_json: bool, store: str | None, config: str | None) -> None:
+def command(run: str, as_json: bool, store: str | None, config: str | None, url: str | None) -> None:
     """Say what keeps a run from going on, and what would change that.
 
     RUN is an id, the beginning of one, or `last`.
     """
-    anyio.run(_explain, run, named_place(store, config), as_json)
+    anyio.run(_explain, run, named_place(store, config, url, may_ask=True), as_json)
 
 
 async def _explain(text: str, place: Place, is_json: bool) -> None:

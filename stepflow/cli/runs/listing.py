@@ -33,12 +33,13 @@ def command(
     as_json: bool,
     store: str | None,
     config: str | None,
+    url: str | None,
 ) -> None:
     """List runs, the newest first.
 
     AGE is counted from the submission, TOOK up to the end or until now. OWNER is the engine that drives the run.
     """
-    place = named_place(store, config)
+    place = named_place(store, config, url, may_ask=True)
     listing = _Listing(place, None if status is None else RunStatus(status), flow, None if all_runs else limit)
     anyio.run(listing.tell_json if as_json else listing.tell_rows)
 
@@ -68,7 +69,7 @@ class _Listing:
                 rows.append(row_of(record, short, await owner_of(backend, record), now))
         if not rows:
             asked = self._status is not None or self._flow is not None
-            say(f"no runs{' that match' if asked else ''} in {self._place.name}")
+            say(f"no runs{' that match' if asked else ''} {self._place.where}")
             return
         tell_table(HEADS, rows, numbers=("ITEMS", "FAILED", "AGE", "TOOK"), texts=("OWNER",))
         say(f"next: {self._place.line(f'stepflow runs show {rows[0][0]}')}")

@@ -17,15 +17,24 @@ def store_option(command: F) -> F:
     )(command)
 
 
+def url_option(command: F) -> F:
+    return click.option(
+        "--url",
+        metavar="URL",
+        help="Ask the server there instead: host:port, or https://host:port. "
+        "Also STEPFLOW_URL, where no store is named.",
+    )(command)
+
+
 def place_options(command: F) -> F:
-    """--store and --config, as `named_place` takes them."""
+    """--url, --store and --config, as `named_place` takes them."""
     command = click.option(
         "--config",
         type=click.Path(),
         metavar="FILE",
         help="The configuration that names the store. Not given: stepflow-config.yml here.",
     )(command)
-    return store_option(command)
+    return url_option(store_option(command))
 
 
 def run_argument(command: F) -> F:

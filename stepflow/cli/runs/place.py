@@ -1,13 +1,16 @@
-"""Which store a command is about."""
+"""Which store, or which server, a command is about."""
 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import click
+
 from stepflow.cli.failure import CommandError, say
 from stepflow.cli.opening import chosen_config, is_known
 from stepflow.cli.place import Place
+from stepflow.cli.runs.server import desk_at
 from stepflow.config.read import load_config
 from stepflow.errors import RunNotFoundError
 from stepflow.protocols import Backend
@@ -17,18 +20,30 @@ from stepflow.stores.open import open_reader
 from stepflow.stores.sqlite.schema import APPLICATION_ID
 
 _HEADER = b"SQLite format 3\0"
+_SERVER = "STEPFLOW_URL"
 _ID_AT = 68  # bytes into the file: SQLite's application id
 
 
-def named_place(store: str | None, config: str | None) -> Place:
-    """The store of --store or STEPFLOW_STORE, else of the configuration, else the one that lies here.
+def named_place(store: str | None, config: str | None, url: str | None = None, *, may_ask: bool = False) -> Place:
+    """The server of --url, else the store of --store or STEPFLOW_STORE, else the server of STEPFLOW_URL, else the store
+    of the configuration, else the one that lies here.
+
+    Args:
+        may_ask: whether a server will do.
 
     Raises:
+        click.UsageError: a server and a store are named.
         CommandError: there is none, or there are several.
         ConfigError: the configuration is refused.
     """
+    if url is not None:
+        _refuse_other(store, config)
+        return Place(url, is_server=True)
     if store is not None:
         return Place(store, is_known=is_known(store, config))
+    server = os.environ.get(_SERVER)
+    if may_ask and server and config is None:
+        return Place(server, is_known=True, is_server=True)
     url = load_config(chosen_config(config, None), environ=os.environ).storage.url
     if url is not None:
         return Place(url, is_known=is_known(store, config))
@@ -38,7 +53,15 @@ def named_place(store: str | None, config: str | None) -> Place:
         return Place(found[0], is_known=True)
     if found:
         raise CommandError(f"there are several stores here: {', '.join(found)}; name one with --store")
-    raise CommandError("no store is named: write --store FILE or --store URL, or set STEPFLOW_STORE")
+    server = ", or ask a server with --url" if may_ask else ""
+    raise CommandError(f"no store is named: write --store FILE or --store URL, or set STEPFLOW_STORE{server}")
+
+
+def _refuse_other(store: str | None, config: str | None) -> None:
+    is_said = store is not None and not is_known(store, config)
+    if is_said or config is not None:
+        context = click.get_current_context()
+        raise click.UsageError(f"--url and {'--store' if is_said else '--config'} exclude each other", context)
 
 
 def stores_in(folder: Path) -> list[str]:
@@ -57,12 +80,13 @@ def _is_store(path: Path) -> bool:
 
 @asynccontextmanager
 async def opened(place: Place) -> AsyncIterator[Backend]:
-    """The store, to look at runs and to ask their owners, beside the engines that have it.
+    """The store, to look at runs and to ask their owners, beside the engines that have it; or a server's.
 
     Raises:
         StoreError: it can't be opened so.
+        StepflowError: the server can't be asked.
     """
-    async with open_reader(place.location) as backend:
+    async with desk_at(place.location).reader() if place.is_server else open_reader(place.location) as backend:
         yield backend
 
 
@@ -80,6 +104,6 @@ async def find_run(backend: Backend, text: str, place: Place) -> RunId:
         if await backend.runs.get(asked) is not None:
             return asked
     if asked == "last":
-        raise CommandError(f"there are no runs in {place.name}")
+        raise CommandError(f"there are no runs {place.where}")
     how = place.line("stepflow runs list")
-    raise CommandError(f"no run in {place.name} has an id that begins with {text}; see: {how}")
+    raise CommandError(f"no run {place.where} has an id that begins with {text}; see: {how}")

@@ -26,12 +26,12 @@ from stepflow.history.report import report_html
     help="The page.",
 )
 @place_options
-def command(run: str, output: Path, store: str | None, config: str | None) -> None:
+def command(run: str, output: Path, store: str | None, config: str | None, url: str | None) -> None:
     """Write a run as one HTML page that needs no network: its flow, its time line, its failures.
 
     RUN is an id, the beginning of one, or `last`.
     """
-    page = anyio.run(_page, run, named_place(store, config))
+    page = anyio.run(_page, run, named_place(store, config, url, may_ask=True))
     try:
         output.write_text(page, encoding="utf-8")
     except OSError as error:

@@ -24,12 +24,12 @@ _FAILURE_HEADS = ("FAILURE", "STEP", "COUNT", "ITEMS", "MESSAGE")
 @run_argument
 @json_option("one JSON object")
 @place_options
-def command(run: str, as_json: bool, store: str | None, config: str | None) -> None:
+def command(run: str, as_json: bool, store: str | None, config: str | None, url: str | None) -> None:
     """Show a run: by step what came of it, and its failures by code.
 
     RUN is an id, the beginning of one, or `last`.
     """
-    anyio.run(_show, run, named_place(store, config), as_json)
+    anyio.run(_show, run, named_place(store, config, url, may_ask=True), as_json)
 
 
 async def _show(text: str, place: Place, is_json: bool) -> None:

@@ -31,12 +31,14 @@ _ROWS = 64
 @click.option("--item", type=click.IntRange(min=0), metavar="N", help="Only those of one item.")
 @json_option("a JSON object a line")
 @place_options
-def command(run: str, follow: bool, item: int | None, as_json: bool, store: str | None, config: str | None) -> None:
+def command(
+    run: str, follow: bool, item: int | None, as_json: bool, store: str | None, config: str | None, url: str | None
+) -> None:
     """Print the events of a run, the oldest first: what happened, as it was stored.
 
     RUN is an id, the beginning of one, or `last`. With --follow, new ones come as they are stored.
     """
-    anyio.run(_tell, run, named_place(store, config), _Asked(follow, item, as_json))
+    anyio.run(_tell, run, named_place(store, config, url, may_ask=True), _Asked(follow, item, as_json))
 
 
 class _Asked(msgspec.Struct, frozen=True):

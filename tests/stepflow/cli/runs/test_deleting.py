@@ -37,7 +37,7 @@ def test_several_are_deleted_only_where_that_is_confirmed(cli, three: list[str])
     sure = cli("runs", "delete", three[0], three[1], "--yes")
 
     assert (asked.code, sure.code) == (1, 0)
-    assert asked.last == "error: delete 2 runs of runs.db? Nobody can be asked here: say --yes"
+    assert asked.last == "error: delete 2 runs in runs.db? Nobody can be asked here: say --yes"
     assert still == three
     assert left(cli) == [three[2]]
 

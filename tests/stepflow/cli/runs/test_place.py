@@ -43,7 +43,8 @@ def test_no_store_at_all_is_an_error_that_says_how_to_name_one(cli, project: Pat
     outcome = cli("runs", "list")
 
     assert outcome.code == 1
-    assert outcome.last == "error: no store is named: write --store FILE or --store URL, or set STEPFLOW_STORE"
+    ways = "write --store FILE or --store URL, or set STEPFLOW_STORE, or ask a server with --url"
+    assert outcome.last == f"error: no store is named: {ways}"
 
 
 def test_the_configuration_names_the_store(cli, project: Path) -> None:

@@ -1,0 +1,1 @@
+"""`stepflow queues`, and `stepflow runs` at a server."""
