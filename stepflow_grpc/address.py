@@ -52,7 +52,8 @@ def read_address(text: str | None = None, *, environ: Mapping[str, str] | None =
         port = parts.port or PORT
     except ValueError:
         raise AddressError(_refusal(given)) from None
-    if not parts.hostname or not parts.hostname.isprintable() or " " in parts.hostname or (has_scheme and parts.scheme not in ("http", "https", "grpc", "grpcs")):
+    is_known = not has_scheme or parts.scheme in ("http", "https", "grpc", "grpcs")
+    if not parts.hostname or not is_known or len(parts.hostname.split()) > 1:
         raise AddressError(_refusal(given))
     return Address(parts.hostname, port, parts.scheme in ("https", "grpcs"))
 
