@@ -1,9 +1,10 @@
 """The plugin whose components are those of workers: its tasks wait in a named queue."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -133,17 +134,18 @@ class QueuePlugin:
             )
         return self._hub
 
-    async def perform(self, task: Task, host: Host) -> Outcome:
-        queue = self.queue_of(task.params)
-        waiting = partial(host.waiting, task)
+    def perform(self, task: Task, host: Host) -> Coroutine[Any, Any, Outcome]:
+        if self._hub is None:
+            return self._perform_later(task, host)
+        queued = self.settings.queued(task, self.queue_of(task.params), report=host.report)
+        return (self._hub.sharing or self._hub.queues).offer(queued, host.waiting)
+
+    async def _perform_later(self, task: Task, host: Host) -> Outcome:
         try:
-            hub = self._hub or await self._server(queue)
+            await self._server(self.queue_of(task.params))
         except PluginUnavailableError as error:
             return Failed(ErrorCode.UNREACHABLE, str(error), may_retry=False)
-        queued = self.settings.queued(task, queue, report=partial(host.report, task))
-        if hub.sharing is None:
-            return await hub.queues.offer(queued, waiting)
-        return await hub.sharing.offer(queued, waiting)
+        return await self.perform(task, host)
 
 
 def _tell(exchange: Exchange, queue: str, listed: Sequence[ComponentInfo]) -> None:

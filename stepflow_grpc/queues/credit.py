@@ -130,7 +130,7 @@ class SpareCredit:
 
     def acquire_nowait(self) -> None:
         stream = next(iter(self._queue.idle), None)
-        if stream is None or self._queue.spare or len(self._queue.line):
+        if stream is None or self._queue.spare or self._queue.line.length:
             raise anyio.WouldBlock
         stream.reserve()
         self._queue.place(stream)
@@ -166,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     execution_timeout_s: float | None = None
 
     def queued(
-        self, task: Task, queue: str, *, is_own: bool = True, report: Callable[[Json], None] | None = None
+        self, task: Task, queue: str, *, is_own: bool = True, report: Callable[[Task, Json], None] | None = None
     ) -> QueuedTask:
         return QueuedTask(
             id=task.id,
@@ -201,7 +201,7 @@ class Sharing:
                 if entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue):
                     outcome = await self._exchanged(entry)
                 else:
-                    async with waiting(queue.unserved):
+                    async with waiting(queued.task, queue.unserved):
                         outcome = await self._unserved(entry)
             return outcome
         finally:

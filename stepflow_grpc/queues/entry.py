@@ -1,5 +1,6 @@
 """One attempt of a task, from its dispatch to its outcome."""
 
+from collections.abc import Awaitable
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -107,12 +108,10 @@ class Entry:
         if self._bell is not None:
             ring(self._bell)
 
-    async def changed(self) -> None:
+    def changed(self) -> Awaitable[None]:
+        """Await it at once: returns after the next `ring`."""
         self._bell = make_bell()
-        try:
-            await rung(self._bell)
-        finally:
-            self._bell = None
+        return rung(self._bell)
 
     def deadline(self) -> float:
         """When to look at it next, in the time of the deadlines."""

@@ -39,10 +39,7 @@ class FairLine(Generic[T]):
         self._shares: dict[str, _Share[T]] = {}
         self._order: list[tuple[int, str]] = []
         self._turn = 0
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
+        self.length = 0  # an attribute, for it is read for every task
 
     def add(self, run: str, place: int, item: T, *, is_back: bool = False) -> None:
         """Stand in line; `is_back`: it was taken and not served, so its run has that turn again."""
@@ -54,7 +51,7 @@ class FairLine(Generic[T]):
             share.turn -= 1
             heappush(self._order, (share.turn, run))
         if place not in share.items:
-            self._length += 1
+            self.length += 1
         share.add(place, item)
         if len(self._order) > 2 * len(self._shares) + _SLACK:
             self._order = [(share.turn, run) for run, share in self._shares.items()]
@@ -65,7 +62,7 @@ class FairLine(Generic[T]):
         share = self._shares.get(run)
         if share is None or share.items.pop(place, None) is None:
             return False
-        self._length -= 1
+        self.length -= 1
         self._drop_if_empty(run, share)
         return True
 
@@ -77,7 +74,7 @@ class FairLine(Generic[T]):
             if share is None or share.turn != turn:
                 continue
             _, item = share.take()
-            self._length -= 1
+            self.length -= 1
             self._turn = max(self._turn, turn)
             share.turn = turn + 1
             heappush(self._order, (share.turn, run))

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 
-from stepflow.records import Json, Task, TaskId
+from stepflow.records import Json, Outcome, Task, TaskId
 
 
 class WorkerKind(StrEnum):
@@ -29,7 +29,7 @@ class QueuedTask(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     queue: str
     queue_timeout_s: float | None = None  # until it is claimed; None: it waits
     execution_timeout_s: float | None = None  # from the claim
-    report: Callable[[Json], None] | None = None  # told how far the task is
+    report: Callable[[Task, Json], None] | None = None  # told how far the task is
 
 
 class Withdrawn(msgspec.Struct, frozen=True):
@@ -62,6 +62,19 @@ class Taken(Enum):
     ACCEPTED = "accepted"  # the task's outcome
     STALE = "stale"  # a failure of an earlier attempt, which changes nothing: the worker may forget it
     UNKNOWN = "unknown"  # nobody waits for it here
+
+
+class Answer(Protocol):
+    """What a worker says came of an attempt."""
+
+    @property
+    def id(self) -> TaskId: ...
+
+    @property
+    def attempt(self) -> int: ...
+
+    @property
+    def outcome(self) -> Outcome: ...
 
 
 class QueueFull(msgspec.Struct, frozen=True):
@@ -129,5 +142,5 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     workers: Sequence[WorkerStatistics]
 
 
-Waiting: TypeAlias = Callable[[str], AbstractAsyncContextManager[None]]
-"""Entered with a reason while a task waits for a worker to come: `Host.waiting` of its step."""
+Waiting: TypeAlias = Callable[[Task, str], AbstractAsyncContextManager[None]]
+"""Entered with a reason while a task waits for a worker to come: `Host.waiting`."""

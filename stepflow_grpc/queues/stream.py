@@ -127,10 +127,7 @@ class Stream:
 
     async def _rung(self) -> None:
         self._bell = make_bell()
-        try:
-            await rung(self._bell)
-        finally:
-            self._bell = None
+        await rung(self._bell)
 
     def more(self, limit: int) -> list[Pulled]:
         """What else could be sent now, at most so many."""
@@ -208,7 +205,8 @@ class Stream:
         self.out[entry.id] = (entry, now)
         self.credit -= 1
         self._unsent[entry.id] = entry.queued
-        self.ring()
+        if self._bell is not None:
+            self.ring()
 
     def withdraw(self, entry: "Entry") -> bool:
         """Take back what was not sent yet. False: it is on its way, and the worker is waited for until it says so."""
@@ -226,19 +224,22 @@ class Stream:
 
         True: it may be sent more now.
         """
-        entry, since = self.out.get(task_id, (None, now))
-        if entry is None:
+        sent = self.out.get(task_id)
+        if sent is None:
             return self.overdue.pop(task_id, self) is None
-        if task_id in self._unsent or attempt not in (None, entry.attempt):
+        entry, since = sent
+        if task_id in self._unsent or (attempt is not None and attempt != entry.queued.task.attempt):
             return False
         del self.out[task_id]
-        was_stalled = self.overdue.pop(task_id, self) is None
+        was_stalled = bool(self.overdue) and self.overdue.pop(task_id, self) is None
         self.patience_s = FORGIVEN_S
+        if self.worker.kind is WorkerKind.OURS:
+            return was_stalled
         if now - since <= QUICK_S:
             self.window = min(WIDEST, self.window + 1)
         elif now - since > SLOW_S:
             self.window = max(1, self.window // 2)
-        return was_stalled or self.worker.kind is WorkerKind.UPSTREAM
+        return True
 
     def mark_overdue(self, task_id: TaskId) -> None:
         if task_id in self.out:
@@ -280,8 +281,9 @@ class Stream:
         return left
 
     def ring(self) -> None:
-        if self._bell is not None:
-            ring(self._bell)
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            ring(bell)
 
     def _pop(self) -> Pulled:
         return self._notices.popleft() if self._notices else self._unsent.popitem(last=False)[1]

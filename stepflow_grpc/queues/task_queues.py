@@ -1,7 +1,8 @@
 """The queues of one engine: tasks go in, workers pull them, claim them and answer."""
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from math import inf
 
 import msgspec
 
@@ -11,6 +12,7 @@ from stepflow_grpc.queues.deadlines import Deadlines
 from stepflow_grpc.queues.entry import OVERDUE_S, SILENT_S, Entry
 from stepflow_grpc.queues.queue import WARNED_AFTER_S, Queue
 from stepflow_grpc.queues.records import (
+    Answer,
     Heard,
     QueuedTask,
     QueueFull,
@@ -261,7 +263,7 @@ class TaskQueues:
         if entry is None or entry.claimant is None or entry.claimant.id != worker_id:
             return
         if entry.queued.report is not None:
-            entry.queued.report(progress)
+            entry.queued.report(entry.queued.task, progress)
 
     def began(self, task_id: TaskId, worker_id: str, *, attempt: int) -> None:
         """A worker began with a task a while ago, and might have answered it since: it counts only as a claim of the
@@ -275,7 +277,16 @@ class TaskQueues:
         self, task_id: TaskId, outcome: Outcome, *, attempt: int | None = None, worker_id: str | None = None
     ) -> Taken:
         """A worker's answer: a success of any attempt ends the task, a failure that of its own attempt alone."""
+        return self._complete(task_id, outcome, attempt, worker_id, self._deadlines.now())
+
+    def complete_each(self, answers: Iterable[Answer], worker_id: str) -> list[Taken]:
+        """The same for all that a worker answers at once; what came of each."""
         now = self._deadlines.now()
+        return [self._complete(each.id, each.outcome, each.attempt, worker_id, now) for each in answers]
+
+    def _complete(
+        self, task_id: TaskId, outcome: Outcome, attempt: int | None, worker_id: str | None, now: float
+    ) -> Taken:
         entry = self._entries.get(task_id)
         freed = self._read(worker_id, task_id, attempt, now) if worker_id is not None else None
         if entry is None:
@@ -364,7 +375,7 @@ class TaskQueues:
         """Return when a worker came, or the task is claimed or over without."""
         while not _may_go_on(entry):
             reason = entry.queue.unserved
-            async with waiting(reason):
+            async with waiting(entry.queued.task, reason):
                 while not _may_go_on(entry) and entry.queue.unserved == reason:
                     await entry.changed()
 
@@ -425,7 +436,7 @@ class TaskQueues:
         queue = entry.queue
         if not queue.streams:
             return
-        if not (queue.line or queue.overdue) and (next_stream := queue.next_stream()) is not None:
+        if not (queue.line.length or queue.overdue) and (next_stream := queue.next_stream()) is not None:
             self._give(entry, next_stream)
             return
         self._line_in(entry, is_back=stream is not None)
@@ -443,15 +454,15 @@ class TaskQueues:
 
     def pump(self, queue: Queue) -> None:
         """Send what can be sent."""
-        if not (len(queue.line) or queue.overdue or queue.spare):
+        if not (queue.line.length or queue.overdue or queue.spare):
             return
         self._copy_overdue(queue)
-        while len(queue.line) and (stream := queue.next_stream()) is not None:
+        while queue.line.length and (stream := queue.next_stream()) is not None:
             entry = queue.line.take()
             assert entry is not None
             entry.is_in_line = False
             self._give(entry, stream)
-        while queue.spare and queue.idle and not len(queue.line):
+        while queue.spare and queue.idle and not queue.line.length:
             ticket = next(iter(queue.spare))
             del queue.spare[ticket]
             ticket.stream = next(iter(queue.idle))
@@ -484,7 +495,8 @@ class TaskQueues:
         entry.names[stream.worker.id] = None
         stream.send(entry, now)
         entry.queue.place_sent(stream)
-        self._deadlines.set(stream.sending, now + OVERDUE_S)
+        if stream.sending.due_at == inf:
+            self._deadlines.set(stream.sending, now + OVERDUE_S)
 
     def _send_back(self, entry: Entry, stream: Stream) -> None:
         """A stream that a task was sent to is gone."""
@@ -606,8 +618,10 @@ class TaskQueues:
     def _take_out(self, entry: Entry) -> None:
         """Out of the line, and out of what is not on its way; what is stays with a worker until it speaks of it."""
         queue = entry.queue
-        self._line_out(entry)
-        queue.overdue.pop(entry, None)
+        if entry.is_in_line:
+            self._line_out(entry)
+        if queue.overdue:
+            queue.overdue.pop(entry, None)
         for stream in entry.out:
             if entry.id in stream.out:
                 if not stream.withdraw(entry):
@@ -625,7 +639,8 @@ class TaskQueues:
             del self._entries[entry.id]
         queue, worker = entry.queue, entry.claimant
         self._take_out(entry)
-        self._deadlines.drop(entry)
+        if entry.due_at < inf:
+            self._deadlines.drop(entry)
         if worker is None:
             queue.unclaimed.pop(entry, None)
         elif worker.claimed.get(entry.id) is entry:
@@ -638,7 +653,8 @@ class TaskQueues:
         for follower in entry.followers:
             follower.outcome = outcome
             follower.ring()
-        self.pump(queue)
+        if queue.line.length or queue.spare:
+            self.pump(queue)
 
     def _withdraw(self, entry: Entry) -> None:
         self._tell_withdrawn(entry)

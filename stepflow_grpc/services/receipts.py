@@ -24,7 +24,15 @@ class Receipts:
 
     def owe(self, run_id: RunId, item: int, step: int, debtor: Debtor, task_id: TaskId) -> None:
         """An answer was taken as the step's outcome."""
-        self._owed.setdefault(run_id, {}).setdefault((item, step), []).append((debtor, task_id))
+        owed = self._owed.get(run_id)
+        if owed is None:
+            owed = self._owed[run_id] = {}
+        place = (item, step)
+        others = owed.get(place)
+        if others is None:
+            owed[place] = [(debtor, task_id)]
+        else:
+            others.append((debtor, task_id))
 
     def is_owed(self, run_id: RunId, item: int, step: int) -> bool:
         """Whether an outcome of this step is on its way into the store."""

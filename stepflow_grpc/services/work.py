@@ -279,8 +279,7 @@ class _Connection:
         for told in said.progress:
             if queues.heartbeat(told.id, worker_id, attempt=told.attempt) is Heard.IN_PROGRESS:
                 queues.report(told.id, worker_id, told.value)
-        for reply in said.answers:
-            taken = queues.complete(reply.id, reply.outcome, attempt=reply.attempt, worker_id=worker_id)
+        for reply, taken in zip(said.answers, queues.complete_each(said.answers, worker_id), strict=True):
             if taken is Taken.ACCEPTED:
                 self._receipts.owe(reply.run_id, reply.item, reply.step, self, reply.id)
             elif taken is Taken.STALE:

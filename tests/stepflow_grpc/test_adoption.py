@@ -56,7 +56,7 @@ class Takeover:
 
     async def offer(self) -> None:
         @asynccontextmanager
-        async def waiting(reason: str) -> AsyncIterator[None]:
+        async def waiting(task: Task, reason: str) -> AsyncIterator[None]:
             yield
 
         self.outcome = await self.queues.offer(CUT_OFF, waiting)

@@ -86,7 +86,7 @@ def test_it_holds_what_was_added_and_neither_removed_nor_taken(steps: list[tuple
             if item is not None:
                 assert item[1] == min(place for run, place in model if run == item[0])
                 model.remove(item)
-        assert len(line) == len(model)
+        assert line.length == len(model)
 
     assert sorted(drained(line)) == sorted(model)
 

@@ -46,7 +46,7 @@ class World:
         return self.random.random() < rate
 
     @asynccontextmanager
-    async def waiting(self, reason: str) -> AsyncIterator[None]:
+    async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
         yield
 
     async def drive(self, run: int, item: int) -> None:
@@ -229,7 +229,7 @@ def check_at_rest(world: World, workers: list[SimulatedWorker]) -> None:
     assert sorted(world.ended.values()) == [1] * ITEMS
     assert len(world.queues._entries) == 0
     (only,) = (queue for queue in world.queues._queues.values())
-    assert (len(only.line), len(only.overdue), len(only.spare)) == (0, 0, 0)
+    assert (only.line.length, len(only.overdue), len(only.spare)) == (0, 0, 0)
     reliable = workers[0].stream
     assert reliable is not None
     assert reliable.reserved == 0

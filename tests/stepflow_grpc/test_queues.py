@@ -62,7 +62,7 @@ class Bench:
         self._tasks = tasks
 
     @asynccontextmanager
-    async def waiting(self, reason: str) -> AsyncIterator[None]:
+    async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
         self.waits.append(reason)
         yield
         self.waits.append("")
