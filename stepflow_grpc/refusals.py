@@ -1,7 +1,7 @@
 """Calls that are refused: with which status, which words and which details."""
 
 import logging
-from typing import Any, Never
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -18,6 +18,7 @@ from stepflow.errors import (
 )
 from stepflow.records import RunId
 from stepflow_grpc.details import bad_request, debug_info, error_info, missing, short, trailers
+from stepflow_grpc.http2.methods import Ended
 from stepflow_grpc.queues.records import QueueFull
 
 logger = logging.getLogger("stepflow.server")
@@ -86,9 +87,9 @@ def refusal_of(error: Exception) -> CallError:
             return CallError(Code.INTERNAL, f"internal error: {what}", detail=debug_info(what))
 
 
-async def abort(context: Any, error: Exception) -> Never:
-    """End a call with the status of a failure, and with its details."""
+def ended(error: Exception) -> Ended:
+    """How a call that failed ends: with a status, and with its details."""
     refusal = refusal_of(error)
     text = short(str(refusal))
-    await context.abort(refusal.code, text, trailers(refusal.code, text, refusal.detail, refusal.retry_after_s))
-    raise AssertionError("abort raises")
+    code: int = refusal.code.value[0]
+    return Ended(code, text, trailers(refusal.code, text, refusal.detail, refusal.retry_after_s))

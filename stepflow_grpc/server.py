@@ -36,7 +36,7 @@ from stepflow_grpc.queues.records import Statistics
 from stepflow_grpc.services.batch import BatchService
 from stepflow_grpc.services.beats import BeatService
 from stepflow_grpc.services.blobs import BlobService
-from stepflow_grpc.services.calls import Gate, handlers
+from stepflow_grpc.services.calls import Gate, service_of
 from stepflow_grpc.services.components import ComponentsService
 from stepflow_grpc.services.flows import FlowsService
 from stepflow_grpc.services.health import HealthService
@@ -119,7 +119,7 @@ class Server:
         return self._is_open
 
     async def __aenter__(self) -> Self:
-        services = [handlers(name, service, gate=self._gate) for name, service in self._services().items()]
+        services = [service_of(name, service, gate=self._gate) for name, service in self._services().items()]
         self._batches = BatchService(self._engine, is_ready=self.is_ready, room=self._room, watchers=self._watchers)
         ours = {
             "BatchService": self._batches,
@@ -127,11 +127,11 @@ class Server:
             "OperatorService": OperatorService(self._engine, self._queue_states),
             "WorkService": self._connections,
         }
-        services += [handlers(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
+        services += [service_of(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
         await self._doors.open(services, self.host, self.port, self.http_port)
         self.port, self.http_port = self._doors.port, self._doors.http_port
         self._tasks.url = self._url or self._doors.url
-        self._connections.url, self._connections.local_port = self._tasks.url, self._doors.local_port
+        self._connections.url = self._tasks.url
         self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance(), grace_s=self._drain_s)
         is_secure = self._doors.url.startswith("https:")
         await self._engine.announce(await asyncio.to_thread(reachable, self.host, self.port, is_secure=is_secure))

@@ -4,17 +4,18 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections.abc import Callable
+from typing import Any
 
 from stepflow.protocols import Clock
 from stepflow_grpc.doors.http import HttpSide
 from stepflow_grpc.doors.limits import Limits
+from stepflow_grpc.http2.connection import Calls, Connection, Patience
+from stepflow_grpc.http2.framing import PREFACE
+from stepflow_grpc.http2.methods import Find
 
 logger = logging.getLogger("stepflow.server")
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""How every HTTP/2 connection begins (RFC 9113, section 3.4)."""
-
-_ONCE = 65_536
 _BACKLOG = 1_024
 _CLOSING_S = 5.0
 """How long a connection that is closed may take to read what was said to it, at most."""
@@ -23,133 +24,195 @@ _LAST_WORDS_S = 0.5
 
 
 class Front:
-    """Listens where callers are told to go, and hands gRPC on to a server behind it.
+    """Listens where callers are told to go.
 
     Args:
-        behind: where that is; None: gRPC is not spoken here.
+        http: what answers HTTP/1.1; None: it is not spoken here.
+        find: the methods of gRPC; None: it is not spoken here.
+        tls: gives the certificate that counts now, for each connection anew; None speaks in clear.
     """
 
     def __init__(
-        self, behind: tuple[str, int] | None, http: HttpSide, clock: Clock, limits: Limits | None = None
+        self,
+        clock: Clock,
+        limits: Limits,
+        *,
+        http: HttpSide | None = None,
+        find: Find | None = None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
-        self._behind = behind
-        self._http = http
-        self._clock = clock
-        self._limits = limits or Limits()
+        self.http = http
+        self.find = find
+        self.tls = tls
+        self.clock = clock
+        self.limits = limits
+        self.calls = Calls(limits.calls)
         self._server: asyncio.Server | None = None
-        self._connections: dict[asyncio.Task[None], None] = {}
+        self._guests: dict[Guest, None] = {}
         self._is_full = False
-        self.peers: dict[str, str] = {}
-        """Who calls, by the address that the server behind sees."""
 
-    async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+    async def open(self, host: str, port: int) -> int:
         """Listen, and say on which port. Raises: OSError, where that can't be."""
-        wait_s = None if tls is None else self._limits.greeting_s
-        self._server = await asyncio.start_server(
-            self._connected, host, port, ssl=tls, ssl_handshake_timeout=wait_s, backlog=_BACKLOG
-        )
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Guest(self), host, port, backlog=_BACKLOG)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._guests)
+
+    def enter(self, guest: "Guest") -> bool:
+        """Whether there is room for one more."""
+        is_full = len(self._guests) >= self.limits.connections
+        if is_full and not self._is_full:
+            logger.warning("%d connections are open, which is the limit: more are closed", self.limits.connections)
+        self._is_full = is_full
+        if not is_full:
+            self._guests[guest] = None
+        return not is_full
+
+    def leave(self, guest: "Guest") -> None:
+        self._guests.pop(guest, None)
 
     def stop(self) -> None:
         """Take no more connections; those that are there go on."""
         if self._server is not None:
             self._server.close()
 
-    async def close(self) -> None:
-        """Close every connection; what the server behind has said already still goes out."""
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Close every connection, once its calls are answered or the time is over."""
         self.stop()
-        if self._connections:
-            await asyncio.wait(list(self._connections), timeout=_LAST_WORDS_S)
-        for connection in list(self._connections):
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for guest in list(self._guests):
+            guest.leave()
+        await self._gone(grace_s)
+        for guest in list(self._guests):
+            guest.give_up()
+        await self._gone(_LAST_WORDS_S)
+        for guest in list(self._guests):
+            guest.abort()
+        await asyncio.gather(*(guest.attending for guest in list(self._guests)), return_exceptions=True)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self._has_room():
-            writer.transport.abort()
+    async def _gone(self, within_s: float) -> None:
+        if self._guests and within_s:
+            await asyncio.wait([guest.attending for guest in self._guests], timeout=within_s)
+
+
+class Guest(asyncio.Protocol):
+    """A connection, from when it is taken until it is closed. It hands over to what it turns out to speak."""
+
+    attending: asyncio.Task[None]
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._transport: Any = None
+        self._first = b""
+        self._has_spoken = asyncio.Event()
+        self._grpc: Connection | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        if not self._front.enter(self):
+            transport.abort()
             return
-        task = asyncio.create_task(self._attend(reader, writer))
-        self._connections[task] = None
-        task.add_done_callback(self._connections.pop)
+        self._transport = transport
+        if self._front.tls is not None:
+            transport.pause_reading()  # until TLS is there to read it
+        self.attending = asyncio.get_running_loop().create_task(self._attend())
 
-    async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def data_received(self, data: bytes) -> None:
+        self._first += data
+        if len(self._first) >= len(PREFACE) or not PREFACE.startswith(self._first):
+            self._has_spoken.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._has_spoken.set()
+        self._transport = None
+
+    def leave(self) -> None:
+        """Close the connection once what is under way is done."""
+        if self._grpc is not None:
+            self._grpc.leave()
+
+    def give_up(self) -> None:
+        """Close it now."""
+        if self._grpc is not None:
+            self._grpc.give_up()
+        else:
+            self.attending.cancel()
+
+    def abort(self) -> None:
+        if self._grpc is not None:
+            self._grpc.abort()
+        self.attending.cancel()
+
+    async def _attend(self) -> None:
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await self._serve(reader, writer)
+                await self._serve()
+        finally:
+            self._front.leave(self)
+            if self._grpc is None and self._transport is not None:
+                self._transport.abort()
+
+    async def _serve(self) -> None:
+        front = self._front
+        if front.tls is not None:
+            await self._secure(front.tls())
+        with front.clock.timeout(front.limits.greeting_s):
+            await self._has_spoken.wait()
+        if self._transport is None or not self._has_spoken.is_set():
+            return
+        if self._first.startswith(PREFACE) and front.find is not None:
+            await self._speak_grpc(front.find)
+        elif front.http is not None:
+            await self._speak_http(front.http)
+
+    async def _secure(self, context: ssl.SSLContext) -> None:
+        """Raises: OSError, where the other side does not want it so."""
+        wait_s = self._front.limits.greeting_s
+        self._transport = await asyncio.get_running_loop().start_tls(
+            self._transport, self, context, server_side=True, ssl_handshake_timeout=wait_s
+        )
+
+    async def _speak_grpc(self, find: Find) -> None:
+        limits = self._front.limits
+        patience = Patience(limits.greeting_s, limits.keepalive_s, limits.keepalive_answer_s, limits.idle_s)
+        self._grpc = connection = Connection(
+            find,
+            self._front.clock,
+            patience,
+            self._front.calls,
+            longest_message=limits.message_bytes,
+            most_streams=limits.streams,
+        )
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
+        connection.data_received(self._first)
+        self._first = b""
+        try:
+            await connection.watch()
+        finally:
+            connection.abort()
+            await connection.wait_closed()
+
+    async def _speak_http(self, http: HttpSide) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        writer = asyncio.StreamWriter(self._transport, protocol, reader, loop)
+        try:
+            await http.serve(self._first, reader, writer)
         finally:
             await self._part(writer)
-
-    def _has_room(self) -> bool:
-        is_full = len(self._connections) >= self._limits.connections
-        if is_full and not self._is_full:
-            logger.warning("%d connections are open, which is the limit: more are closed", self._limits.connections)
-        self._is_full = is_full
-        return not is_full
 
     async def _part(self, writer: asyncio.StreamWriter) -> None:
         """Close a connection, whether or not the other side listens still."""
         writer.close()
-        within_s = min(_CLOSING_S, self._limits.greeting_s)
-        with contextlib.suppress(OSError), self._clock.timeout(within_s, shield=True):
+        within_s = min(_CLOSING_S, self._front.limits.greeting_s)
+        with contextlib.suppress(OSError), self._front.clock.timeout(within_s, shield=True):
             await writer.wait_closed()
             return
         writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = b""
-        is_told = False
-        with self._clock.timeout(self._limits.greeting_s):
-            while len(first) < len(_PREFACE) and _PREFACE.startswith(first):
-                more = await reader.read(len(_PREFACE) - len(first))
-                if not more:
-                    return
-                first += more
-            is_told = True
-        if not is_told:
-            return
-        if first != _PREFACE:
-            await self._http.serve(first, reader, writer)
-        elif self._behind is not None:
-            await self._hand_on(first, self._behind, reader, writer)
-
-    async def _hand_on(
-        self, first: bytes, behind: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(*behind)
-        seen = _address(inner_writer.get_extra_info("sockname"))
-        self.peers[seen] = _address(writer.get_extra_info("peername"))
-        try:
-            inner_writer.write(first)
-            async with asyncio.TaskGroup() as pumps:
-                inward = pumps.create_task(self._pump(reader, inner_writer))
-                await self._pump(inner_reader, writer)
-                inward.cancel()  # the server has said its last
-        except* OSError:
-            logger.debug("a connection broke", exc_info=True)
-        finally:
-            del self.peers[seen]
-            inner_writer.close()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry bytes one way until their end, and pass the end on.
-
-        Raises: OSError, where the connection broke, or nothing is read from it any more.
-        """
-        while data := await reader.read(_ONCE):
-            writer.write(data)
-            if writer.transport.get_write_buffer_size():
-                await self._drain(writer)
-        if writer.can_write_eof():
-            writer.write_eof()
-
-    async def _drain(self, writer: asyncio.StreamWriter) -> None:
-        within_s = self._limits.keepalive_s + self._limits.keepalive_answer_s
-        with self._clock.timeout(within_s):
-            await writer.drain()
-            return
-        raise TimeoutError(f"nothing was read for {within_s:g} s")
-
-
-def _address(name: object) -> str:
-    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)

@@ -2,12 +2,12 @@
 
 import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
-
-import grpc
+from typing import NamedTuple, Protocol
 
 from stepflow_grpc.details import error_info
-from stepflow_grpc.refusals import CallError, Code, abort
+from stepflow_grpc.http2.headers import Head
+from stepflow_grpc.http2.methods import Rpc
+from stepflow_grpc.refusals import CallError, Code, ended
 
 OPEN = ("grpc.health.v1.Health", "stepflow.v1.HealthService")
 """The services that answer everybody, so that probes need no token."""
@@ -50,7 +50,14 @@ def refusal(authorization: str | bytes | None, tokens: Tokens) -> CallError | No
     return CallError(Code.UNAUTHENTICATED, text, detail=error_info("TOKEN_INVALID"))
 
 
-class Guard(grpc.GenericRpcHandler):
+class Service(NamedTuple):
+    """A service by its full name, with what answers its methods."""
+
+    name: str
+    methods: Mapping[str, Rpc]
+
+
+class Guard:
     """The services of a server by name, behind its tokens.
 
     Args:
@@ -58,10 +65,8 @@ class Guard(grpc.GenericRpcHandler):
         open: names of services that ask for no token.
     """
 
-    def __init__(
-        self, services: Iterable[grpc.ServiceRpcHandler], tokens: Tokens | None, *, open: Collection[str] = OPEN
-    ) -> None:
-        self._services: Mapping[str, grpc.ServiceRpcHandler] = {found.service_name(): found for found in services}
+    def __init__(self, services: Iterable[Service], tokens: Tokens | None, *, open: Collection[str] = OPEN) -> None:
+        self._services = {found.name: found.methods for found in services}
         self._tokens = tokens
         self._open = frozenset(open)
 
@@ -69,23 +74,15 @@ class Guard(grpc.GenericRpcHandler):
     def names(self) -> tuple[str, ...]:
         return tuple(self._services)
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        name = handler_call_details.method[1:].partition("/")[0]
-        found = self._services.get(name)
-        if found is None:
+    def find(self, head: Head) -> Rpc | None:
+        """The method that is called. Raises: Ended, where its caller may not."""
+        service, _, method = head.path[1:].partition("/")
+        methods = self._services.get(service)
+        if methods is None or not head.path.startswith("/"):
             return None
-        if self._tokens is not None and name not in self._open:
-            shown = dict(handler_call_details.invocation_metadata or ()).get("authorization")
+        if self._tokens is not None and service not in self._open:
+            shown = dict(head.metadata).get("authorization")
             refused = refusal(shown, self._tokens)
             if refused is not None:
-                return _refusing(refused)
-        return found.service(handler_call_details)
-
-
-def _refusing(refused: CallError) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Answers any method. As one that takes a stream, so that nothing is read first."""
-
-    async def call(requests: Any, context: Any) -> None:
-        await abort(context, refused)
-
-    return grpc.stream_stream_rpc_method_handler(call)
+                raise ended(refused)
+        return methods.get(method)

@@ -3,9 +3,7 @@
 import logging
 import os
 import ssl
-from typing import Any
 
-import grpc
 import msgspec
 
 from stepflow_grpc.credentials import CredentialsError, read_file
@@ -23,8 +21,8 @@ class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Loaded(msgspec.Struct, frozen=True):
     state: object
-    configuration: grpc.ServerCertificateConfiguration
-    context: ssl.SSLContext
+    grpc: ssl.SSLContext
+    http: ssl.SSLContext
 
 
 class Certificates:
@@ -38,25 +36,13 @@ class Certificates:
         self._files = files
         self._loaded = self._load()
 
-    def grpc_credentials(self) -> grpc.ServerCredentials:
-        """For gRPC's port. Clients have to show a certificate where there is a `client_ca`."""
-        must_show = self._files.client_ca is not None
-        changed: Any = self._changed  # may answer None, which its stub leaves out
-        return grpc.dynamic_ssl_server_credentials(self._loaded.configuration, changed, must_show)
+    def of_grpc(self) -> ssl.SSLContext:
+        """For gRPC's port, now. Clients have to show a certificate where there is a `client_ca`."""
+        return self._current().grpc
 
-    def http_context(self) -> ssl.SSLContext:
-        """For HTTP's port. Clients need no certificate there: probes have none."""
-        context = _context(self._files)
-        context.sni_callback = self._renew
-        return context
-
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What gRPC asks at each handshake, in a thread of its own; None: what it has is the newest."""
-        before = self._loaded
-        return None if self._current() is before else self._loaded.configuration
-
-    def _renew(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
-        connection.context = self._current().context
+    def of_http(self) -> ssl.SSLContext:
+        """For HTTP's port, now. Clients need no certificate there: probes have none."""
+        return self._current().http
 
     def _current(self) -> _Loaded:
         if self._state() != self._loaded.state:
@@ -70,12 +56,11 @@ class Certificates:
 
     def _load(self) -> _Loaded:
         files, state = self._files, self._state()
-        cert = read_file(files.cert, "the certificate")
-        key = read_file(files.key, "the key")
-        ca = None if files.client_ca is None else read_file(files.client_ca, "the clients' authority")
-        context = _context(files)
-        configuration = grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=ca)
-        return _Loaded(state, configuration, context)
+        read_file(files.cert, "the certificate")
+        read_file(files.key, "the key")
+        if files.client_ca is not None:
+            read_file(files.client_ca, "the clients' authority")
+        return _Loaded(state, _grpc_context(files), _context(files))
 
     def _state(self) -> object:
         names = (self._files.cert, self._files.key, self._files.client_ca)
@@ -91,7 +76,6 @@ def _stamp(name: str) -> tuple[int, ...] | None:
 
 
 def _context(files: TlsFiles) -> ssl.SSLContext:
-    """Also finds out whether the files can be used: gRPC itself would only refuse every caller."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(files.cert, files.key, password=_no_password)
@@ -100,9 +84,16 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
         raise CredentialsError(text) from None
     except (OSError, ValueError) as error:
         raise CredentialsError(f"{files.cert} and {files.key} can't be used: {error}") from None
+    return context
+
+
+def _grpc_context(files: TlsFiles) -> ssl.SSLContext:
+    context = _context(files)
+    context.set_alpn_protocols(["h2"])
     if files.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(files.client_ca)
+            context.load_verify_locations(files.client_ca)
         except (ssl.SSLError, OSError):
             raise CredentialsError(f"{files.client_ca} holds no certificates of authorities") from None
     return context

@@ -1,18 +1,17 @@
-"""From a service's methods to gRPC handlers, and from exceptions to status codes."""
+"""From a service's implementation to what answers calls, and from exceptions to status codes."""
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 
+from stepflow_grpc.doors.guard import Service
+from stepflow_grpc.http2.call import Call
+from stepflow_grpc.http2.methods import Rpc
 from stepflow_grpc.messages import PACKAGE, Method, methods
-from stepflow_grpc.refusals import CallError, Code, abort, invalid
+from stepflow_grpc.refusals import CallError, Code, ended, invalid
 from stepflow_grpc.services.beside import CALL
-
-logger = logging.getLogger("stepflow.server")
 
 SMALL = 64 * 1024
 """Bytes of a request that is not counted among the larger ones."""
@@ -40,9 +39,7 @@ class Gate:
         self.held_bytes -= size
 
 
-def handlers(
-    service: str, implementation: object, package: str = PACKAGE, *, gate: Gate | None = None
-) -> grpc.ServiceRpcHandler:
+def service_of(service: str, implementation: object, package: str = PACKAGE, *, gate: Gate | None = None) -> Service:
     """The methods of a service, each answered by the implementation's method of the same name.
 
     A unary one is a coroutine of the request, a streaming one an async generator; where the request is a stream too,
@@ -50,38 +47,36 @@ def handlers(
     """
     gate = None if service in _OF_WORKERS else gate
     found = {
-        name: _handler(method, getattr(implementation, name), gate)
+        name: _rpc(method, getattr(implementation, name), gate)
         for name, method in methods(service, package).items()
         if hasattr(implementation, name)
     }
-    made: grpc.ServiceRpcHandler = grpc.method_handlers_generic_handler(f"{package}.{service}", found)  # type: ignore[assignment]
-    return made
+    return Service(f"{package}.{service}", found)
 
 
-def _handler(method: Method, answer: Callable[..., Any], gate: Gate | None) -> "grpc.RpcMethodHandler[Any, Any]":
-    serialize = method.response.SerializeToString
+def _rpc(method: Method, answer: Callable[..., Any], gate: Gate | None) -> Rpc:
     if method.takes_stream:
-        parse = method.request.FromString
-        make = grpc.stream_stream_rpc_method_handler
-        return make(_streaming(answer), request_deserializer=parse, response_serializer=serialize)
+        return Rpc(_streaming(answer, method), takes_stream=True, streams=True)
     if method.streams:
-        return grpc.unary_stream_rpc_method_handler(_streaming(answer, method), response_serializer=serialize)
-    return grpc.unary_unary_rpc_method_handler(_unary(answer, method, gate), response_serializer=serialize)
+        return Rpc(_streaming(answer, method), streams=True)
+    return Rpc(_unary(answer, method, gate))
 
 
 def _unary(
     answer: Callable[[Any], Awaitable[Any]], method: Method, gate: Gate | None
-) -> Callable[[bytes, Any], Awaitable[Any]]:
-    async def call(data: bytes, context: Any) -> Any:
+) -> Callable[[bytes, Call], Awaitable[bytes]]:
+    async def call(data: bytes, context: Call) -> bytes:
         size = 0
         CALL.set(context)
         try:
             if gate is not None and len(data) > SMALL:
                 gate.enter(len(data))
                 size = len(data)
-            return await answer(_parsed(method, data))
+            response = await answer(_parsed(method, data))
+            found: bytes = response.SerializeToString()
+            return found
         except Exception as error:  # noqa: BLE001  # every failure becomes a status
-            await abort(context, error)
+            raise ended(error) from None
         finally:
             if gate is not None and size:
                 gate.leave(size)
@@ -90,18 +85,23 @@ def _unary(
 
 
 def _streaming(
-    answer: Callable[[Any], AsyncIterator[Any]], method: Method | None = None
-) -> Callable[[Any, Any], AsyncIterator[Any]]:
-    """`method`: of one request, which comes as bytes."""
-
-    async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+    answer: Callable[[Any], AsyncGenerator[Any, None]], method: Method
+) -> Callable[[Any, Call], AsyncGenerator[bytes, None]]:
+    async def call(request: Any, context: Call) -> AsyncGenerator[bytes, None]:
         try:
-            async for message in answer(request if method is None else _parsed(method, request)):
-                yield message
+            asked = _all_parsed(method, request) if method.takes_stream else _parsed(method, request)
+            async with aclosing(answer(asked)) as messages:
+                async for message in messages:
+                    yield message.SerializeToString()
         except Exception as error:  # noqa: BLE001  # every failure becomes a status
-            await abort(context, error)
+            raise ended(error) from None
 
     return call
+
+
+async def _all_parsed(method: Method, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for data in requests:
+        yield _parsed(method, data)
 
 
 def _parsed(method: Method, data: bytes) -> Any:

@@ -9,6 +9,7 @@ from stepflow.errors import StepflowError
 from stepflow.protocols import Clock
 from stepflow_grpc.doors.front import Front
 from stepflow_grpc.doors.http import Answer, HttpSide, Request
+from stepflow_grpc.doors.limits import Limits
 from stepflow_grpc.worker.worker import Worker
 
 logger = logging.getLogger("stepflow.worker")
@@ -68,7 +69,8 @@ async def health_port(host: str, port: int, worker: Worker, clock: Clock) -> Asy
     async def healthy(request: Request) -> Answer:
         return 200, {"status": "healthy", "ready": worker.is_ready}
 
-    front = Front(None, HttpSide({"GET /ready": ready, "GET /health": healthy, "GET /": ready}, clock), clock)
+    http = HttpSide({"GET /ready": ready, "GET /health": healthy, "GET /": ready}, clock)
+    front = Front(clock, Limits(), http=http)
     try:
         bound = await front.open(host, port)
     except OSError as error:

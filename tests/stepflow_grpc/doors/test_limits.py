@@ -145,7 +145,7 @@ async def test_a_connection_that_stops_speaking_is_closed(
     async with limited(engine, call, greeting_s=0.2) as (server, calls):
         assert (await said_until_closed(server.port, *said))[:12] == answer
         assert await still_answers(calls)
-        assert len(server._doors._fronts[0]._connections) == 1
+        assert len(server._doors._fronts[0]._guests) == 1
 
 
 async def test_a_half_open_http_2_connection_is_closed(engine: Engine, call: Any) -> None:
@@ -168,7 +168,7 @@ async def test_a_half_open_http_2_connection_is_closed(engine: Engine, call: Any
 async def test_a_caller_that_reads_nothing_is_left(engine: Engine, call: Any) -> None:
     """Its connection is closed, whatever waits to be said to it: far more than the system takes off the server."""
     async with limited(engine, call, greeting_s=0.3) as (server, calls):
-        connections = server._doors._fronts[0]._connections
+        connections = server._doors._fronts[0]._guests
         await calls("HealthService", "HealthCheck")
         stuck = socket.socket()
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -207,7 +207,7 @@ async def test_a_connection_without_calls_is_closed_and_opened_again_unseen(engi
         await calls("HealthService", "HealthCheck")
         front = server._doors._fronts[0]
         with anyio.fail_after(60):
-            while front._connections:
+            while front._guests:
                 await anyio.sleep(0.05)
 
         assert await still_answers(calls)

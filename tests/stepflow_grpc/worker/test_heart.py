@@ -15,12 +15,15 @@ import heart_process
 import pytest
 
 from stepflow.clock import SystemClock
+from stepflow_grpc.doors.front import Front
+from stepflow_grpc.doors.guard import Guard
+from stepflow_grpc.doors.limits import Limits
 from stepflow_grpc.messages import NUMBERS, WORK_PACKAGE, new
 from stepflow_grpc.plugin import Hub, make_hub
 from stepflow_grpc.queues.records import WorkerKind, WorkerStatistics
 from stepflow_grpc.refusals import CallError, Code
 from stepflow_grpc.services.beats import BeatService
-from stepflow_grpc.services.calls import handlers
+from stepflow_grpc.services.calls import service_of
 
 pytestmark = pytest.mark.anyio
 
@@ -83,16 +86,15 @@ class Ear:
 
     @asynccontextmanager
     async def open(self, port: int = 0) -> AsyncIterator["Ear"]:
-        server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        server.add_generic_rpc_handlers([handlers("OrchestratorService", self)])
+        services = [service_of("OrchestratorService", self)]
         if self._knows_beats:
-            server.add_generic_rpc_handlers([handlers("BeatService", BeatService(self.hub), WORK_PACKAGE)])
-        self.port = server.add_insecure_port(f"127.0.0.1:{port}")
-        await server.start()
+            services.append(service_of("BeatService", BeatService(self.hub), WORK_PACKAGE))
+        front = Front(SystemClock(), Limits(), find=Guard(services, None).find)
+        self.port = await front.open("127.0.0.1", port)
         try:
             yield self
         finally:
-            await server.stop(None)
+            await front.close()
 
     async def TaskHeartbeat(self, request: Any) -> Any:
         self.heard.append((request.task_id, request.worker_id, request.run_id))

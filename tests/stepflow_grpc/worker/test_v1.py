@@ -7,15 +7,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 
+from stepflow.clock import SystemClock
 from stepflow.components import Components
 from stepflow.records import ErrorCode
+from stepflow_grpc.doors.front import Front
+from stepflow_grpc.doors.guard import Guard
+from stepflow_grpc.doors.limits import Limits
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.refusals import CallError, Code
-from stepflow_grpc.services.calls import handlers
+from stepflow_grpc.services.calls import service_of
 from stepflow_grpc.wire import from_value, to_value
 from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.worker import Worker
@@ -93,15 +95,14 @@ class Script:
 
 @asynccontextmanager
 async def listening(script: Script, port: int = 0) -> AsyncIterator[int]:
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([handlers(name, script) for name in ("TasksService", "OrchestratorService")])
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    guard = Guard([service_of(name, script) for name in ("TasksService", "OrchestratorService")], None)
+    front = Front(SystemClock(), Limits(message_bytes=4 * 1024 * 1024), find=guard.find)
+    bound = await front.open("127.0.0.1", port)
     script.url = f"127.0.0.1:{bound}"
-    await server.start()
     try:
         yield bound
     finally:
-        await server.stop(None)
+        await front.close()
 
 
 @pytest.fixture
