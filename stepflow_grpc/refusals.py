@@ -20,6 +20,7 @@ from stepflow.records import RunId
 from stepflow_grpc.details import bad_request, debug_info, error_info, missing, short, trailers
 from stepflow_grpc.http2.methods import Ended
 from stepflow_grpc.queues.records import QueueFull
+from stepflow_grpc.wire import UnfitError
 
 logger = logging.getLogger("stepflow.server")
 
@@ -79,6 +80,10 @@ def refusal_of(error: Exception) -> CallError:
             return CallError(Code.UNAVAILABLE, str(error))
         case DecodeError():  # of a stream; a request alone is named
             return invalid("the bytes are no message of this method")
+        case UnfitError():
+            return CallError(Code.FAILED_PRECONDITION, f"what was asked for can't be told: {error}")
+        case RecursionError():
+            return invalid("what was sent, or what it names, is nested too deeply")
         case ProblemsError() | ValueError() | TypeError():
             return invalid(str(error))
         case _:

@@ -27,6 +27,9 @@ from stepflow_grpc.messages import MESSAGES, NUMBERS, Struct, Timestamp, Value, 
 
 _EXACT = 2.0**63
 
+DEEPEST = 97
+"""Of 100 messages inside one another, the most that readers take, those below a value: at most two are above it."""
+
 STATUS = {
     RunStatus.RUNNING: NUMBERS["EXECUTION_STATUS_RUNNING"],
     RunStatus.COMPLETED: NUMBERS["EXECUTION_STATUS_COMPLETED"],
@@ -40,11 +43,19 @@ CODE = {code: NUMBERS[f"TASK_ERROR_CODE_{code.value}"] for code in ErrorCode}
 CODE_OF = {number: code for code, number in CODE.items()}
 
 
-def to_value(json: Json, into: Any = None) -> Any:
+class UnfitError(ValueError):
+    """A value of JSON that the protocol's messages can't carry."""
+
+
+def to_value(json: Json, into: Any = None, left: int = DEEPEST) -> Any:
     """A JSON value as `google.protobuf.Value`.
 
     Args:
         into: the message to fill; None: a new one.
+        left: how many messages may be inside one another below this one.
+
+    Raises:
+        UnfitError: it is nested too deeply, or has a number that is no double.
     """
     value = Value() if into is None else into
     if json is None:
@@ -54,23 +65,36 @@ def to_value(json: Json, into: Any = None) -> Any:
     elif isinstance(json, str):
         value.string_value = json
     elif isinstance(json, int | float):
-        value.number_value = json
+        try:
+            value.number_value = json
+        except OverflowError:
+            raise UnfitError("a whole number is too large for the protocol, whose numbers are doubles") from None
     elif isinstance(json, dict):
-        fill_struct(json, value.struct_value)
+        fill_struct(json, value.struct_value, left - 1)
     else:
         value.list_value.SetInParent()
         values = value.list_value.values
+        below = _below(left)
         for item in json:
-            to_value(item, values.add())
+            to_value(item, values.add(), below)
     return value
 
 
-def fill_struct(json: Mapping[str, Json], struct: Any) -> Any:
+def fill_struct(json: Mapping[str, Json], struct: Any, left: int = DEEPEST) -> Any:
+    """Raises: UnfitError."""
     struct.SetInParent()
     fields = struct.fields
+    below = _below(left) if json else left
     for key, item in json.items():
-        to_value(item, fields[key])
+        to_value(item, fields[key], below)
     return struct
+
+
+def _below(left: int) -> int:
+    """What is left for the values in a list or in an object."""
+    if left < 2:
+        raise UnfitError(f"it is nested too deeply for the protocol, which carries about {DEEPEST // 3} objects in one")
+    return left - 2
 
 
 def to_struct(json: Mapping[str, Json]) -> Any:
@@ -183,9 +207,13 @@ def complete(task_id: str, run_id: str, outcome: Outcome) -> Any:
     """The answer to a task, as a worker sends it."""
     request: Any = new("CompleteTaskRequest", task_id=task_id, run_id=run_id)
     if isinstance(outcome, Succeeded):
-        to_value(outcome.output, request.response.output)
-        return request
-    fill_error(outcome, request.error)
+        try:
+            to_value(outcome.output, request.response.output)
+        except UnfitError as error:
+            remedy = "put it into a blob, and give its id"
+            outcome = Failed(ErrorCode.COMPONENT_FAILED, f"the output can't be sent: {error}; {remedy}")
+    if isinstance(outcome, Failed):
+        fill_error(outcome, request.error)
     return request
 
 
@@ -193,7 +221,10 @@ def fill_error(failed: Failed, error: Any) -> None:
     error.code = CODE[failed.code] or CODE[ErrorCode.WORKER_ERROR]
     error.message = failed.message
     if isinstance(failed.data, dict):
-        fill_struct(failed.data, error.data)
+        try:
+            fill_struct(failed.data, error.data)
+        except UnfitError:
+            error.ClearField("data")  # the code and the message say what matters
 
 
 # Components
@@ -227,7 +258,7 @@ def components_of(result: Any) -> list[ComponentInfo]:
 def _schema(text: str) -> Json:
     try:
         found: Json = msgspec.json.decode(text) if text else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     return found
 

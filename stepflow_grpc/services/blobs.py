@@ -9,8 +9,8 @@ from stepflow.engine import Engine
 from stepflow.flow.identity import compact_json
 from stepflow.records import BlobId, BlobType
 from stepflow_grpc.messages import new
-from stepflow_grpc.refusals import invalid
-from stepflow_grpc.wire import from_value, to_value
+from stepflow_grpc.refusals import CallError, Code, invalid
+from stepflow_grpc.wire import UnfitError, from_value, to_value
 
 _ID = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -56,4 +56,6 @@ class BlobService:
             to_value(msgspec.json.decode(blob.content), response.json_data)
         except msgspec.DecodeError:
             raise invalid(f"blob {blob.id} was stored as {blob.type.value} and is no JSON; put it as binary") from None
+        except (UnfitError, RecursionError) as error:
+            raise CallError(Code.FAILED_PRECONDITION, f"blob {blob.id}: {error}; put it as binary") from None
         return response

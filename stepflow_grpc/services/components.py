@@ -5,7 +5,7 @@ from typing import Any
 from stepflow.engine import Engine
 from stepflow_grpc.messages import new
 from stepflow_grpc.plugin import QueuePlugin
-from stepflow_grpc.wire import fill_struct
+from stepflow_grpc.wire import UnfitError, fill_struct
 
 
 class ComponentsService:
@@ -44,5 +44,9 @@ class ComponentsService:
 
 
 def _fill(entry: Any, schema: Any, name: str) -> None:
-    if isinstance(schema, dict):
+    if not isinstance(schema, dict):
+        return
+    try:
         fill_struct(schema, getattr(entry, name))
+    except UnfitError:
+        entry.ClearField(name)  # one worker's schema hides nobody's components

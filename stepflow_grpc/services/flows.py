@@ -31,7 +31,7 @@ async def stored_flow(engine: Engine, id: BlobId) -> dict[str, Json]:
         raise not_found("flow", id)
     try:
         document = msgspec.json.decode(blob.content) if blob.type is BlobType.FLOW else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise invalid(f"blob {id} is no flow")

@@ -1,6 +1,7 @@
 """What workers call back for: they claim tasks, answer them, and submit runs of their own."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Never
 
 import grpc.aio
@@ -237,7 +238,7 @@ class OrchestratorService:
 
 def _progress(request: Any) -> Json:
     """How far a `TaskHeartbeatRequest` says that the task is; None: it does not."""
-    share = request.progress if request.HasField("progress") else None
+    share = request.progress if request.HasField("progress") and isfinite(request.progress) else None
     message = request.status_message if request.HasField("status_message") else None
     if share is None or message is None:
         return message if share is None else share

@@ -19,7 +19,16 @@ from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.steps import EventStream, step_statuses
 from stepflow_grpc.services.watchers import Watchers
-from stepflow_grpc.wire import STATUS_OF, fill_results, fill_struct, from_struct, from_value, item_message, summary
+from stepflow_grpc.wire import (
+    STATUS_OF,
+    UnfitError,
+    fill_results,
+    fill_struct,
+    from_struct,
+    from_value,
+    item_message,
+    summary,
+)
 
 DEFAULT_CONCURRENCY = 10
 """Of runs that come through the protocol and say nothing else, as with the reference server."""
@@ -95,6 +104,15 @@ async def results_of(run: Run, record: RunRecord, engine: Engine) -> list[ItemRe
 
 
 async def fill_items(run: Run, record: RunRecord, engine: Engine, into: Any, *, order: int = 0) -> None:
+    try:
+        await _fill_items(run, record, engine, into, order)
+    except UnfitError as error:
+        text = f"run {run.id} is {record.status.value}, and an output of it can't be told: {error}"
+        remedy = "read the results with `stepflow_grpc.Client`"
+        raise CallError(Code.FAILED_PRECONDITION, f"{text}; {remedy}") from None
+
+
+async def _fill_items(run: Run, record: RunRecord, engine: Engine, into: Any, order: int) -> None:
     results = await results_of(run, record, engine)
     if order == _BY_COMPLETION:
         ended = [result async for result in run.results(order="completion")] if record.status.is_terminal else results

@@ -24,10 +24,10 @@ from stepflow.plan.compile import build_plan
 from stepflow.plan.model import Plan
 from stepflow.plan.overrides import apply_overrides
 from stepflow.plan.variables import resolve_variables
-from stepflow.records import Failed, RunId, RunRecord, RunStatus
+from stepflow.records import Failed, Json, RunId, RunRecord, RunStatus
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.services.flows import stored_flow
-from stepflow_grpc.wire import CODE, STATUS, timestamp, to_value
+from stepflow_grpc.wire import CODE, STATUS, UnfitError, timestamp, to_value
 
 _TYPES = {
     "run_created": NUMBERS["STATUS_EVENT_TYPE_RUN_CREATED"],
@@ -77,7 +77,7 @@ def _note(found: dict[tuple[int, int], Any], event: Event, position: int) -> Non
         case StepSucceeded(item, step, output, at) | StepDefaulted(item, step, output, _, at):
             status = found.setdefault((item, step), new("StepStatus"))
             status.status = STATUS[RunStatus.COMPLETED]
-            to_value(output, status.output)
+            _fill_output(status, output)
             status.completed_at.CopyFrom(timestamp(at / 1_000))
         case StepFailed(item, step, error, at):
             status = found.setdefault((item, step), new("StepStatus"))
@@ -89,6 +89,23 @@ def _note(found: dict[tuple[int, int], Any], event: Event, position: int) -> Non
         case _:
             return
     status.journal_seqno = position
+
+
+def _fill_output(status: Any, output: Json) -> None:
+    """What the protocol can't carry is left out: the status of the other steps is told all the same."""
+    try:
+        to_value(output, status.output)
+    except UnfitError as error:
+        status.ClearField("output")
+        status.error_message = f"the output can't be told: {error}"
+
+
+def _result(output: Json) -> Any:
+    """None: the protocol can't carry it."""
+    try:
+        return to_value(output)
+    except UnfitError:
+        return None
 
 
 def _finish(status: Any, plan: Plan, started: RunStarted, place: tuple[int, int]) -> Any:
@@ -182,7 +199,7 @@ class _Teller:
             case StepFailed(item, step):
                 return [("step_completed", self._completed(item, step, RunStatus.FAILED, None))]
             case ItemEnded(item, outcome):
-                result = None if isinstance(outcome, Failed) or not self._has_results else to_value(outcome.output)
+                result = None if isinstance(outcome, Failed) or not self._has_results else _result(outcome.output)
                 return [("item_completed", {"item_index": item, "result": result})]
             case SubRunLinked(_, _, run_id):
                 return [("sub_run_created", {"run_id": run_id, "parent_run_id": self._run})]
@@ -195,7 +212,7 @@ class _Teller:
         return {"item_index": item, "step_index": step, "step_id": self._plan.steps[step].id}
 
     def _completed(self, item: int, step: int, status: RunStatus, output: Any) -> dict[str, Any]:
-        result = to_value(output) if self._has_results and status is RunStatus.COMPLETED else None
+        result = _result(output) if self._has_results and status is RunStatus.COMPLETED else None
         return {**self._step(item, step), "status": STATUS[status], "result": result}
 
     def _needed(self, item: int) -> dict[str, Any]:

@@ -8,14 +8,14 @@ import anyio
 
 from stepflow.engine import Engine
 from stepflow.protocols import Chance
-from stepflow.records import ComponentInfo, RunId
+from stepflow.records import ComponentInfo, Failed, RunId
 from stepflow_grpc.messages import new
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Discovery, QueuedTask, QueueNotFoundError, Withdrawn
 from stepflow_grpc.queues.stream import Stream
 from stepflow_grpc.refusals import CallError, Code, invalid, not_found, run_id_of
-from stepflow_grpc.services.widths import Widths
-from stepflow_grpc.wire import assignment, components_of, discovery
+from stepflow_grpc.services.widths import Widths, unfit
+from stepflow_grpc.wire import UnfitError, assignment, components_of, discovery
 
 DISCOVERY = "discovery-"
 """How the ids of questions begin."""
@@ -111,8 +111,7 @@ class TasksService:
                 if isinstance(pulled, Discovery):
                     yield discovery(pulled.id, url=self.url)
                 elif isinstance(pulled, QueuedTask):
-                    message = self._assignment(pulled)
-                    refusal = self._widths.refusal(known_as, message)
+                    message, refusal = self._checked(pulled, known_as)
                     if refusal is None:
                         yield message
                     else:
@@ -126,6 +125,14 @@ class TasksService:
             self._widths.broke(known_as, map(self._assignment, stream.unclaimed()))
             stream.disconnect()
             self._discoveries.gone(question, queue, worker_id)
+
+    def _checked(self, queued: QueuedTask, worker: str) -> tuple[Any, Failed | None]:
+        """A task as a message, and why it can't go to this worker."""
+        try:
+            message = self._assignment(queued)
+        except UnfitError as error:
+            return None, unfit(queued.task, error)
+        return message, self._widths.refusal(worker, message)
 
     def _assignment(self, queued: QueuedTask) -> Any:
         task = queued.task

@@ -1,10 +1,11 @@
-"""Workers that take no larger messages than gRPC takes unless it is told otherwise."""
+"""What workers that know only the protocol can't take: larger messages than gRPC takes by itself, and deep values."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from stepflow.records import ErrorCode, Failed
+from stepflow.records import ErrorCode, Failed, Task
+from stepflow_grpc.wire import UnfitError
 
 USUAL_BYTES = 4 * 1024 * 1024
 """What gRPC takes by itself, and with it workers that were written for the reference system."""
@@ -13,6 +14,15 @@ BREAKS = 2
 """So many connections have to break while such a message is on them: one may do so by chance."""
 
 MOST_KNOWN = 10_000
+
+
+_REMEDY = "or let `stepflow worker` serve the queue"
+
+
+def unfit(task: Task, reason: UnfitError) -> Failed:
+    """The outcome of a task whose input no message of the protocol carries."""
+    text = f"the input of step {task.step_id!r} can't be sent to this kind of worker: {reason}. Pass it as JSON text, "
+    return Failed(ErrorCode.INVALID_INPUT, text + _REMEDY)
 
 
 class Widths:
@@ -39,6 +49,6 @@ class Widths:
             ErrorCode.INVALID_INPUT,
             f"the input of step {message.execute.observability.step_id!r} makes a message of {size / 1024**2:.1f} MiB, "
             f"and worker {worker!r} seems to take {USUAL_BYTES / 1024**2:.0f} MiB at most, gRPC's own limit: twice "
-            "its connection broke over more. Pass large documents as blobs, whose ids the component reads; or let "
-            "`stepflow worker` serve the queue; or raise grpc.max_receive_message_length at the worker",
+            "its connection broke over more. Pass large documents as blobs, whose ids the component reads; "
+            f"{_REMEDY}; or raise grpc.max_receive_message_length at the worker",
         )

@@ -206,3 +206,41 @@ def test_items_without_a_result_are_told_as_running() -> None:
     ]
     assert wire.item_of(response.results[1]) == known[0]
     assert wire.item_of(response.results[2]) == known[1]
+
+
+def nested(depth: int) -> Any:
+    value: Any = {}
+    for number in range(depth):
+        value = [value] if number % 3 else {"a": value}
+    return value
+
+
+def test_what_fits_below_two_messages_is_read_again_and_one_level_more_is_refused() -> None:
+    deepest = next(depth for depth in range(100) if not fits(nested(depth + 1)))
+    response: Any = new("GetRunItemsResponse")
+    wire.item_message(0, Succeeded(nested(deepest)), response.results.add())
+
+    assert deepest > 35
+    assert MESSAGES["GetRunItemsResponse"].FromString(response.SerializeToString()) == response
+
+
+def fits(value: Any) -> bool:
+    try:
+        wire.to_value(value)
+    except wire.UnfitError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("output", [nested(60), 10**400, {"a": [-(10**400)]}])
+def test_an_output_that_no_message_carries_is_answered_as_a_failure(output: Any) -> None:
+    request = wire.complete("t", "r", Succeeded(output))
+
+    assert request.error.code == NUMBERS["TASK_ERROR_CODE_COMPONENT_FAILED"]
+    assert request.error.message.startswith("the output can't be sent: ")
+
+
+def test_data_of_a_failure_that_no_message_carries_is_left_out() -> None:
+    request = wire.complete("t", "r", Failed(ErrorCode.TIMEOUT, "late", data={"a": nested(60)}))
+
+    assert (request.error.message, request.error.HasField("data")) == ("late", False)

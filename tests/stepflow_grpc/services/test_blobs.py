@@ -54,6 +54,27 @@ async def test_what_is_missing_or_malformed_is_refused(calls: Any, name: str, fi
     assert (await calls.refused("BlobService", name, **fields))[0] == code
 
 
+@pytest.mark.parametrize("content", [b"[" * 60 + b"]" * 60, b"[" * 5_000 + b"]" * 5_000, b"1" + b"0" * 400])
+async def test_json_that_no_message_carries_is_refused_by_name(calls: Any, content: bytes) -> None:
+    put = await calls("BlobService", "PutBlob", raw_data=content, blob_type="data")
+
+    code, words = await calls.refused("BlobService", "GetBlob", blob_id=put.blob_id)
+
+    assert code == "FAILED_PRECONDITION"
+    assert words.startswith(f"blob {put.blob_id}: ")
+    assert words.endswith("; put it as binary")
+
+
+@pytest.mark.parametrize("name", ["GetFlow", "GetFlowVariables"])
+async def test_a_blob_of_bottomless_json_is_no_flow(calls: Any, name: str) -> None:
+    text = b'{"steps":[],"output":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
+    put = await calls("BlobService", "PutBlob", raw_data=text, blob_type="flow")
+
+    code, words = await calls.refused("FlowsService", name, flow_id=put.blob_id)
+
+    assert (code, words) == ("INVALID_ARGUMENT", f"blob {put.blob_id} is no flow")
+
+
 async def test_bytes_that_were_called_data_are_refused_by_name(calls: Any) -> None:
     put = await calls("BlobService", "PutBlob", raw_data=b"\xff", blob_type="data")
 

@@ -29,6 +29,14 @@ RUNNING, COMPLETED, FAILED, CANCELLED = (
 def app() -> Components:
     components = Components()
 
+    @components.component("/nest")
+    async def nest(depth: int) -> Any:
+        """So many lists in one another; of 0 a number of 401 digits."""
+        value: Any = 1 if depth else 10**400
+        for _ in range(depth):
+            value = [value]
+        return value
+
     @components.component("/double")
     async def double(n: Any) -> Any:
         """Twice the number."""
@@ -178,6 +186,34 @@ async def test_a_step_is_told_with_its_output_or_its_failure(calls: Any) -> None
     assert (one.status, one.error_code) == (FAILED, NUMBERS["TASK_ERROR_CODE_COMPONENT_FAILED"])
     assert late[0] == "FAILED_PRECONDITION"
     assert missing == ("NOT_FOUND", "step 'e' not found")
+
+
+NEST = {"steps": [{"id": "n", "component": "/nest", "input": {"$input": "$"}}], "output": {"$step": "n"}}
+
+
+async def test_the_deepest_result_that_readers_take_is_told(calls: Any) -> None:
+    response = await create(calls, [48], flow=NEST, wait=True)
+
+    value = from_value(response.results[0].output)
+    for _ in range(48):
+        (value,) = value  # type: ignore[misc]
+    assert value == 1
+
+
+@pytest.mark.parametrize("depth", [49, 0])
+async def test_a_result_that_no_message_carries_is_refused_and_all_else_is_told(calls: Any, depth: int) -> None:
+    run_id = (await create(calls, [depth], flow=NEST)).summary.run_id
+    ended = await calls("RunsService", "GetRun", run_id=run_id, wait=True)
+    events = await calls.all("RunsService", "GetRunEvents", run_id=run_id, include_results=True)
+    code, words = await calls.refused("RunsService", "GetRunItems", run_id=run_id)
+
+    (step,) = ended.steps
+    assert (ended.summary.status, step.status) == (COMPLETED, COMPLETED)
+    assert not step.HasField("output")
+    assert step.error_message.startswith("the output can't be told: ")
+    assert not next(event.step_completed for event in events if event.HasField("step_completed")).HasField("result")
+    assert code == "FAILED_PRECONDITION"
+    assert words.startswith(f"run {run_id} is completed, and an output of it can't be told: ")
 
 
 async def test_events_come_in_order_and_end_with_the_run(calls: Any) -> None:

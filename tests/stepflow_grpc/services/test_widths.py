@@ -21,6 +21,7 @@ ONE: dict[str, Json] = {
     "steps": [{"id": "s", "component": "/w/echo", "input": {"$input": "$"}}],
     "output": {"$step": "s"},
 }
+WRAPPED: Json = {"a": {"b": {"c": {"d": {"e": {"$input": "$"}}}}}}
 LARGE = "x" * USUAL_BYTES
 
 
@@ -77,8 +78,8 @@ class Worker:
         self.done.append(length)
 
 
-async def begun(calls: Any, *inputs: Any) -> str:
-    flow_id = (await calls("FlowsService", "StoreFlow", flow=to_struct(ONE))).flow_id
+async def begun(calls: Any, *inputs: Any, flow: dict[str, Json] = ONE) -> str:
+    flow_id = (await calls("FlowsService", "StoreFlow", flow=to_struct(flow))).flow_id
     values = [to_value(each) for each in inputs]
     return str((await calls("RunsService", "CreateRun", flow_id=flow_id, input=values)).summary.run_id)
 
@@ -141,3 +142,38 @@ async def test_a_task_fails_when_the_last_worker_that_might_take_it_leaves(serve
         tasks.cancel_scope.cancel()
 
     assert {each.error_code for each in ended} == {NUMBERS["TASK_ERROR_CODE_INVALID_INPUT"]}
+
+
+async def test_an_input_that_no_message_carries_fails_its_step_and_others_are_done(server: Any, calls: Any) -> None:
+    worker = Worker(server.port, "w", calls, is_wide=False)
+    deep = "ab"
+    for _ in range(45):
+        deep = [deep]  # type: ignore[assignment]
+    wrapped: dict[str, Json] = {**ONE, "steps": [{"id": "s", "component": "/w/echo", "input": WRAPPED}]}
+
+    run_id = await begun(calls, deep, flow=wrapped)
+    await begun(calls, "ab")
+    await worker.serve(until=1)
+    (refused,) = await results(calls, run_id)
+
+    assert (worker.done, worker.breaks) == ([2], 0)
+    assert refused.error_code == NUMBERS["TASK_ERROR_CODE_INVALID_INPUT"]
+    assert "step 's' can't be sent to this kind of worker: it is nested too deeply" in refused.error_message
+
+
+async def test_a_schema_that_no_message_carries_hides_no_component(server: Any, calls: Any) -> None:
+    schemas = ("[" * 5_000, '{"a":' * 60 + "1" + "}" * 60, '{"type": "string"}')
+    method = methods("TasksService")["PullTasks"]
+    stub = calls._channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+    stream = stub(new("PullTasksRequest", queue_name="default", worker_id="w"), timeout=30)
+    answer: Any = new("CompleteTaskRequest", task_id=(await stream.read()).task_id)
+    answer.list_components.components.extend(
+        new("ComponentInfo", component_id=f"c{number}", input_schema=text) for number, text in enumerate(schemas)
+    )
+    await calls("OrchestratorService", "CompleteTask", answer)
+
+    listed = (await calls("ComponentsService", "ListRegisteredComponents")).components
+    stream.cancel()
+
+    assert [each.component_id for each in listed] == ["c0", "c1", "c2"]
+    assert [each.HasField("input_schema") for each in listed] == [False, False, True]
