@@ -54,6 +54,7 @@ class Entry:
         "refusals",
         "reserved",
         "scope",
+        "wait",
         "wants_only_credit",
     )
 
@@ -78,6 +79,7 @@ class Entry:
         self.refusals: dict[str, Failed] = _NONE  # by the workers that can't take it
         self.followers: list[Entry] = []  # earlier attempts that end with it
         self.due_at = inf
+        self.wait: Wait | None = None  # for as long as its queue gives it to be claimed
         self._bell: Bell | None = None
 
     @property
@@ -113,6 +115,12 @@ class Entry:
         self._bell = make_bell()
         return rung(self._bell)
 
+    def end_wait(self) -> None:
+        """It is claimed, or over."""
+        wait, self.wait = self.wait, None
+        if wait is not None:
+            del wait.entries[self]
+
     def deadline(self) -> float:
         """When to look at it next, in the time of the deadlines."""
         if self.claimant is not None:
@@ -131,3 +139,14 @@ class Entry:
         if worker.streams:
             return longest
         return min(longest, max(self.heard_at + SILENT_S, worker.gone_at + RECONNECT_S))
+
+
+class Wait:
+    """The entries of a queue that are unclaimed and may be so for the same time, oldest first."""
+
+    __slots__ = ("due_at", "entries", "timeout_s")
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.entries: dict[Entry, None] = {}
+        self.due_at = inf

@@ -5,7 +5,7 @@ from math import inf
 
 import anyio
 
-from stepflow_grpc.queues.entry import Entry
+from stepflow_grpc.queues.entry import Entry, Wait
 from stepflow_grpc.queues.line import FairLine
 from stepflow_grpc.queues.records import QueueFull, QueueLimits, WorkerKind
 from stepflow_grpc.queues.stream import Stream, Worker
@@ -37,6 +37,7 @@ class Queue:
         self.limits = QueueLimits()
         self.line: FairLine[Entry] = FairLine()
         self.unclaimed: dict[Entry, None] = {}
+        self.waits: dict[float, Wait] = {}  # of those unclaimed, by how long they may be
         self.claimed = 0
         self.overdue: dict[Entry, None] = {}
         self.spare: dict[Ticket, None] = {}

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import takewhile
 from math import inf
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from stepflow.protocols import Clock
 from stepflow.records import ErrorCode, Failed, Json, Outcome, Succeeded, Task, TaskId
 from stepflow_grpc.queues.deadlines import Deadlines
-from stepflow_grpc.queues.entry import OVERDUE_S, SILENT_S, Entry
+from stepflow_grpc.queues.entry import OVERDUE_S, SILENT_S, Entry, Wait
 from stepflow_grpc.queues.queue import WARNED_AFTER_S, Queue
 from stepflow_grpc.queues.records import (
     Answer,
@@ -60,7 +61,7 @@ class TaskQueues:
         self._workers: dict[str, Worker] = {}
         self._entries: dict[TaskId, Entry] = {}
         self._given_up: dict[TaskId, _GivenUp] = {}
-        self._deadlines: Deadlines[Entry | Stream | Sending | Queue] = Deadlines(clock)
+        self._deadlines: Deadlines[Entry | Stream | Sending | Wait | Queue] = Deadlines(clock)
         self._place = 0
         self.warned_of: Callable[[str], None] = lambda queue: None  # told of a queue that has had no worker for long
 
@@ -75,6 +76,8 @@ class TaskQueues:
                     self._look_at_stream(watched)
                 elif isinstance(watched, Sending):
                     self._look_at_sent(watched.stream)
+                elif isinstance(watched, Wait):
+                    self._look_at_wait(watched)
                 else:
                     self._warn(watched)
 
@@ -293,7 +296,7 @@ class TaskQueues:
             taken = self._keep(task_id, outcome)
             if worker_id in self._workers:
                 self._workers[worker_id].has.discard(task_id)
-        elif isinstance(outcome, Failed) and _is_stale(entry, attempt, worker_id):
+        elif type(outcome) is Failed and _is_stale(entry, attempt, worker_id):
             taken = Taken.STALE
         else:
             self._answered(entry, outcome, now)
@@ -382,26 +385,37 @@ class TaskQueues:
     def enter(self, queued: QueuedTask) -> Entry:
         """Make a task known, outside the line. `leave` has to follow."""
         now = self._deadlines.now()
-        queue = self.configure(queued.queue)
+        queue = self._queues.get(queued.queue) or self.configure(queued.queue)
         self._place += 1
         entry = Entry(queued, queue, self._place, now)
-        given_up = self._given_up.pop(entry.id, None)
+        given_up = self._given_up.pop(entry.id, None) if self._given_up else None
         if given_up is not None:
             entry.outcome, entry.lost_by = given_up.outcome, given_up.holder
-        if entry.is_over:
-            return entry
+            if entry.is_over:
+                return entry
         former = self._entries.get(entry.id)
         self._entries[entry.id] = entry
         queue.unclaimed[entry] = None
         if former is not None:
             self._replace(former, entry, now)
-        if queued.queue_timeout_s is not None or former is not None:
             self._deadlines.set(entry, entry.deadline())
+        elif queued.queue_timeout_s is not None:
+            self._limit_wait(entry, queued.queue_timeout_s)
         if queued.task.was_cut_off:
             self._give_to_holder(entry, now)
         if not queue.streams:
             self._expect_worker(queue)
         return entry
+
+    def _limit_wait(self, entry: Entry, timeout_s: float) -> None:
+        """Only the oldest of those that may wait as long has a deadline: a queue may hold many, and they end early."""
+        wait = entry.queue.waits.get(timeout_s)
+        if wait is None:
+            wait = entry.queue.waits[timeout_s] = Wait(timeout_s)
+        entry.wait = wait
+        wait.entries[entry] = None
+        if wait.due_at == inf:
+            self._deadlines.set(wait, entry.entered_at + timeout_s)
 
     def _give_to_holder(self, entry: Entry, now: float) -> None:
         """A task that an engine gave out which is gone: its worker may be connected here already."""
@@ -437,7 +451,8 @@ class TaskQueues:
         if not queue.streams:
             return
         if not (queue.line.length or queue.overdue) and (next_stream := queue.next_stream()) is not None:
-            self._give(entry, next_stream)
+            give = self._reserve if entry.wants_only_credit else self._send
+            give(entry, next_stream)
             return
         self._line_in(entry, is_back=stream is not None)
         self.pump(queue)
@@ -461,7 +476,8 @@ class TaskQueues:
             entry = queue.line.take()
             assert entry is not None
             entry.is_in_line = False
-            self._give(entry, stream)
+            give = self._reserve if entry.wants_only_credit else self._send
+            give(entry, stream)
         while queue.spare and queue.idle and not queue.line.length:
             ticket = next(iter(queue.spare))
             del queue.spare[ticket]
@@ -476,12 +492,6 @@ class TaskQueues:
             stream.queue.place(stream)
         for stream in tuple(worker.streams):
             self.pump(stream.queue)
-
-    def _give(self, entry: Entry, stream: Stream) -> None:
-        if entry.wants_only_credit:
-            self._reserve(entry, stream)
-        else:
-            self._send(entry, stream)
 
     def _reserve(self, entry: Entry, stream: Stream) -> None:
         entry.reserved = stream
@@ -590,6 +600,7 @@ class TaskQueues:
         worker.claimed[entry.id] = entry
         worker.peak = max(worker.peak, len(worker.claimed))
         queue.unclaimed.pop(entry, None)
+        entry.end_wait()
         queue.claimed += 1
         self._deadlines.set(entry, entry.deadline())
         if entry.wants_only_credit or entry.queued.task.was_cut_off or not queue.is_served:
@@ -639,6 +650,8 @@ class TaskQueues:
             del self._entries[entry.id]
         queue, worker = entry.queue, entry.claimant
         self._take_out(entry)
+        if entry.wait is not None:
+            entry.end_wait()
         if entry.due_at < inf:
             self._deadlines.drop(entry)
         if worker is None:
@@ -669,6 +682,7 @@ class TaskQueues:
         """A later attempt while an earlier one is still known: whoever has it goes on, and both end together."""
         self._take_out(former)
         former.queue.unclaimed.pop(former, None)
+        former.end_wait()
         entry.followers, former.followers = [former, *former.followers], []
         entry.names = dict(former.names)
         worker = former.claimant
@@ -708,6 +722,15 @@ class TaskQueues:
         if not entry.is_claimed and entry.out:
             at = min(at, self._look_at_unclaimed(entry, now))
         self._deadlines.set(entry, at)
+
+    def _look_at_wait(self, wait: Wait) -> None:
+        """What is unclaimed after all the time that it might be: the oldest first."""
+        now = self._deadlines.now()
+        for entry in tuple(takewhile(lambda entry: entry.entered_at + wait.timeout_s <= now, wait.entries)):
+            self._give_up(entry, _reason(entry, now))
+        oldest = next(iter(wait.entries), None)
+        if oldest is not None:
+            self._deadlines.set(wait, oldest.entered_at + wait.timeout_s)
 
     def _look_at_unclaimed(self, entry: Entry, now: float) -> float:
         """Sent and not claimed: after a while an idle worker gets a copy, or whoever is next if no holder lives."""
