@@ -54,7 +54,7 @@ from stepflow.history.explanation import Explanation
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.plugins.normal import normalise
-from stepflow.protocols import Backend, Chance, Clock, Exchange, Observer, Plugin
+from stepflow.protocols import Backend, BlobStore, Chance, Clock, Exchange, Observer, Plugin
 from stepflow.records import (
     DEFAULT_GROUP,
     Blob,
@@ -105,6 +105,8 @@ class Engine:
     Args:
         components: a registry, mounted at `/`, or registries by the path prefix they are mounted at.
         store: where runs are kept: a path, a URL or a backend. None: in memory.
+        blobs: where content is kept that steps store apart from their results: a directory, the URL of a store, or a
+            store. Flows stay beside the runs. None: everything does.
         plugins: who answers, by name, or a function that makes it when a step first needs it.
         routes: which plugin answers for which paths, as the `routes` of a configuration. Not given, the builtins are
             at `/builtin`.
@@ -124,7 +126,7 @@ class Engine:
 
     Raises:
         ConfigError: the routes can't be used.
-        StoreError: no such store is installed.
+        StoreError: no such store is installed, or the blobs of runs that are kept would not be.
         SecretKeyError: STEPFLOW_SECRET_KEY is malformed, and the store is durable.
     """
 
@@ -133,6 +135,7 @@ class Engine:
         components: Components | Mapping[str, Components] | None = None,
         *,
         store: str | os.PathLike[str] | Backend | None = None,
+        blobs: str | os.PathLike[str] | BlobStore | None = None,
         plugins: Mapping[str, PluginSource] | None = None,
         routes: Mapping[str, Json] | None = None,
         max_concurrency: int | None = None,
@@ -160,7 +163,7 @@ class Engine:
             self._sources.setdefault("builtin", BuiltinPlugin())
             routes = {} if "/builtin" in mounts else {"/builtin": [{"plugin": "builtin"}]}
         self._table = parse_routes(routes, tuple(self._sources), mounts=mounts)
-        self.backend: Backend = open_store(store)
+        self.backend: Backend = open_store(store, blobs=blobs)
         self._clock: Clock = clock or SystemClock()
         self._chance: Chance = chance or SystemChance()
         self._observers = tuple(observers)

@@ -56,11 +56,18 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
         """What `Engine(store=…)` takes; None is memory."""
         return self.metadata.url
 
+    @property
+    def blobs_url(self) -> str | None:
+        """What `Engine(blobs=…)` takes; None: they are kept beside the runs."""
+        if self.blobs.url == self.metadata.url and self.blobs.type in (self.metadata.type, "inMemory"):
+            return None
+        if self.blobs.type == "filesystem":
+            return self.blobs.directory or "file:"
+        return self.blobs.url or "memory:"
+
 
 class BlobSettings(msgspec.Struct, frozen=True, kw_only=True):
-    enabled: bool = True
-    url: str | None = None
-    threshold: int = 1_048_576  # bytes
+    threshold: int | None = None  # bytes from which on workers put values into blobs; None: as they are set up
 
 
 class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):

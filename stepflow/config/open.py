@@ -44,6 +44,7 @@ def open_engine(
     config = source if isinstance(source, Config) else load_config(source, environ=environ)
     settings: dict[str, Any] = {
         "store": config.storage.url,
+        "blobs": config.storage.blobs_url,
         "retry": config.retry,
         "recovery": config.recovery,
         "retention": config.retention,

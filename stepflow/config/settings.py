@@ -41,9 +41,11 @@ def read_storage(section: Section | None) -> StorageSettings:
             "the journal has to stand in the same store as the metadata, because both are written in one transaction",
             "leave journal out; only blobs may live elsewhere",
         )
-    if blobs != metadata:
-        section.problems.warn(
-            (*section.path, "blobs"), "a blob store of its own is not used yet: blobs are kept beside the metadata"
+    if metadata.database_url is not None and blobs.database_url is None and blobs.directory is None:
+        section.problems.add(
+            (*section.path, "blobs"),
+            "blobs would be gone when the process ends, and the runs that name them would not",
+            "give them a directory or a databaseUrl, or leave blobs out",
         )
     section.warn_unknown()
     return StorageSettings(metadata=metadata, blobs=blobs)
@@ -140,15 +142,14 @@ def read_retention(section: Section | None) -> RetentionSettings | None:
 def read_blobs(section: Section | None) -> BlobSettings:
     if section is None:
         return BlobSettings()
-    settings = BlobSettings(
-        enabled=section.flag("enabled", True),
-        url=section.text("url"),
-        threshold=section.integer("blobThreshold", 1_048_576),
-    )
-    if not section.is_empty:
-        section.problems.warn(section.path, "blobApi has no effect yet: values stay in the run, however large")
+    if not section.flag("enabled", True):
+        section.problems.warn((*section.path, "enabled"), "blobs are served in any case", "remove it")
+    if section.text("url") is not None:
+        message = "url is ignored: workers ask the server that gives them tasks for blobs"
+        section.problems.warn((*section.path, "url"), message, "set STEPFLOW_BLOB_URL for workers that shall not")
+    threshold = section.integer("blobThreshold", -1)
     section.warn_unknown()
-    return settings
+    return BlobSettings(threshold=None if threshold < 0 else threshold)
 
 
 def read_retry(section: Section | None) -> RetrySettings:

@@ -1,6 +1,6 @@
 """Who stands at each seam. Whoever writes a backend reads this package, `records` and `errors`, and nothing else."""
 
-from stepflow.protocols.backend import Backend
+from stepflow.protocols.backend import Backend, BlobStore
 from stepflow.protocols.clock import Chance, Clock, Deadline
 from stepflow.protocols.dispatch import LAST_ATTEMPT, Credit, Dispatch, Exchange, Work
 from stepflow.protocols.owners import Inbox, Owners
@@ -14,12 +14,14 @@ from stepflow.protocols.signals import (
     inbox_topic,
     offers_topic,
 )
-from stepflow.protocols.store import PAGE, Blobs, Retention, Runs, Store
+from stepflow.protocols.store import PAGE, BlobRetention, Blobs, Retention, Runs, Store
 
 __all__ = [
     "LAST_ATTEMPT",
     "PAGE",
     "Backend",
+    "BlobRetention",
+    "BlobStore",
     "Blobs",
     "Chance",
     "Clock",

@@ -5,7 +5,30 @@ from typing import Protocol
 from stepflow.protocols.dispatch import Dispatch
 from stepflow.protocols.owners import Inbox, Owners
 from stepflow.protocols.signals import Signals
-from stepflow.protocols.store import Blobs, Retention, Runs, Store
+from stepflow.protocols.store import BlobRetention, Blobs, Retention, Runs, Store
+
+
+class BlobStore(Protocol):
+    """Where content is kept, as `Engine(blobs=…)` takes it. Every `Backend` is one. Open it with `async with`."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """Where content is kept."""
+        ...
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is put outlives the process."""
+        ...
+
+    @property
+    def retention(self) -> BlobRetention:
+        """What deletes blobs that nobody needs any more."""
+        ...
+
+    async def __aenter__(self) -> "BlobStore": ...
+
+    async def __aexit__(self, *exc: object) -> None: ...
 
 
 class Backend(Protocol):

@@ -119,7 +119,15 @@ class Blobs(Protocol):
         ...
 
 
-class Retention(Protocol):
+class BlobRetention(Protocol):
+    """Deletes blobs that nobody needs any more, a little at a time."""
+
+    async def prune_blobs(self, *, untouched_before: float, limit: int = 100) -> int:
+        """Delete at most `limit` blobs that nobody put or read since, and say how many. Call it until it gives 0."""
+        ...
+
+
+class Retention(BlobRetention, Protocol):
     """Deletes what nobody needs any more, a little at a time."""
 
     async def delete(self, root_id: RunId) -> bool:
@@ -133,8 +141,4 @@ class Retention(Protocol):
         """Delete at most `limit` root runs, oldest first, and say how many: those that ended before this time (in
         seconds since the epoch), and those beyond the newest `keep` that have ended. Call it until it gives 0.
         """
-        ...
-
-    async def prune_blobs(self, *, untouched_before: float, limit: int = 100) -> int:
-        """Delete at most `limit` blobs that nobody put or read since, and say how many."""
         ...

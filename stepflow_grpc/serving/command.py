@@ -91,7 +91,8 @@ def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
     show_default=True,
     envvar="STEPFLOW_SHUTDOWN_GRACE_SECS",
     metavar="TIME",
-    help="How long workers that the server started may take for the tasks that they are at, once it is told to stop.",
+    help="How long workers that the server started, and those of the reference system, may take for the tasks that they "
+    "are at, once it is told to stop.",
 )
 @listening_options
 @log_options
@@ -125,6 +126,8 @@ def command(
         raise click.UsageError("--config and --config-stdin exclude each other", ctx)
     flags = heed_log_flags(ctx, flags)
     settings = _settings(config, from_stdin=config_stdin)
+    if settings.blobs.threshold is not None:  # for the workers that are started here
+        os.environ.setdefault("STEPFLOW_BLOB_THRESHOLD_BYTES", str(settings.blobs.threshold))
     engine = _engine(settings, apps, store, secrets, orchestrator_id or _container_name(os.environ))
     listening = read_listening(settings.server, **flags)
     speaker = Speaker(_write)

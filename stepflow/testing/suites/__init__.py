@@ -26,11 +26,14 @@ engines of one process share one backend. `let_expire` makes the time to live of
 for it. The tests take the fixtures `store` (`backend`, open and entered by `engine-1`), `other` (`another`, open) and
 `ids`; a subclass may override those too.
 
+A store of blobs alone passes `BlobsSuite`, and gives the fixture `store`, opened.
+
 A plugin gives a fixture and names calls that succeed and calls that fail; see `PluginSuite`. The tests are async and
 run through AnyIO's pytest plugin, on every backend that the `anyio_backend` fixture names.
 """
 
+from stepflow.testing.suites.blobs import BlobsSuite
 from stepflow.testing.suites.plugin import PluginSuite
 from stepflow.testing.suites.store import SharedStoreSuite, StoreSuite
 
-__all__ = ["PluginSuite", "SharedStoreSuite", "StoreSuite"]
+__all__ = ["BlobsSuite", "PluginSuite", "SharedStoreSuite", "StoreSuite"]

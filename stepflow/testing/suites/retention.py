@@ -20,9 +20,6 @@ from stepflow.testing.suites.writes import (
     write,
 )
 
-LATE = 4e9
-"""A time in seconds since the epoch that no clock of a test has reached."""
-
 
 async def ended(store: Backend, new: RunRecord, *, at: float = 9.0) -> RunId:
     """A run that has ended."""
@@ -199,26 +196,6 @@ class RetentionSuite:
         await store.retention.delete(await ended(store, record(ids.draw())))
 
         assert await store.blobs.get(blob) is not None
-
-    async def test_blobs_that_nobody_touched_are_pruned_a_few_at_a_time(self, store: Backend) -> None:
-        blobs = [await store.blobs.put(b"%d" % number) for number in range(5)]
-
-        spared = await store.retention.prune_blobs(untouched_before=1.0)
-        counts = [await store.retention.prune_blobs(untouched_before=LATE, limit=3) for _ in range(3)]
-
-        assert spared == 0
-        assert counts == [3, 2, 0]
-        assert [await store.blobs.get(blob) for blob in blobs] == [None] * 5
-
-    async def test_a_blob_may_be_put_again_after_it_was_pruned(self, store: Backend) -> None:
-        blob = await store.blobs.put(b"again")
-        await store.retention.prune_blobs(untouched_before=LATE)
-
-        await store.blobs.put(b"again")
-
-        found = await store.blobs.get(blob)
-        assert found is not None
-        assert found.content == b"again"
 
 
 class SharedRetentionSuite(SharedSuite):

@@ -292,3 +292,17 @@ async def test_an_installed_type_that_fails_fails_its_steps_only(plugin: dict[st
 
     assert failed.code == ErrorCode.UNREACHABLE
     assert message in failed.message
+
+
+@pytest.mark.anyio
+async def test_blobs_are_put_where_the_configuration_says(tmp_path: Path) -> None:
+    storage = {
+        "metadata": {"type": "sqlite", "databaseUrl": f"sqlite:{tmp_path / 'runs.db'}"},
+        "blobs": {"type": "filesystem", "directory": str(tmp_path / "blobs")},
+    }
+    bare = {"plugins": {"builtin": {"type": "builtin"}}, "routes": {}, "storageConfig": storage}
+
+    async with open_engine(bare) as engine:
+        id = await engine.put_blob(b"content")
+
+    assert (tmp_path / "blobs" / id[:2] / f"{id}.blob").is_file()

@@ -14,6 +14,7 @@ from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 
 BARE: dict[str, Any] = {"plugins": {"builtin": {"type": "builtin"}}, "routes": {}}
 SECRET = "hunter2-is-long"
+SQLITE = {"type": "sqlite", "databaseUrl": "sqlite:x"}
 
 
 def _load(value: Any, environ: Mapping[str, str] | None = None) -> Config:
@@ -105,7 +106,9 @@ def test_the_long_example_of_every_section_is_read() -> None:
         transport_max_retries=5,
         backoff=BackoffPolicy(type="exponential", min_delay_ms=200, max_delay_ms=8000, factor=2),
     )
-    assert sorted(_paths(config.warnings)) == ["$.blobApi", "$.leaseManager", "$.storageConfig.blobs"]
+    assert config.storage.blobs_url == "/var/lib/stepflow/blobs"
+    assert config.blobs.threshold == 262144
+    assert sorted(_paths(config.warnings)) == ["$.blobApi.url", "$.leaseManager"]
 
 
 def test_null_means_the_default_where_the_reference_takes_it() -> None:
@@ -196,6 +199,8 @@ def test_null_is_refused_where_the_reference_refuses_it(sections: dict[str, Any]
         ({"storageConfig": {"type": "filesystem"}}, ["$.storageConfig.type"]),
         ({"storageConfig": {"type": "sqlite", "databaseUrl": "mysql://"}}, ["$.storageConfig.databaseUrl"]),
         ({"storageConfig": {"metadata": {"type": "filesystem"}}}, ["$.storageConfig.metadata.type"]),
+        ({"storageConfig": {"metadata": SQLITE, "blobs": {"type": "filesystem"}}}, ["$.storageConfig.blobs"]),
+        ({"storageConfig": {"metadata": SQLITE, "blobs": {"type": "inMemory"}}}, ["$.storageConfig.blobs"]),
         (
             {
                 "storageConfig": {
@@ -360,6 +365,25 @@ def test_a_variable_that_is_not_set_is_a_problem_at_its_path() -> None:
 
     assert _paths(problems) == ["$.plugins.w.queueName", "$.workingDirectory"]
     assert problems[0].message == "the environment variable QUEUE is not set and has no default"
+
+
+@pytest.mark.parametrize(
+    ("storage", "place"),
+    [
+        ({"type": "sqlite", "databaseUrl": "sqlite:x"}, None),
+        ({"metadata": SQLITE}, None),
+        ({"metadata": SQLITE, "blobs": {**SQLITE, "maxConnections": 3}}, None),
+        ({"metadata": SQLITE, "blobs": None}, None),
+        ({"metadata": SQLITE, "blobs": {"type": "sqlite", "databaseUrl": "sqlite:y"}}, "sqlite:y"),
+        ({"metadata": SQLITE, "blobs": {"type": "filesystem", "directory": "blobs"}}, "blobs"),
+        ({"metadata": {"type": "inMemory"}, "blobs": {"type": "filesystem"}}, "file:"),
+        ({"metadata": {"type": "inMemory"}, "blobs": {"type": "inMemory"}}, None),
+    ],
+)
+def test_blobs_are_kept_where_it_is_written(storage: dict[str, Any], place: str | None) -> None:
+    config = _load(_with(storageConfig=storage))
+
+    assert (config.storage.blobs_url, config.warnings) == (place, ())
 
 
 def test_text_in_the_file_itself_is_no_number() -> None:
