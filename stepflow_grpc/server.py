@@ -38,6 +38,7 @@ from stepflow_grpc.services.beats import BeatService
 from stepflow_grpc.services.blobs import BlobService
 from stepflow_grpc.services.calls import Gate, service_of
 from stepflow_grpc.services.components import ComponentsService
+from stepflow_grpc.services.farewell import answered
 from stepflow_grpc.services.flows import FlowsService
 from stepflow_grpc.services.health import HealthService
 from stepflow_grpc.services.operator import OperatorService
@@ -69,7 +70,8 @@ class Server:
         tokens: of which callers have to show one; None lets everybody in.
         http_port: a port for HTTP alone; None: `port` speaks it too, unless there is TLS.
         pools: workers to start, beside those of the engine's plugins that have a `command`.
-        drain_s: how long they may take for the tasks that they are at when the server closes.
+        drain_s: how long they, and workers of the reference system, may take for the tasks that they are at when the
+            server closes.
         say: takes what those workers write, a line or several at once, and a line when the workers of a queue change.
             None: the former goes to stderr, the latter to the log. It is called in a thread of its own.
 
@@ -242,12 +244,12 @@ class Server:
         self._is_open = False
         started = self._clock.now()
         self._watching.cancel()
-        await self._pools.stop()
+        self._tasks.close()
+        await asyncio.gather(self._pools.stop(), self._answered())
         if self._owns_speaker:
             self._speaker.close()
         left_s = max(GRACE_S - (self._clock.now() - started), 1.0)
         self._doors.stop()
-        self._tasks.close()
         self._connections.close()
         self._watchers.close()
         await asyncio.shield(self._doors.close(left_s))
@@ -255,6 +257,11 @@ class Server:
             work.cancel()
         await asyncio.gather(self._watching, *self._work, return_exceptions=True)
         await self._orchestrator.close()
+
+    async def _answered(self) -> None:
+        """Answers that would come late are worth waiting for where runs go on elsewhere."""
+        if self._engine.backend.is_durable:
+            await answered(self._hub.queues.workers, self._clock, within_s=self._drain_s)
 
     async def _healthy(self, request: Request) -> Answer:
         answer = await self._health.HealthCheck(HealthCheckRequest())

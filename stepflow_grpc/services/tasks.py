@@ -84,11 +84,13 @@ class TasksService:
         self._discoveries = discoveries
         self._chance = chance
         self._streams: dict[Stream, None] = {}
+        self._is_closing = False
         self._widths = Widths()
         self.url = ""  # where workers call back, as host:port; known once the port is
 
     def close(self) -> None:
-        """End every stream: workers connect to another server, or again."""
+        """End every stream, and begin none: workers connect to another server, or again."""
+        self._is_closing = True
         for stream in list(self._streams):
             stream.disconnect()
 
@@ -96,6 +98,8 @@ class TasksService:
         queue = request.queue_name
         if not queue:
             raise invalid("queue_name must not be empty")
+        if self._is_closing:
+            raise _closing()
         worker_id = request.worker_id or f"unnamed-{self._id()}"
         known_as = request.worker_id or f"unnamed of queue {queue}"
         try:
@@ -119,7 +123,7 @@ class TasksService:
                 else:
                     assert isinstance(pulled, Withdrawn)  # such workers can't be told
         except anyio.EndOfStream:
-            raise CallError(Code.UNAVAILABLE, "the server is closing; connect again") from None
+            raise _closing() from None
         finally:
             del self._streams[stream]
             self._widths.broke(known_as, map(self._assignment, stream.unclaimed()))
@@ -154,3 +158,7 @@ class TasksService:
         if url is None:
             raise CallError(Code.UNAVAILABLE, f"run {run_id} is driven by engine {owned.engine.name}, which has no URL")
         return new("GetOrchestratorForRunResponse", orchestrator_service_url=url)
+
+
+def _closing() -> CallError:
+    return CallError(Code.UNAVAILABLE, "the server is closing; connect again")

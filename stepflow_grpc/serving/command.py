@@ -91,8 +91,8 @@ def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
     show_default=True,
     envvar="STEPFLOW_SHUTDOWN_GRACE_SECS",
     metavar="TIME",
-    help="How long workers that the server started, and those of the reference system, may take for the tasks that they "
-    "are at, once it is told to stop.",
+    help="How long workers that the server started, and those of the reference system, may take for the tasks that "
+    "they are at, once it is told to stop.",
 )
 @listening_options
 @log_options
