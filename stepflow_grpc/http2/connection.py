@@ -66,6 +66,9 @@ _MOST_IDLE_FRAMES = 10_000
 _MOST_UNREAD = 1024 * 1024
 """Bytes that wait to be read by one who makes us say more and more."""
 
+_MOST_IDLE_FRAMES_UNREAD = 1_000
+"""In a second, of one who has so much to read: who takes a large answer asks, while it comes, how fast it does."""
+
 _CLOSING_S = 5.0
 """How long a connection that is closed may take to read what was said to it, at most."""
 
@@ -327,7 +330,8 @@ class Connection(asyncio.Protocol):
         if self._heard_at - self._second >= 1.0:
             self._second, self._idle_frames = self._heard_at, 0
         self._idle_frames += 1
-        if self._idle_frames > _MOST_IDLE_FRAMES or self._unread() > _MOST_UNREAD:
+        many = self._idle_frames > _MOST_IDLE_FRAMES_UNREAD
+        if many and (self._idle_frames > _MOST_IDLE_FRAMES or self._unread() > _MOST_UNREAD):
             raise ConnectionProblem(ENHANCE_YOUR_CALM, "too many frames that bring nothing")
 
     def _unread(self) -> int:

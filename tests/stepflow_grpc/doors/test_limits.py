@@ -16,6 +16,7 @@ import pytest
 from stepflow.engine import Engine
 from stepflow_grpc.details import read_details
 from stepflow_grpc.doors.limits import Limits
+from stepflow_grpc.messages import methods, new
 from stepflow_grpc.refusals import CallError
 from stepflow_grpc.server import Server
 from stepflow_grpc.services.calls import Gate
@@ -74,6 +75,20 @@ async def test_a_message_that_is_too_long_is_refused(engine: Engine, call: Any) 
 
 async def test_a_message_of_more_than_4_mib_is_taken_by_default(calls: Any) -> None:
     assert (await calls("BlobService", "PutBlob", raw_data=b"x" * 5 * MIB, blob_type="binary")).blob_id
+
+
+async def test_large_answers_come_whole_also_two_at_a_time(server: Server) -> None:
+    put, get = (methods("BlobService")[name] for name in ("PutBlob", "GetBlob"))
+    options = [("grpc.max_receive_message_length", -1)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
+        keep, give = (
+            channel.unary_unary(each.path, each.request.SerializeToString, each.response.FromString)
+            for each in (put, get)
+        )
+        id = (await keep(new("PutBlobRequest", raw_data=b"x" * 30 * MIB, blob_type="binary"))).blob_id
+        got = await asyncio.gather(*(give(new("GetBlobRequest", blob_id=id)) for _ in range(2)))
+
+    assert [len(each.raw_data) for each in got] == [30 * MIB] * 2
 
 
 async def test_large_requests_beyond_the_limit_are_asked_to_come_again(engine: Engine, call: Any) -> None:
