@@ -274,7 +274,7 @@ class Engine:
             rules=self._rules,
         )
         await self._membership.enter()
-        tasks.start_soon(self._executor.serve)
+        await tasks.start(self._executor.serve)
         tasks.start_soon(self._membership.serve)
         await self._membership.recover_at_start()
 
@@ -302,15 +302,24 @@ class Engine:
 
     async def _let_go(self) -> None:
         """Set the runs that are under way free for others; a store that fails can't delay it long."""
-        with self._clock.timeout(CLOSING_S, shield=True):
+        with self._clock.timeout(CLOSING_S, shield=True) as time:
             try:
                 if self.backend.is_durable or self.backend.is_shared:
                     await self._executor.release()
-                self._executor.close(EngineClosedError(_CLOSED))
+                self._executor.close(self._closed())
                 await self._membership.leave()
             except StoreError as error:
                 logger.warning("the store was not told that this engine closes: %s", error)
-        self._executor.close(EngineClosedError(_CLOSED))
+        if time.cancelled_caught:
+            logger.warning("the store was not told within %g s that this engine closes", CLOSING_S)
+        self._executor.close(self._closed())
+
+    def _closed(self) -> EngineClosedError:
+        """What whoever waits for a run is told."""
+        failure = self._executor.failure
+        if failure is None:
+            return EngineClosedError(_CLOSED)
+        return EngineClosedError(f"{_CLOSED}: what happened can't be recorded: {type(failure).__name__}: {failure}")
 
     def plugins(self) -> dict[str, Plugin]:
         """The plugins that can be made here, by name."""

@@ -13,7 +13,7 @@ from functools import partial
 from math import inf
 
 import anyio
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from stepflow.errors import LeaseLostError
 from stepflow.execution.dispatch import Dispatcher, Way
@@ -135,9 +135,14 @@ class Executor:
         """Let somebody more watch."""
         self._observers = (*self._observers, observer)
 
-    async def serve(self) -> None:
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Record what the runners learn, for as long as the engine is open."""
-        await self._recorder.serve()
+        await self._recorder.serve(task_status=task_status)
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why nothing more can be recorded; None: it can."""
+        return self._recorder.failure
 
     def live(self, run_id: RunId) -> LiveRun | None:
         """The run of this id, if it is being driven here."""

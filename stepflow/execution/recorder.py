@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
 from stepflow.execution.events import Event
 from stepflow.execution.live import Held, LiveRun
@@ -57,14 +57,22 @@ class Recorder:
         self._event = type(self._news)  # that of the backend that runs, which need not be looked for each time
         self._is_closing = False
         self._served = anyio.Event()  # nobody commits any more
+        self.failure: Exception | None = None  # what ended it, if anything but closing did
 
-    async def serve(self) -> None:
-        """Commit for as long as the engine is open."""
+    async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Commit for as long as the engine is open. It says when it has begun: from then on, it will say that it ends.
+
+        Raises: what a store raises besides that it is away, and what is a bug. The engine ends with it.
+        """
         try:
+            task_status.started()
             while not self._is_closing:
                 await self._news.wait()
                 self._news = self._event()
                 await self._commit_all()
+        except Exception as error:
+            self.failure = error
+            raise
         finally:
             self._served.set()
 
@@ -78,11 +86,14 @@ class Recorder:
     async def close(self) -> None:
         """Commit what is left, once nobody else does.
 
-        What a commit that was cut off had stays as it is: how that ended is not known, so nothing may follow it.
+        What a commit that was cut off had stays as it is: how that ended is not known, so nothing may follow it. And
+        where one failed for good, nothing more is tried.
         """
         self._is_closing = True
         self._news.set()
         await self._served.wait()
+        if self.failure is not None:
+            return
         self._dirty = [run for run in self._dirty if not run.is_committing]
         if self._dirty:
             await self._commit_dirty()
