@@ -151,6 +151,7 @@ class _Connection:
         self._heard = 0
         self._late = asyncio.Event()
         self._has_late = False
+        self._is_rung = False  # since the last frame was made: the stream's own bell rings for those only who wait
 
     # To the worker
 
@@ -161,7 +162,7 @@ class _Connection:
             self._has_late = True
             self._late.set()
         if len(self._recorded) >= MOST_RECEIPTS:
-            self.stream.ring()
+            self._ring()
 
     async def tell_late(self, clock: Clock) -> None:
         """Say what goes with nothing else. Until it is cancelled."""
@@ -171,22 +172,29 @@ class _Connection:
             await clock.sleep(LATE_S)
             self._has_late = False
             if self._recorded:
-                self.stream.ring()
+                self._ring()
 
     def again(self, task_id: TaskId) -> None:
         self._again.append(task_id)
+        self._ring()
+
+    def _ring(self) -> None:
+        """There is something to say. Where a frame is being written, it is said after that."""
+        self._is_rung = True
         self.stream.ring()
 
     async def frames(self) -> AsyncIterator[Any]:
         """What is ready, a frame at a time. Raises: anyio.EndOfStream, when the stream is disconnected."""
         while True:
+            self._is_rung = False
             for message in self._ready():
                 yield message
             if self._has_news():
                 continue
             if self._is_over:
                 return
-            await self.stream.rung()
+            if not self._is_rung:
+                await self.stream.rung()
             await self._let_steps_begin()
 
     def _has_news(self) -> bool:
@@ -256,7 +264,7 @@ class _Connection:
                 self._take(_read(message))
         finally:
             self._is_over = True
-            self.stream.ring()
+            self._ring()
 
     def _learn(self, components: Any) -> None:
         self._service.discoveries.learn(self._hello.queue, self._worker_id, components)
@@ -275,7 +283,7 @@ class _Connection:
         for begun in said.begun:
             if queues.heartbeat(begun.id, worker_id, attempt=begun.attempt) is not Heard.IN_PROGRESS:
                 self._gone.append(Gone(begun.id, begun.attempt))
-                self.stream.ring()
+                self._ring()
         for told in said.progress:
             if queues.heartbeat(told.id, worker_id, attempt=told.attempt) is Heard.IN_PROGRESS:
                 queues.report(told.id, worker_id, told.value)
@@ -290,7 +298,7 @@ class _Connection:
                 self._unknown.put_nowait(reply)
         if said.answers:
             self._heard += 1
-            self.stream.ring()
+            self._ring()
 
     async def look_for_runs(self) -> None:
         """Hand answers to tasks that nobody waits for here to whoever drives their runs. Until it is cancelled."""

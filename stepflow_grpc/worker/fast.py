@@ -186,7 +186,7 @@ class _Line:
             has, self.has = self.has, None
             for said in speech.frames(has):
                 await self._call.write(said)
-            if speech.has_more:
+            if speech.has_more or self.has is not None:
                 continue
             if speech.has_told_draining and not desk.has():
                 await self._call.done_writing()

@@ -102,7 +102,7 @@ class Speech:
     @property
     def has_more(self) -> bool:
         """Whether another frame can be sent at once."""
-        return bool(self._to_say) and self._unheard < MOST_UNHEARD
+        return bool(self._to_say and self._unheard < MOST_UNHEARD) or bool(self._progress) or self._is_urgent()
 
     def frames(self, has: Sequence[TaskId] | None = None) -> Sequence[Any]:
         """The next ones; none where a busy server has enough to do, and nothing is urgent."""

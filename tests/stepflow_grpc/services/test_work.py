@@ -169,6 +169,33 @@ async def test_an_answer_is_acknowledged_once_its_result_is_stored(tmp_path: Any
         assert stored.output == "kept"
 
 
+async def test_what_is_recorded_while_a_frame_is_being_written_is_said_after_it(
+    engine: Engine, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "LATE_S", 0.0)
+    said: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def frames_of_the_worker() -> AsyncIterator[Any]:
+        while True:
+            yield frames.frame(await said.get())
+
+    hello = Hello(worker_id="w1", queue="default", components=[ComponentInfo(id="echo")])
+    said.put_nowait(FromWorker(hello=hello, credit=1))
+    written = server._connections.Connect(frames_of_the_worker())
+    async with asyncio.timeout(60):
+        await anext(written)
+        run = await engine.submit(FLOW, [1])
+        (task,) = frames.from_server(await anext(written)).tasks  # whoever writes it does not come back for the next
+
+        said.put_nowait(FromWorker(answers=[reply(task)]))
+        await run.wait()
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+        assert frames.from_server(await anext(written)).recorded == [task.id]
+    await written.aclose()
+
+
 async def test_an_answer_that_nobody_waits_for_may_be_forgotten(engine: Engine, server: Server) -> None:
     async with connected(server.port, credit=1) as worker:
         run = await engine.submit(FLOW, [1])
