@@ -527,6 +527,48 @@ class StoreMachine(RuleBasedStateMachine):
         for other in self.alive():
             self.claim_some(other, limit)
 
+    @precondition(lambda self: self.model.offers)
+    @rule(place=picks, kept=picks, earlier=st.sampled_from([0, 0, 1]), limit=st.integers(1, 2))
+    def give_back_others(self, place: int, kept: int, earlier: int, limit: int) -> None:
+        """The answer to a claim was lost: what the engine does not know of is free again, for itself too."""
+        offers = self.model.offers
+        claimers = [one.claimed_by for one in offers.values() if one.claimed_by is not None]
+        owner = self.pick(claimers or [*self.model.engines], place)
+        mine = [id for id, one in offers.items() if one.claimed_by == owner and one.answer is None]
+        known = [id for number, id in enumerate(mine) if kept >> number & 1]
+        named = [self.offer_of(id, offers[id].attempt - earlier) for id in known]
+        elsewhere = [self.offer_of(id, one.attempt) for id, one in offers.items() if id not in mine]
+
+        dispatch = self.backend(owner).dispatch
+        self.stage.run(dispatch.give_back_others(owner, "another queue", []))
+        self.stage.run(dispatch.give_back_others(owner, QUEUE, [*named, *elsewhere]))
+
+        for id in mine:
+            if earlier or id not in known:
+                offers[id].claimed_by = None
+        for other in self.alive():
+            self.claim_some(other, limit)
+
+    @rule(place=picks, queue=st.sampled_from([QUEUE, "cpu"]))
+    def announce(self, place: int, queue: str) -> None:
+        """Also an engine that is not there any more may say something, and nobody hears it."""
+        owner = self.pick([*self.alive() * 3, *self.model.engines], place)
+        listed = b"\0%d" % self.next()
+
+        self.stage.run(self.backend(owner).dispatch.announce(owner, queue, listed))
+
+        self.model.announced[queue, owner] = listed
+        self.hear(queue)
+
+    @precondition(lambda self: self.model.announced)
+    @rule(queue=st.sampled_from([QUEUE, "cpu"]))
+    def hear(self, queue: str) -> None:
+        """What the others that live have said last; of an engine that came back in time, what it said before."""
+        for owner in self.alive():
+            told = self.stage.run(self.backend(owner).dispatch.announced(owner, queue))
+
+            assert list(told) == self.model.told(owner, queue)
+
     def claim_some(self, owner: str, limit: int) -> Sequence[Offer]:
         claimed = self.stage.run(self.backend(owner).dispatch.claim(owner, QUEUE, limit=limit))
 

@@ -67,6 +67,7 @@ class Model:
         self.keys: dict[str, list[RunId]] = {}
         self.messages: dict[str, Message] = {}
         self.offers: dict[str, ModelOffer] = {}
+        self.announced: dict[tuple[str, str], bytes] = {}  # by queue and engine
         self.deleted: set[RunId] = set()
 
     def enter(self, owner: str, name: str) -> None:
@@ -183,3 +184,8 @@ class Model:
             and self.engines[one.offered_by] is Life.ALIVE
         ]
         return [task_id for _, task_id in sorted(free)]
+
+    def told(self, owner: str, queue: str) -> list[bytes]:
+        """What the other engines that live have said of a queue."""
+        said = sorted((by, listed) for (of, by), listed in self.announced.items() if of == queue and by != owner)
+        return [listed for by, listed in said if self.engines[by] is Life.ALIVE]
