@@ -143,7 +143,7 @@ class Calls:
         stub, _ = self._stub(service, name, package)
         call = stub(request)
         try:
-            async for message in call:
+            while (message := await answer_of(call.read())) is not grpc.aio.EOF:
                 self._has_answered = True
                 yield message
         except grpc.aio.AioRpcError as error:
@@ -188,14 +188,14 @@ class Exchange:
 
     async def write(self, message: Any) -> None:
         try:
-            await self._call.write(message)
+            await answer_of(self._call.write(message))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             raise await self._failure() from None
 
     async def last(self) -> Any:
         """Nothing more is written: the message that comes back."""
         try:
-            await self._call.done_writing()
+            await answer_of(self._call.done_writing())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             raise await self._failure() from None
         return await self.read()
@@ -203,7 +203,7 @@ class Exchange:
     async def read(self) -> Any:
         """The next message."""
         try:
-            answer = await self._call.read()
+            answer = await answer_of(self._call.read())
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             raise await self._failure() from None
         if answer is grpc.aio.EOF:
