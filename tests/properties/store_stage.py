@@ -1,6 +1,7 @@
 """The stores that the state machine is played on: each empty at the beginning of a play."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,17 +17,18 @@ from stepflow_postgres.backend import PostgresBackend
 T = TypeVar("T")
 
 
-class Stage:
+class Stage(ABC):
     """A store for one play after the other. Ids are drawn by the stage, so that no two plays share one."""
 
-    is_shared = True
+    is_shared = False
 
     def __init__(self) -> None:
         self.ids = Ids()
         self.plays = 0
         self.backends: Sequence[Backend] = []
         self._runner = asyncio.Runner()
-        self._open = AsyncExitStack()
+        self._open = AsyncExitStack()  # until the last play is over
+        self._of_the_play = AsyncExitStack()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
@@ -36,20 +38,25 @@ class Stage:
         self.run(self._begin())
 
     def end(self) -> None:
-        self.run(self._end())
+        self.run(self._of_the_play.aclose())
 
     def close(self) -> None:
         self.run(self._open.aclose())
         self._runner.close()
 
+    @abstractmethod
     async def _begin(self) -> None:
-        raise NotImplementedError
+        """Have backends of an empty store."""
 
-    async def _end(self) -> None:
-        """A play is over."""
 
+class SharedStage(Stage):
+    """A store that several engines have open."""
+
+    is_shared = True
+
+    @abstractmethod
     async def expire(self, owner: str) -> None:
-        raise NotImplementedError
+        """Let an engine not be heard of for longer than it may."""
 
 
 class _AheadClock(SystemClock):
@@ -59,7 +66,7 @@ class _AheadClock(SystemClock):
         return super().now() + self.ahead_s
 
 
-class MemoryStage(Stage):
+class MemoryStage(SharedStage):
     async def _begin(self) -> None:
         self._clock = _AheadClock()
         backend = MemoryBackend(shared=True, clock=self._clock)
@@ -74,23 +81,21 @@ class MemoryStage(Stage):
 
 
 class SqliteStage(Stage):
-    is_shared = False
-
     def __init__(self, folder: Path) -> None:
         super().__init__()
         self._folder = folder
 
     async def _begin(self) -> None:
         path = self._folder / f"{self.plays}.db"
-        self.backends = [await self._open.enter_async_context(SqliteBackend(path, synchronous="NORMAL"))]
+        self._of_the_play.callback(self._remove, path.name)
+        self.backends = [await self._of_the_play.enter_async_context(SqliteBackend(path, synchronous="NORMAL"))]
 
-    async def _end(self) -> None:
-        await self._open.aclose()
-        for path in self._folder.glob(f"{self.plays}.db*"):
+    def _remove(self, name: str) -> None:
+        for path in self._folder.glob(f"{name}*"):
             path.unlink()
 
 
-class PostgresStage(Stage):
+class PostgresStage(SharedStage):
     """Two backends of one schema, open all the time."""
 
     def __init__(self, url: str) -> None:

@@ -17,7 +17,7 @@ FAILED = Failed(ErrorCode.COMPONENT_FAILED, "no")
 
 
 class Wire:
-    """A link that keeps what it is told."""
+    """What a desk says to a link, kept. Nothing of it is sent, and no progress is told here."""
 
     engine = ""
 
@@ -27,17 +27,11 @@ class Wire:
         self.changes = 0
         self.asked: list[list[str]] = []
 
-    async def run(self, desk: Any) -> None:
-        raise NotImplementedError
-
     def changed(self) -> None:
         self.changes += 1
 
     def answer(self, given: Given, outcome: Outcome) -> None:
         self.said.append((given.id, given.task.attempt, outcome))
-
-    def progress(self, given: Given, value: Any) -> None:
-        raise NotImplementedError
 
     def say_what_is_there(self, has: Any) -> None:
         self.asked.append(list(has))

@@ -90,7 +90,7 @@ async def test_calls_of_a_batch_come_together_though_there_is_one_slot(
 ) -> None:
     app, sizes = Components(), []
 
-    @app.component("/embed", batch=stepflow.Batch(size=5, wait_ms=5_000))
+    @app.component("/embed", batch=stepflow.Batch(size=5, wait_ms=60_000))
     def embed(texts: list[str]) -> list[int]:
         sizes.append(len(texts))
         return [len(text) for text in texts]
