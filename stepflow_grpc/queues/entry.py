@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from stepflow.records import Failed, Outcome, TaskId
-from stepflow_grpc.queues.bell import Bell, make_bell, ring, rung
+from stepflow_grpc.queues.bell import Bell, ring, rung
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
 from stepflow_grpc.queues.stream import Stream, Worker
 
@@ -19,6 +19,12 @@ SILENT_S = 3.0
 
 SILENT_CONNECTED_S = 10.0
 """The same for an upstream worker with an open connection: its components may hold its one thread."""
+
+GONE_S = 2.0
+"""A worker of ours whose streams are gone, and that was not heard of since, is dead after so long: it was killed."""
+
+LAST_WORDS_S = 0.5
+"""What arrives so soon after the last stream was lost may have been said before that."""
 
 RECONNECT_S = 1.0
 """A worker that was silent already has so long, once its stream is gone, to come back."""
@@ -112,7 +118,7 @@ class Entry:
 
     def changed(self) -> Awaitable[None]:
         """Await it at once: returns after the next `ring`."""
-        self._bell = make_bell()
+        self._bell = self.queue.make_bell()
         return rung(self._bell)
 
     def end_wait(self) -> None:
@@ -134,11 +140,17 @@ class Entry:
         worker = self.claimant
         assert worker is not None
         if worker.kind is WorkerKind.OURS:
-            return max(worker.heard_at, self.heard_at) + SILENT_S
+            return self._silence_of_ours_ends(worker)
         longest = self.heard_at + SILENT_CONNECTED_S
         if worker.streams:
             return longest
         return min(longest, max(self.heard_at + SILENT_S, worker.gone_at + RECONNECT_S))
+
+    def _silence_of_ours_ends(self, worker: Worker) -> float:
+        heard_at = max(worker.heard_at, self.heard_at)
+        if worker.streams or heard_at > worker.gone_at + LAST_WORDS_S:
+            return heard_at + SILENT_S
+        return min(heard_at + SILENT_S, worker.gone_at + GONE_S)
 
 
 class Wait:

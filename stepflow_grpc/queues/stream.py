@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from stepflow.records import Failed, TaskId
-from stepflow_grpc.queues.bell import Bell, make_bell, ring, rung
+from stepflow_grpc.queues.bell import Bell, ring, rung
 from stepflow_grpc.queues.records import Discovery, Pulled, QueuedTask, Withdrawn, WorkerKind, WorkerReport
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Worker:
         self.has: set[TaskId] = set()  # what it said to have when it last told all, without what it has answered since
         self.peak = 1  # the most it was ever seen to do at a time
         self.heard_at = now
-        self.gone_at = now  # when the last of its streams was lost
+        self.gone_at = -inf  # when the last of its streams was lost
         self.report: WorkerReport | None = None
         self.held_up_s = 0.0  # how long its event loop has had no turn, says the process beside it
         self.stack: str | None = None
@@ -126,7 +126,7 @@ class Stream:
         await self._rung()
 
     async def _rung(self) -> None:
-        self._bell = make_bell()
+        self._bell = self.queue.make_bell()
         await rung(self._bell)
 
     def more(self, limit: int) -> list[Pulled]:

@@ -183,7 +183,7 @@ class Beating:
         held_up = self._turns.look(state.turns, state.stack, state.threads)
         self._tell_stalled(held_up)
         self._late_looks = self._late_looks + 1 if self._turns.is_late else 0
-        if self._looks % BEAT_LOOKS == 0:
+        if self._looks % BEAT_LOOKS == 0 or self._is_cut_off():
             self._beat(state, held_up)
         tasks = self._tasks.copy()
         self._unwanted &= tasks.keys()
@@ -192,6 +192,11 @@ class Beating:
                 self._beat_for(state, number, task)
         self._close_unused()
         self._looks += 1
+
+    def _is_cut_off(self) -> bool:
+        """Whether a server may have heard that the worker's connections broke, and not yet that it lives."""
+        connections = (self._connections.get(orchestrator) for orchestrator in self._orchestrators)
+        return any(connection is not None and connection.is_broken for connection in connections)
 
     def _tell_stalled(self, held_up: HeldUp | None) -> None:
         if held_up is None:

@@ -212,7 +212,7 @@ async def test_a_claim_ends_the_queue_timeout_and_begins_the_execution_timeout(b
         (WorkerKind.UPSTREAM, True, 10.0),
         (WorkerKind.UPSTREAM, False, 3.0),
         (WorkerKind.OURS, True, 3.0),
-        (WorkerKind.OURS, False, 3.0),
+        (WorkerKind.OURS, False, 2.0),
     ],
 )
 async def test_a_silent_worker_loses_its_task(
@@ -233,6 +233,44 @@ async def test_a_silent_worker_loses_its_task(
     assert before == {}
     assert isinstance(outcome, Failed)
     assert outcome.code is ErrorCode.TIMEOUT
+    assert "worker 'w' fell silent" in outcome.message
+
+
+@pytest.mark.parametrize("heard_after_s", [0.3, 1.9])
+async def test_a_worker_of_ours_without_a_stream_is_alive_while_it_is_heard_of(
+    bench: Bench, heard_after_s: float
+) -> None:
+    stream = bench.queues.connect("q", "w", WorkerKind.OURS, credit=1)
+    await bench.offer(1)
+    bench.claim(stream)
+    stream.disconnect()
+
+    await bench.turn(heard_after_s)
+    bench.queues.beat("w")
+    for _ in range(10):
+        await bench.turn(1)
+        bench.queues.beat("w")
+    before = dict(bench.outcomes)
+    await bench.turn(3.1)
+
+    outcome = await bench.settle(1)
+    assert before == {}
+    assert isinstance(outcome, Failed)
+    assert "worker 'w' fell silent" in outcome.message
+
+
+async def test_the_last_words_of_a_worker_of_ours_that_was_killed_give_it_no_more_time(bench: Bench) -> None:
+    stream = bench.queues.connect("q", "w", WorkerKind.OURS, credit=1)
+    await bench.offer(1)
+    bench.claim(stream)
+    stream.disconnect()
+
+    await bench.turn(0.1)
+    bench.queues.beat("w")
+    await bench.turn(2)
+
+    outcome = await bench.settle(1)
+    assert isinstance(outcome, Failed)
     assert "worker 'w' fell silent" in outcome.message
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import hard_components
 import pytest
+from cutting_proxy import CuttingProxy
 
 from stepflow.engine import Engine
 from stepflow_grpc.plugin import QueuePlugin
@@ -33,10 +34,11 @@ class Site:
         self._ledger = place / "ledger"
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, port: int | None = None) -> subprocess.Popen[bytes]:
         command = ["worker", "hard_components:app", "--queue", "q", "--worker-id"]
+        url = f"127.0.0.1:{port or self.server.port}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "stepflow.cli.main", *command, name, "--url", f"127.0.0.1:{self.server.port}"],
+            [sys.executable, "-m", "stepflow.cli.main", *command, name, "--url", url],
             cwd=Path(hard_components.__file__).parent,
             env={**os.environ, "STEPFLOW_TEST_LEDGER": str(self._ledger), "STEPFLOW_TEST_WORKER": name},
             start_new_session=True,
@@ -170,6 +172,28 @@ async def test_the_task_of_a_worker_that_is_stopped_or_killed_is_done_by_another
 
     assert answers == ["other"]
     assert site.begun() == ["wait one", "wait other"]
+
+
+async def test_a_held_up_worker_whose_connections_are_cut_keeps_its_task(site: Site) -> None:
+    """It can't connect again: that it lives is said beside it."""
+    async with CuttingProxy(site.server.port) as proxy, anyio.create_task_group() as running:
+        site.start("one", proxy.port)
+        await site.connected("one")
+        answers = []
+
+        async def run() -> None:
+            answers.append(await site.run("/sit", 10))
+
+        running.start_soon(run)
+        await until(lambda: (worker := site.worker("one")) is not None and worker.claimed)
+        site.start("other")
+        await site.connected("other")
+        await proxy.cut()
+        await until(lambda: (worker := site.worker("one")) is not None and not worker.queues)
+        await until(lambda: answers)
+
+    assert answers == ["sat"]
+    assert site.begun() == ["sit one"]
 
 
 async def test_what_a_held_up_worker_was_sent_and_did_not_begin_is_done_once_by_another(site: Site) -> None:
