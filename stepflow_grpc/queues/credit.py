@@ -105,12 +105,23 @@ class OwnCredit:
 
 
 class SpareCredit:
-    """Workers of a queue that nothing of this engine needs now, for tasks of other engines."""
+    """Workers of a queue that nothing of this engine needs now, for tasks of other engines.
 
-    def __init__(self, queues: TaskQueues, queue: Queue, settings: "Settings") -> None:
+    Args:
+        report: told how far these tasks are.
+    """
+
+    def __init__(
+        self,
+        queues: TaskQueues,
+        queue: Queue,
+        settings: "Settings",
+        report: Callable[[Task, Json], None] | None = None,
+    ) -> None:
         self._queues = queues
         self._queue = queue
         self._settings = settings
+        self._report = report
         self._held: deque[Stream] = deque()
         self._done = 0  # works that have ended, and whose `release` follows
 
@@ -147,7 +158,7 @@ class SpareCredit:
         stream = self._held.popleft() if self._held else None
         try:
             task = _TASK.decode(body)
-            entry = self._queues.enter(self._settings.queued(task, self._queue.name, is_own=False))
+            entry = self._queues.enter(self._settings.queued(task, self._queue.name, is_own=False, report=self._report))
             entry.reserved = stream
             return msgspec.json.encode(await self._queues.perform(entry, patience_s=PATIENCE_S))
         finally:

@@ -29,8 +29,8 @@ T = TypeVar("T", bound=Watched)
 class Deadlines(Generic[T]):
     """Calls back when a deadline is over. Times are of `now`, which stands still while the process was held up.
 
-    A look that comes late moves every deadline by its lateness, and the next look is a tick away: what arrived
-    meanwhile is heard before anybody is given up for silence.
+    A look that comes late moves every deadline by its lateness, and the next look is twice as much away, at most a
+    tick: what arrived meanwhile is heard before anybody is given up for silence.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -92,7 +92,7 @@ class Deadlines(Generic[T]):
             least_s = 0.0
             if late_s > LATE_S:
                 self._lost_s += late_s
-                least_s = TICK_S
+                least_s = min(2 * late_s, TICK_S)
 
     def _next_s(self) -> float:
         return self._heap[0][0] - self.now() if self._heap else inf

@@ -113,8 +113,9 @@ class Entry:
         """Something changed that whoever waits for it has to look at."""
         if self.scope is not None and self.wants_only_credit and self.outcome is not None:
             self.scope.cancel()  # the answer came here, though another engine may have the task
-        if self._bell is not None:
-            ring(self._bell)
+        bell, self._bell = self._bell, None
+        if bell is not None:
+            ring(bell)
 
     def changed(self) -> Awaitable[None]:
         """Await it at once: returns after the next `ring`."""
@@ -123,9 +124,9 @@ class Entry:
 
     def end_wait(self) -> None:
         """It is claimed, or over."""
-        wait, self.wait = self.wait, None
-        if wait is not None:
-            del wait.entries[self]
+        if self.wait is not None:
+            del self.wait.entries[self]
+            self.wait = None
 
     def deadline(self) -> float:
         """When to look at it next, in the time of the deadlines."""

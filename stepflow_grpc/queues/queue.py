@@ -1,10 +1,12 @@
 """One named queue: who waits in it, and whose workers could take it."""
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from math import inf
 
 import anyio
 
+from stepflow_grpc.queues.bell import Bell, bells
 from stepflow_grpc.queues.entry import Entry, Wait
 from stepflow_grpc.queues.line import FairLine
 from stepflow_grpc.queues.records import QueueFull, QueueLimits, WorkerKind
@@ -54,6 +56,13 @@ class Queue:
         self.due_at = inf
         self.served_elsewhere_until = 0.0  # another engine took a task of it lately
         self.prober: Entry | None = None  # looks whether another engine does
+        self._make_bell: Callable[[], Bell] | None = None
+
+    def make_bell(self) -> Bell:
+        """For whoever waits for something of this queue, on the one loop that all of it happens on."""
+        if self._make_bell is None:
+            self._make_bell = bells()
+        return self._make_bell()
 
     @property
     def is_served(self) -> bool:
@@ -87,7 +96,10 @@ class Queue:
             self.idle.move_to_end(stream)
 
     def next_stream(self) -> Stream | None:
-        return next(iter(self.idle), None) or next(iter(self.free), None)
+        for streams in (self.idle, self.free):
+            for stream in streams:
+                return stream
+        return None
 
     def full(self, now: float) -> QueueFull | None:
         length = len(self.unclaimed)

@@ -268,6 +268,12 @@ class TaskQueues:
         if entry.queued.report is not None:
             entry.queued.report(entry.queued.task, progress)
 
+    def report_elsewhere(self, task_id: TaskId, progress: Json) -> None:
+        """A worker of another engine says how far a task of this one is."""
+        entry = self._entries.get(task_id)
+        if entry is not None and entry.claimant is None and entry.queued.report is not None:
+            entry.queued.report(entry.queued.task, progress)
+
     def began(self, task_id: TaskId, worker_id: str, *, attempt: int) -> None:
         """A worker began with a task a while ago, and might have answered it since: it counts only as a claim of the
         very attempt that it was sent.
@@ -326,14 +332,15 @@ class TaskQueues:
             if queued.task.was_cut_off:
                 await self.settle(entry)
             while entry.outcome is None:
-                if _may_go_on(entry):
+                if entry.queue.streams or entry.is_claimed:
                     self.line_up(entry)
                     await entry.changed()
                 else:
                     await self.wait_served(entry, waiting)
             return entry.outcome
         finally:
-            self.leave(entry)
+            if entry.outcome is None:
+                self.leave(entry)
 
     async def perform(self, entry: Entry, *, patience_s: float) -> Outcome:
         """What comes of an entered task, which may have a worker kept for it.
@@ -440,13 +447,15 @@ class TaskQueues:
 
     def line_up(self, entry: Entry) -> None:
         """Stand in line, unless it is with a worker or over."""
-        if entry.is_in_line or entry.out or entry.is_claimed or self._entries.get(entry.id) is not entry:
+        if entry.is_in_line or entry.out or entry.claimant is not None or self._entries.get(entry.id) is not entry:
             return
-        stream, entry.reserved = entry.reserved, None
-        if stream is not None and stream.is_open:
-            stream.unreserve()
-            self._send(entry, stream)
-            return
+        stream = entry.reserved
+        if stream is not None:
+            entry.reserved = None
+            if stream.is_open:
+                stream.unreserve()
+                self._send(entry, stream)
+                return
         queue = entry.queue
         if not queue.streams:
             return
@@ -549,9 +558,11 @@ class TaskQueues:
 
     def _read(self, worker_id: str, task_id: TaskId, attempt: int | None, now: float) -> Worker | None:
         """A worker spoke of a task, so it has read what it was sent of it. Gives the worker if it can be sent more."""
-        worker = self._workers.get(worker_id) or self._named(worker_id, task_id)
+        worker = self._workers.get(worker_id)
         if worker is None:
-            return None
+            worker = self._named(worker_id, task_id)
+            if worker is None:
+                return None
         worker.heard_at = now
         freed = None
         for stream in worker.streams:
@@ -608,13 +619,14 @@ class TaskQueues:
         self.pump(queue)
 
     def _answered(self, entry: Entry, outcome: Outcome, now: float) -> None:
+        queue = entry.queue
         if entry.claimant is None and len(entry.out) == 1:
-            stream = next(iter(entry.out))
+            (stream,) = entry.out
             if entry.id in stream.out:
                 stream.heard(entry.id, None, now)
                 stream.queue.place(stream)
-        entry.queue.ended.append(now)
-        entry.queue.finished += 1
+        queue.ended.append(now)
+        queue.finished += 1
         self._finish(entry, outcome)
 
     def _keep(self, task_id: TaskId, outcome: Outcome) -> Taken:
@@ -639,8 +651,10 @@ class TaskQueues:
                     self._deadlines.set(stream, self._deadlines.now() + stream.patience_s)
                 queue.place(stream)
         entry.out.clear()
+        if entry.reserved is None:
+            return
         reserved, entry.reserved = entry.reserved, None
-        if reserved is not None and reserved.is_open:
+        if reserved.is_open:
             reserved.unreserve()
             queue.place(reserved)
 
@@ -650,8 +664,7 @@ class TaskQueues:
             del self._entries[entry.id]
         queue, worker = entry.queue, entry.claimant
         self._take_out(entry)
-        if entry.wait is not None:
-            entry.end_wait()
+        entry.end_wait()
         if entry.due_at < inf:
             self._deadlines.drop(entry)
         if worker is None:
