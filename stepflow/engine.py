@@ -225,7 +225,6 @@ class Engine:
             chance=self._chance,
             plans=self._plans,
             settings=self._rules.retry,
-            observers=self._observers,
             output_validation=self._rules.output_validation,
         )
         self._membership = Membership(

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -22,7 +23,8 @@ from stepflow_grpc.address import read_address
 from stepflow_grpc.cancellation import answer_of
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import read_credentials
-from stepflow_grpc.messages import NUMBERS, methods
+from stepflow_grpc.messages import NUMBERS, methods, new
+from stepflow_grpc.reports import Report
 from stepflow_grpc.services.beside import FORWARDED, said
 
 logger = logging.getLogger("stepflow.server")
@@ -32,6 +34,9 @@ HOLDER = "holder"
 
 OWNER = "owner"
 """Answer as if the worker had called you."""
+
+REPORT = "report"
+"""Tell whoever watches your runs how far the task is: `status_message` is JSON. Nothing else follows from it."""
 
 PATIENCE_S = 2.0
 """How long another engine may take to answer."""
@@ -99,6 +104,22 @@ class Peers:
         answers = await asyncio.gather(*(self._ask(url, "CompleteTask", request) for url in urls))
         return any(answer is not None for answer in answers)
 
+    async def report(self, report: Report) -> None:
+        """Tell the engine that drives a run how far a task of it is; whether it hears that is not known.
+
+        Raises: StoreError, where it can't be said which engine that is.
+        """
+        url = await self.owner(report.run_id)
+        if url is not None:
+            request = new(
+                "TaskHeartbeatRequest",
+                task_id=report.task_id,
+                run_id=report.run_id,
+                status_message=report.progress.decode(),
+            )
+            with suppress(grpc.aio.AioRpcError), self._clock.timeout(PATIENCE_S):
+                await self.call(url, "TaskHeartbeat", request, wants=REPORT, authorization=report.authorization)
+
     async def owner(self, run_id: RunId) -> str | None:
         """Where the engine is that drives a run; None: it is not known, is this one, or is gone."""
         owned = await self._engine.backend.owners.ownership(run_id)
@@ -107,10 +128,17 @@ class Peers:
         return owned.engine.url
 
     async def call(
-        self, url: str, name: str, request: Any, *, wants: str, beside: Sequence[tuple[str, str]] = ()
+        self,
+        url: str,
+        name: str,
+        request: Any,
+        *,
+        wants: str,
+        beside: Sequence[tuple[str, str]] = (),
+        authorization: str | None = None,
     ) -> Any:
         """Pass a call on, with who the caller is. It ends when the caller's does. Raises: grpc.aio.AioRpcError."""
-        authorization = said("authorization")
+        authorization = authorization or said("authorization")
         shown = () if authorization is None else (("authorization", authorization),)
         method = methods(_SERVICE)[name]
         stub = self._channel(url).unary_unary(

@@ -18,6 +18,7 @@ from stepflow_grpc.queues.catalogue import Catalogue
 from stepflow_grpc.queues.credit import Settings, Sharing, SpareCredit
 from stepflow_grpc.queues.records import QueueLimits
 from stepflow_grpc.queues.task_queues import TaskQueues
+from stepflow_grpc.reports import Reports
 
 ATTACHED_WITHIN_S = 5.0
 """How long a step waits for the server of its engine, which opens after the engine."""
@@ -25,13 +26,14 @@ ATTACHED_WITHIN_S = 5.0
 _COMPONENTS = msgspec.json.Decoder(list[ComponentInfo])
 
 
-class Hub(msgspec.Struct, frozen=True):
+class Hub(msgspec.Struct, frozen=True, kw_only=True):
     """What a server gives the queue plugins of its engine."""
 
     queues: TaskQueues
     catalogue: Catalogue
     sharing: Sharing | None = None  # None: no other engine shares the store
     exchange: Exchange | None = None
+    reports: Reports
 
     def explain_unserved(self, queue: str, trouble: str | None) -> None:
         """Say why a queue has no worker, to whoever waits for one; None: nobody knows."""
@@ -45,7 +47,7 @@ def make_hub(clock: Clock, exchange: Exchange | None = None) -> Hub:
     sharing = None if exchange is None else Sharing(queues, exchange, clock)
     catalogue = Catalogue(None if exchange is None else partial(_tell, exchange))
     queues.warned_of = catalogue.ring
-    return Hub(queues, catalogue, sharing, exchange)
+    return Hub(queues=queues, catalogue=catalogue, sharing=sharing, exchange=exchange, reports=Reports(clock))
 
 
 class QueuePlugin:
@@ -105,7 +107,7 @@ class QueuePlugin:
         hub = self._hub
         if hub is None or hub.exchange is None:
             return
-        credit = SpareCredit(hub.queues, hub.queues.configure(queue), self.settings)
+        credit = SpareCredit(hub.queues, hub.queues.configure(queue), self.settings, hub.reports.tell)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hub.exchange.follow, queue, partial(_learn_elsewhere, hub.catalogue, queue))
             await hub.exchange.serve(queue, credit, credit.work)

@@ -208,6 +208,7 @@ class Server:
         yield self._hub.queues.run()
         yield self._connections.run()
         yield self._deadlocks.run()
+        yield self._orchestrator.run()
         for name, plugin in self._engine.plugins().items():
             if isinstance(plugin, QueuePlugin):
                 queues: dict[str, None] = {}

@@ -123,7 +123,7 @@ class Executor:
         self._clock = clock
         self._chance = chance
         self._tasks = tasks
-        self._observers = tuple(observers)
+        self.observers = tuple(observers)
         self._waits = Waits(clock, tasks, self.note_waiting)
         self._runnable: deque[Tree[LiveRun]] = deque()
         self._runners: dict[_Runner, None] = {}
@@ -133,7 +133,7 @@ class Executor:
 
     def observe(self, observer: Observer) -> None:
         """Let somebody more watch."""
-        self._observers = (*self._observers, observer)
+        self.observers = (*self.observers, observer)
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Record what the runners learn, for as long as the engine is open."""
@@ -359,7 +359,7 @@ class Executor:
         run.durable_low_water = held.low_water
         if self.exchange.is_used:
             self._tell_exchange(run, held.events)
-        for observer in self._observers:
+        for observer in self.observers:
             tell(observer, run.id, held.events)
         if not run.accepted.is_set():
             run.accepted.set()

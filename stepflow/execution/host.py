@@ -33,7 +33,7 @@ from stepflow.flow.identity import canonical_flow
 from stepflow.flow.model import Flow
 from stepflow.flow.read import flow_from_json
 from stepflow.plan.model import PENDING
-from stepflow.protocols import Blobs, Chance, Clock, Observer, Runs, SubRun
+from stepflow.protocols import Blobs, Chance, Clock, Runs, SubRun
 from stepflow.records import (
     BlobId,
     BlobType,
@@ -66,7 +66,6 @@ class EngineHost:
         chance: Chance,
         plans: Plans,
         settings: RetrySettings,
-        observers: Sequence[Observer],
         output_validation: str,
     ) -> None:
         self.clock = clock
@@ -76,12 +75,11 @@ class EngineHost:
         self._chance = chance
         self._plans = plans
         self._settings = settings
-        self._observers = tuple(observers)
         self._output_validation = output_validation
         self._flows: dict[BlobId, Flow] = {}
 
     def report(self, task: Task, progress: Json) -> None:
-        for observer in self._observers:
+        for observer in self._executor.observers:
             try:
                 observer.on_progress(task, progress)
             except Exception:

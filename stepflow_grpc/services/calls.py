@@ -88,6 +88,7 @@ def _streaming(
     answer: Callable[[Any], AsyncGenerator[Any, None]], method: Method
 ) -> Callable[[Any, Call], AsyncGenerator[bytes, None]]:
     async def call(request: Any, context: Call) -> AsyncGenerator[bytes, None]:
+        CALL.set(context)
         try:
             asked = _all_parsed(method, request) if method.takes_stream else _parsed(method, request)
             async with aclosing(answer(asked)) as messages:

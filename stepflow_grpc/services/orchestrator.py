@@ -5,6 +5,7 @@ from math import isfinite
 from typing import Any, Never
 
 import grpc.aio
+import msgspec
 
 from stepflow.engine import Engine
 from stepflow.errors import ComponentError, RunNotFoundError
@@ -14,7 +15,7 @@ from stepflow.records import Json, ParentLink, RunRecord
 from stepflow_grpc.answers import Answers, Verdict
 from stepflow_grpc.deadlocks import Deadlocks
 from stepflow_grpc.messages import NUMBERS, new
-from stepflow_grpc.peers import HOLDER, OWNER, Peers
+from stepflow_grpc.peers import HOLDER, OWNER, REPORT, Peers
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Heard
 from stepflow_grpc.refusals import CallError, Code, invalid, not_found, run_id_of
@@ -48,10 +49,15 @@ class OrchestratorService:
         self._clock = clock
         self._answers = Answers(engine, hub.queues)
         self._peers = Peers(engine, clock)
+        self._reports = hub.reports
         self._followers = Followers(engine)
         self._deadlocks = deadlocks or Deadlocks(engine, hub.queues, clock)
         self._room = Room(engine, hub)
         self._watchers = watchers or Watchers()
+
+    async def run(self) -> None:
+        """What goes on beside the calls, until it is cancelled."""
+        await self._reports.run(self._peers.report)
 
     async def close(self) -> None:
         await self._followers.close()
@@ -60,6 +66,9 @@ class OrchestratorService:
     # Tasks
 
     async def TaskHeartbeat(self, request: Any) -> Any:
+        if said(FORWARDED) == REPORT:
+            self._queues.report_elsewhere(request.task_id, _json(request.status_message))
+            return new("TaskHeartbeatResponse", status=_IN_PROGRESS)
         if not request.worker_id:
             raise invalid("worker_id must not be empty", "worker_id")
         if self._discoveries.is_asked(request.task_id):  # some workers claim the question before they answer it
@@ -243,6 +252,15 @@ def _progress(request: Any) -> Json:
     if share is None or message is None:
         return message if share is None else share
     return {"progress": share, "status_message": message}
+
+
+def _json(text: str) -> Json:
+    """Raises: CallError."""
+    try:
+        value: Json = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        raise invalid("what another orchestrator says of a task is no JSON", "status_message") from None
+    return value
 
 
 def _link_of(text: str, key: str) -> ParentLink:
