@@ -187,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(USAGE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
+        if arguments is None:  # as above
+            leave(INTERRUPTED)
         sys.exit(INTERRUPTED)
     except ReaderGoneError:
         silence_stdout()

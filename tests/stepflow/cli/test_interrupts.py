@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,25 @@ async def main():
 
 anyio.run(main)
 """
+FLOW = """\
+steps: [{id: s, component: /slow, input: {}}]
+output: {$step: s}
+test: {cases: [{name: one, input: {}, output: {outcome: success, result: 1}}]}
+"""
+SLOW = """\
+import time
+from pathlib import Path
+
+import stepflow
+
+app = stepflow.Components()
+
+
+@app.component("/slow")
+def slow(input):
+    Path("begun").touch()
+    time.sleep(120)
+"""
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -41,3 +62,18 @@ def test_the_first_signal_is_heeded_and_the_second_ends_the_process(how: signal.
 
     assert said == ["ready\n", "heeded\n"]
     assert process.returncode == 130
+
+
+def test_a_command_whose_component_holds_a_thread_ends_with_the_interrupt(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    (tmp_path / "slow.py").write_text(SLOW)
+    line = [sys.executable, "-m", "stepflow.cli.start", "test", "flow.yaml", "--app", "slow:app"]
+    with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        for _ in range(3_000):
+            if (tmp_path / "begun").exists():
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+
+    assert [process.returncode, said.strip()] == [130, "interrupted"]

@@ -1,54 +1,43 @@
-"""Calls of a client that a scope cancels while the server says nothing."""
+"""A client whose wait a scope cancels while the server says nothing."""
 
+import asyncio
 from typing import Any
 
 import anyio
 import pytest
 
 from stepflow.engine import Engine
+from stepflow_grpc.client.calls import Exchange
 from stepflow_grpc.client.client import Client
-from stepflow_grpc.services.operator import OperatorService
 
 pytestmark = pytest.mark.anyio
 
 
-class Silence:
-    """Instead of a method: nobody ever hears of it again."""
-
-    def __init__(self) -> None:
-        self.is_asked = anyio.Event()
-
-    async def __call__(self, *asked: Any, **options: Any) -> Any:
-        self.is_asked.set()
-        await anyio.sleep_forever()
+async def forever(*asked: Any, **options: Any) -> Any:
+    await anyio.sleep_forever()
 
 
-async def cancelled(silence: Silence, work: Any) -> bool:
-    """Whether a scope that is cancelled once the server was asked ends as such a scope does."""
-    async with anyio.create_task_group() as tasks:
-
-        async def run() -> None:
-            await work
-
-        tasks.start_soon(run)
-        with anyio.fail_after(30):
-            await silence.is_asked.wait()
-        tasks.cancel_scope.cancel()
-    return tasks.cancel_scope.cancelled_caught
-
-
-@pytest.mark.parametrize("inputs", [[1], (number for number in range(2))], ids=["list", "iterator"])
-async def test_a_batch_whose_run_is_not_stored_yet_can_be_left(
-    ours: Client, engine: Engine, flows: dict[str, Any], inputs: Any, monkeypatch: pytest.MonkeyPatch
+async def test_a_batch_that_waits_for_the_server_can_be_left(
+    ours: Client, engine: Engine, flows: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    silence = Silence()
-    monkeypatch.setattr(engine, "submit", silence)
+    monkeypatch.setattr(engine, "submit", forever)
+    reads, read = anyio.Event(), Exchange.read
 
-    assert await cancelled(silence, ours.submit(flows["same"], inputs))
+    async def read_and_tell(exchange: Exchange) -> Any:
+        asyncio.get_running_loop().call_later(0.1, reads.set)  # once the call is on its way
+        return await read(exchange)
+
+    monkeypatch.setattr(Exchange, "read", read_and_tell)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_cancel_after, reads, scope := anyio.CancelScope())
+        with scope:
+            await ours.submit(flows["same"], [1])
+
+    assert scope.cancelled_caught
 
 
-async def test_a_question_of_an_operator_can_be_left(ours: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    silence = Silence()
-    monkeypatch.setattr(OperatorService, "_answer", silence)
-
-    assert await cancelled(silence, ours.queues())
+async def _cancel_after(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    with anyio.fail_after(30):
+        await event.wait()
+    scope.cancel()
