@@ -10,16 +10,15 @@ from typing import Any
 from stepflow.protocols import Clock
 from stepflow_grpc.doors.http import HttpSide
 from stepflow_grpc.doors.limits import Limits
-from stepflow_grpc.http2.connection import Calls, Connection, Patience
+from stepflow_grpc.http2.answering import Calls
+from stepflow_grpc.http2.connection import Connection
 from stepflow_grpc.http2.framing import PREFACE
 from stepflow_grpc.http2.methods import Find
+from stepflow_grpc.http2.silence import CLOSING_S, Patience
 
 logger = logging.getLogger("stepflow.server")
 
 _BACKLOG = 1_024
-_CLOSING_S = 5.0
-"""How long a connection that is closed may take to read what was said to it, at most."""
-
 _LAST_WORDS_S = 0.5
 
 
@@ -211,7 +210,7 @@ class Guest(asyncio.Protocol):
     async def _part(self, writer: asyncio.StreamWriter) -> None:
         """Close a connection, whether or not the other side listens still."""
         writer.close()
-        within_s = min(_CLOSING_S, self._front.limits.greeting_s)
+        within_s = min(CLOSING_S, self._front.limits.greeting_s)
         with contextlib.suppress(OSError), self._front.clock.timeout(within_s, shield=True):
             await writer.wait_closed()
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from stepflow_grpc.http2.body import Body
@@ -9,11 +10,17 @@ from stepflow_grpc.http2.headers import FINE, Head, Metadata, trailers
 from stepflow_grpc.http2.methods import Ended, Rpc
 
 if TYPE_CHECKING:
-    from stepflow_grpc.http2.connection import Connection
+    from stepflow_grpc.http2.writing import Writer
+
+ROOM = 1024 * 1024
+"""Bytes that a caller may send on a stream before they are read."""
 
 
 class Call:
     """What answers a call gets it too; where the request is a stream, the messages come out of it.
+
+    Args:
+        read: is told that a message was taken out of it.
 
     Attributes:
         window: bytes that may be sent on its stream.
@@ -25,12 +32,15 @@ class Call:
         "_held_bytes",
         "_inbox",
         "_moved",
+        "_peer",
+        "_read",
+        "_writer",
         "body",
-        "connection",
         "head",
         "id",
         "is_begun",
         "is_late",
+        "is_over",
         "is_said",
         "last",
         "outbox",
@@ -41,18 +51,23 @@ class Call:
         "window",
     )
 
-    def __init__(self, connection: "Connection", id: int, head: Head, rpc: Rpc, window: int, room: int) -> None:
-        self.connection = connection
+    def __init__(
+        self, id: int, head: Head, rpc: Rpc, body: Body, writer: "Writer", read: Callable[["Call"], None], peer: str
+    ) -> None:
         self.id = id
         self.head = head
         self.rpc = rpc
-        self.window = window
-        self.room = room
-        self.body = Body(connection.longest_message, head.encoding)
+        self.body = body
+        self.window = writer.first_window
+        self.room = ROOM
+        self._writer = writer
+        self._read = read
+        self._peer = peer
         self.outbox: deque[memoryview] = deque()
         self.last: bytes | None = None  # the headers that end it, once the outbox is empty
         self.is_begun = False  # whether the response's headers went out
         self.is_said = False  # whether the caller has said its last
+        self.is_over = False  # whether nothing more can be said on either side
         self.is_late = False  # whether the time that the caller gave is over
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -68,7 +83,7 @@ class Call:
 
     def peer(self) -> str:
         """The caller's address."""
-        return self.connection.peer
+        return self._peer
 
     @property
     def held_bytes(self) -> int:
@@ -108,23 +123,27 @@ class Call:
                 raise StopAsyncIteration
             await self._wait()
         message = self.pop()
-        self.connection.make_room(self)
+        self._read(self)
         return message
 
     # What is said back
 
     async def send(self, message: bytes) -> None:
         """Say one message of several, once there is room for it; it is not kept waiting here."""
-        self.connection.say(self, message)
+        self._writer.say(self, message)
         while self.outbox:
             await self._wait()
 
+    def reply(self, message: bytes) -> None:
+        """Say the only message, and that this was all."""
+        self._writer.reply(self, message)
+
     def finish(self) -> None:
         """Say that this was all."""
-        self.connection.end(self, FINE)
+        self._writer.end(self, FINE)
 
     def fail(self, ended: Ended) -> None:
-        self.connection.end(self, trailers(ended.code, ended.message, ended.metadata))
+        self._writer.end(self, trailers(ended.code, ended.message, ended.metadata))
 
     async def abort(self, code: int, message: str, metadata: Metadata = ()) -> NoReturn:
         raise Ended(code, message, metadata)
