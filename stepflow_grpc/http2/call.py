@@ -29,11 +29,12 @@ class Call:
 
     __slots__ = (
         "_failure",
+        "_heard",
         "_held_bytes",
         "_inbox",
-        "_moved",
         "_peer",
         "_read",
+        "_sent",
         "_writer",
         "body",
         "head",
@@ -74,7 +75,8 @@ class Call:
         self._inbox: deque[bytes] = deque()
         self._held_bytes = 0
         self._failure: Ended | None = None
-        self._moved: asyncio.Future[None] | None = None
+        self._heard: asyncio.Future[None] | None = None  # whoever reads waits for it
+        self._sent: asyncio.Future[None] | None = None  # whoever sends
 
     # What the caller says
 
@@ -121,7 +123,8 @@ class Call:
                 raise self._failure
             if self.is_said:
                 raise StopAsyncIteration
-            await self._wait()
+            self._heard = asyncio.get_running_loop().create_future()
+            await self._heard
         message = self.pop()
         self._read(self)
         return message
@@ -132,7 +135,8 @@ class Call:
         """Say one message of several, once there is room for it; it is not kept waiting here."""
         self._writer.say(self, message)
         while self.outbox:
-            await self._wait()
+            self._sent = asyncio.get_running_loop().create_future()
+            await self._sent
 
     def reply(self, message: bytes) -> None:
         """Say the only message, and that this was all."""
@@ -149,12 +153,7 @@ class Call:
         raise Ended(code, message, metadata)
 
     def wake(self) -> None:
-        if self._moved is not None and not self._moved.done():
-            self._moved.set_result(None)
-
-    async def _wait(self) -> None:
-        self._moved = asyncio.get_running_loop().create_future()
-        try:
-            await self._moved
-        finally:
-            self._moved = None
+        """Something came, went out, or is over."""
+        for waited in (self._heard, self._sent):
+            if waited is not None and not waited.done():
+                waited.set_result(None)

@@ -37,6 +37,7 @@ class Echo:
             "/e/Break": Rpc(self.broken),
             "/e/Meta": Rpc(self.meta),
             "/e/Count": Rpc(self.count, streams=True),
+            "/e/Both": Rpc(self.both, takes_stream=True, streams=True),
             "/e/Chat": Rpc(self.chat, takes_stream=True, streams=True),
         }
 
@@ -80,6 +81,16 @@ class Echo:
             yield request.upper()
             await self.may_read.wait()
         yield b"bye"
+
+    async def both(self, requests: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+        """Reads while it speaks."""
+
+        async def read() -> None:
+            self.read.extend([request async for request in requests])
+
+        reading = asyncio.ensure_future(read())
+        yield b"x" * 30_000_000
+        await reading
 
 
 Open = Callable[..., AbstractAsyncContextManager[tuple[Front, int]]]

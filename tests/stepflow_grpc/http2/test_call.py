@@ -142,6 +142,19 @@ async def test_both_sides_may_speak_at_a_time(channel: grpc.aio.Channel) -> None
     assert (await call.read(), await call.code()) == (grpc.aio.EOF, CODE.OK)
 
 
+async def test_what_reads_and_what_speaks_wait_each_for_its_own(channel: grpc.aio.Channel, echo: Any) -> None:
+    call = channel.stream_stream("/e/Both")(timeout=60)
+    await call.write(b"first")
+    heard = await call.read()
+    for _ in range(3):
+        await call.write(b"more")
+    await call.done_writing()
+
+    assert len(heard) == 30_000_000
+    assert (await call.read(), await call.code()) == (grpc.aio.EOF, CODE.OK)
+    assert echo.read == [b"first", *[b"more"] * 3]
+
+
 async def test_a_stream_may_end_before_it_has_said_a_word(channel: grpc.aio.Channel) -> None:
     assert [message async for message in channel.stream_stream("/e/Chat")(said(), timeout=60)] == [b"bye"]
 
