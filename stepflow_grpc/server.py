@@ -24,7 +24,7 @@ from stepflow_grpc.held_up import HeldUpWorkers
 from stepflow_grpc.messages import WORK_PACKAGE
 from stepflow_grpc.peers import reachable
 from stepflow_grpc.plugin import QueuePlugin, make_hub
-from stepflow_grpc.pools.board import QueueRow, queue_rows, queue_states
+from stepflow_grpc.pools.board import QueueRow, Service, queue_rows, queue_states
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import Pools
 from stepflow_grpc.pools.speaker import Speaker
@@ -172,6 +172,10 @@ class Server:
         """Who serves which queue now."""
         return queue_rows(self._routes, self._hub.queues.statistics(), self._pools.states())
 
+    def _coming(self) -> set[str]:
+        """The queues whose workers are connected, or have been started."""
+        return {row.queue for row in self.queues() if row.workers or row.service is Service.STARTING}
+
     def _queue_states(self) -> list[QueueState]:
         return queue_states(self.queues(), self._hub.queues.statistics(), self.address)
 
@@ -193,7 +197,7 @@ class Server:
         self._connections = WorkService(self._engine, self._hub, discoveries, self._clock)
         return {
             "BlobService": BlobService(self._engine),
-            "ComponentsService": ComponentsService(self._engine),
+            "ComponentsService": ComponentsService(self._engine, self._hub.catalogue, self._clock, self._coming),
             "FlowsService": FlowsService(self._engine),
             "HealthService": self._health,
             "OrchestratorService": self._orchestrator,

@@ -17,7 +17,7 @@ from stepflow_grpc.services.beside import KEY, said
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.services.room import Room
-from stepflow_grpc.services.steps import EventStream, step_statuses
+from stepflow_grpc.services.steps import EventStream, is_small, item_ends, step_statuses
 from stepflow_grpc.services.watchers import Watchers
 from stepflow_grpc.wire import (
     STATUS_OF,
@@ -28,6 +28,7 @@ from stepflow_grpc.wire import (
     from_value,
     item_message,
     summary,
+    timestamp,
 )
 
 DEFAULT_CONCURRENCY = 10
@@ -118,8 +119,12 @@ async def _fill_items(run: Run, record: RunRecord, engine: Engine, into: Any, or
         ended = [result async for result in run.results(order="completion")] if record.status.is_terminal else results
         for result in ended:
             item_message(result.index, result.outcome, into.add())
-        return
-    fill_results(results, record.total or 0, into)
+    else:
+        fill_results(results, record.total or 0, into)
+    ends = await item_ends(engine, record)
+    for message in into if ends else ():
+        if message.item_index in ends:
+            message.completed_at.CopyFrom(timestamp(ends[message.item_index]))
 
 
 class RunsService:
@@ -204,7 +209,7 @@ class RunsService:
     async def GetRun(self, request: Any) -> Any:
         run = await self._engine.get_run(run_id_of(request.run_id))
         record = await self._waited(run, request) if request.wait else await run.record()
-        steps = await step_statuses(self._engine, record, item=0)
+        steps = await step_statuses(self._engine, record, item=None if is_small(record) else 0)
         summary = await self._summary(record)
         if record.status.is_terminal:
             summary.finished_at_seqno = await self._ended_at(record)

@@ -29,6 +29,9 @@ from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.wire import CODE, STATUS, UnfitError, timestamp, to_value
 
+MOST_TOLD = 100
+"""Items of a run of which a question for the run alone tells all: the steps, and when each item ended."""
+
 _TYPES = {
     "run_created": NUMBERS["STATUS_EVENT_TYPE_RUN_CREATED"],
     "step_started": NUMBERS["STATUS_EVENT_TYPE_STEP_STARTED"],
@@ -45,6 +48,28 @@ async def plan_of(engine: Engine, started: RunStarted) -> Plan:
     """The plan that a run follows, overrides applied."""
     flow = flow_from_json(await stored_flow(engine, started.flow_id))
     return build_plan(apply_overrides(flow, started.overrides), id=started.flow_id)
+
+
+async def item_ends(engine: Engine, record: RunRecord) -> dict[int, float]:
+    """When the items of a small run ended, in seconds since the epoch."""
+    ends: dict[int, float] = {}
+    if not is_small(record):
+        return ends
+    began, position = record.created_at, 0
+    while rows := await engine.backend.journal.history(record.id, after=position):
+        for row in rows:
+            position = row.first + row.count - 1
+            for event in decode_events(row.payload):
+                if isinstance(event, RunStarted):
+                    began = event.started_at
+                elif isinstance(event, ItemEnded):
+                    ends[event.item] = began + event.at / 1_000
+    return ends
+
+
+def is_small(record: RunRecord) -> bool:
+    """Whether what its journal says of every item may be told in one message."""
+    return record.total is not None and record.total <= MOST_TOLD
 
 
 async def step_statuses(engine: Engine, record: RunRecord, *, item: int | None = None) -> list[Any]:

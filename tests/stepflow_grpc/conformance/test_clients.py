@@ -129,6 +129,25 @@ async def test_73_items_come_by_index(client: Any, t: Any) -> None:
     assert [from_value(result.output) for result in results] == [6, 2, 4]
 
 
+async def test_73_items_that_have_ended_say_when(client: Any, t: Any) -> None:
+    run_id = await client.begin(t.one("/here/double"), [1, "x", {}])
+    ended = await client("RunsService", "GetRun", run_id=run_id, wait=True)
+    first, last = (stamp.ToNanoseconds() for stamp in (ended.summary.created_at, ended.summary.completed_at))
+
+    for result in (await client("RunsService", "GetRunItems", run_id=run_id)).results:
+        assert first - 1_000_000 <= result.completed_at.ToNanoseconds() <= last + 1_000_000
+
+
+@pytest.mark.parametrize(("count", "items"), [(3, [0, 1, 2]), (101, [0])])
+async def test_72_a_run_tells_its_steps_of_every_item_while_they_are_few(
+    client: Any, t: Any, count: int, items: list[int]
+) -> None:
+    run_id = await client.begin(t.one("/here/double"), list(range(count)))
+    ended = await client("RunsService", "GetRun", run_id=run_id, wait=True)
+
+    assert [step.item_index for step in ended.steps] == items
+
+
 async def test_74_events_come_in_order_until_the_end(client: Any, t: Any) -> None:
     run_id = await client.begin(t.one("/here/double"), [1])
     events = await client.all("RunsService", "GetRunEvents", run_id=run_id)
@@ -182,6 +201,24 @@ async def test_76_components_are_listed_with_their_schemas_if_wanted(client: Any
     assert not full.complete
     assert {failure.plugin for failure in full.failed_plugins} == {"hasty", "short", "workers"}
     assert "queue 'gpu', 'idle'" in {failure.plugin: failure.error for failure in full.failed_plugins}["workers"]
+
+
+async def test_76_a_worker_that_is_connected_is_waited_for(client: Any, t: Any) -> None:
+    """Until it has answered the question which components it has."""
+    stub, _ = client.stub("TasksService", "PullTasks")
+    stream = stub(new("PullTasksRequest", queue_name="hasty", worker_id="slow"))
+    question = await stream.read()
+    listing = asyncio.create_task(client("ComponentsService", "ListRegisteredComponents"))
+    await client("HealthService", "HealthCheck")
+    was_waiting = not listing.done()
+    answer: Any = new("CompleteTaskRequest", task_id=question.task_id)
+    answer.list_components.components.add(component_id="late")
+    await client("OrchestratorService", "CompleteTask", answer)
+    listed = await listing
+    stream.cancel()
+
+    assert was_waiting
+    assert "late" in [entry.component_id for entry in listed.components]
 
 
 async def test_77_a_run_that_goes_on_is_not_deleted(client: Any, t: Any) -> None:
