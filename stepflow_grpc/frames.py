@@ -76,6 +76,13 @@ class Gone(msgspec.Struct, frozen=True, array_like=True, gc=False):
     attempt: int
 
 
+class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The worker may forget what it answers to this attempt, and to those before it."""
+
+    id: TaskId
+    attempt: int
+
+
 class FromWorker(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     hello: Hello | None = None
     credit: int = 0  # so many more tasks may be sent; a negative number takes credit back
@@ -92,7 +99,7 @@ class FromServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     welcome: Welcome | None = None
     tasks: Sequence[Given] = ()
     gone: Sequence[Gone] = ()
-    recorded: Sequence[TaskId] = ()  # the worker may forget these answers
+    recorded: Sequence[TaskId | Receipt] = ()  # receipts; of first attempts, which most are, just the id
     heard: int = 0  # of the worker's frames with answers, so many more: it keeps two of them on the way
     again: Sequence[TaskId] = ()  # their runs are on the way to another engine: say these answers again in a second
 
@@ -114,6 +121,15 @@ class BeatAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 _ENCODE = msgspec.json.Encoder()
 _FROM_WORKER = msgspec.json.Decoder(FromWorker)
 _FROM_SERVER = msgspec.json.Decoder(FromServer)
+
+
+def receipt(task_id: TaskId, attempt: int) -> TaskId | Receipt:
+    return task_id if attempt == 1 else Receipt(task_id, attempt)
+
+
+def receipted(told: TaskId | Receipt) -> tuple[TaskId, int]:
+    """Which task and attempt a receipt names."""
+    return (told, 1) if isinstance(told, str) else (told.id, told.attempt)
 
 
 def frame(content: msgspec.Struct) -> Frame:

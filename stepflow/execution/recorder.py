@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from stepflow.execution.events import Event
 from stepflow.execution.live import Held, LiveRun
 from stepflow.execution.patience import patiently
-from stepflow.protocols import Clock, Observer, Store
+from stepflow.protocols import Clock, GroupObserver, Observer, Store
 from stepflow.records import Committed, ErrorCode, Failed, KeyTaken, LeaseLost, RunId, Verdict, Write
 
 logger = logging.getLogger("stepflow.run")
@@ -186,6 +186,9 @@ class Recorder:
 def tell(observer: Observer, run_id: RunId, events: Sequence[Event]) -> None:
     """Show an observer what became durable; its faults are its own."""
     try:
+        if isinstance(observer, GroupObserver):
+            observer.on_events(run_id, events)
+            return
         for event in events:
             observer.on_event(run_id, event)
     except Exception:

@@ -4,7 +4,7 @@ from stepflow.protocols.backend import Backend, BlobStore
 from stepflow.protocols.clock import Chance, Clock, Deadline
 from stepflow.protocols.dispatch import LAST_ATTEMPT, Credit, Dispatch, Exchange, Work
 from stepflow.protocols.owners import Inbox, Owners
-from stepflow.protocols.plugins import Explaining, Host, Observer, Plugin, SubRun
+from stepflow.protocols.plugins import Explaining, GroupObserver, Host, Observer, Plugin, SubRun
 from stepflow.protocols.signals import (
     Listener,
     Signals,
@@ -30,6 +30,7 @@ __all__ = [
     "Dispatch",
     "Exchange",
     "Explaining",
+    "GroupObserver",
     "Host",
     "Inbox",
     "Listener",

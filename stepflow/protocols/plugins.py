@@ -114,3 +114,12 @@ class Observer(Protocol):
     def on_progress(self, task: Task, progress: Json) -> None:
         """What a component reported of its own work."""
         ...
+
+
+@runtime_checkable
+class GroupObserver(Protocol):
+    """An observer that is shown at once what became durable at once: called instead of `on_event`, and just like it."""
+
+    def on_events(self, run_id: RunId, events: Sequence[object]) -> None:
+        """Events of one run, in their order."""
+        ...

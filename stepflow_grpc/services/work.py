@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import anyio
@@ -19,10 +19,12 @@ from stepflow_grpc.frames import (
     Given,
     Gone,
     Hello,
+    Receipt,
     Reply,
     Welcome,
     frame,
     from_worker,
+    receipt,
 )
 from stepflow_grpc.plugin import Hub
 from stepflow_grpc.queues.records import Heard, QueuedTask, QueueNotFoundError, Taken, Withdrawn, WorkerKind
@@ -83,9 +85,9 @@ class WorkService:
             await self._clock.sleep(SWEEP_S)
             for run_id in self.receipts.runs():
                 if not self.engine.is_driving(run_id):
-                    for debtor, task_id in self.receipts.forgive(run_id):
+                    for debtor, reply in self.receipts.forgive(run_id):
                         assert isinstance(debtor, _Connection)
-                        debtor.again(task_id)
+                        debtor.again(reply.id)
 
     async def Connect(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
         hello, credit = await self._hello(frames)
@@ -143,7 +145,7 @@ class _Connection:
         self._worker_id = hello.worker_id
         self._hello = hello
         self._gone: list[Gone] = []
-        self._recorded: list[TaskId] = []
+        self._recorded: list[TaskId | Receipt] = []
         self._again: list[TaskId] = []
         self._is_over = False
         self._bytes_a_task = 0.0
@@ -155,9 +157,9 @@ class _Connection:
 
     # To the worker
 
-    def recorded(self, task_id: TaskId) -> None:
+    def recorded(self, task_id: TaskId, attempt: int) -> None:
         """It goes with the next tasks, or a moment later: the worker misses nothing meanwhile."""
-        self._recorded.append(task_id)
+        self._recorded.append(receipt(task_id, attempt))
         if not self._has_late:
             self._has_late = True
             self._late.set()
@@ -183,7 +185,7 @@ class _Connection:
         self._is_rung = True
         self.stream.ring()
 
-    async def frames(self) -> AsyncIterator[Any]:
+    async def frames(self) -> AsyncGenerator[Any, None]:
         """What is ready, a frame at a time. Raises: anyio.EndOfStream, when the stream is disconnected."""
         while True:
             self._is_rung = False
@@ -289,11 +291,11 @@ class _Connection:
                 queues.report(told.id, worker_id, told.value)
         for reply, taken in zip(said.answers, queues.complete_each(said.answers, worker_id), strict=True):
             if taken is Taken.ACCEPTED:
-                self._receipts.owe(reply.run_id, reply.item, reply.step, self, reply.id)
+                self._receipts.owe(reply, self)
             elif taken is Taken.STALE:
-                self.recorded(reply.id)
-            elif self._receipts.is_owed(reply.run_id, reply.item, reply.step):
-                self._receipts.owe(reply.run_id, reply.item, reply.step, self, reply.id)
+                self.recorded(reply.id, reply.attempt)
+            elif self._receipts.is_owed(reply):
+                self._receipts.owe(reply, self)
             else:
                 self._unknown.put_nowait(reply)
         if said.answers:
@@ -311,9 +313,9 @@ class _Connection:
                 self.again(reply.id)
             except Exception:
                 logger.exception("the answer to task %s is of no use", reply.id)
-                self.recorded(reply.id)
+                self.recorded(reply.id, reply.attempt)
             else:
-                self.recorded(reply.id)
+                self.recorded(reply.id, reply.attempt)
 
 
 def _read(message: Any) -> FromWorker:

@@ -85,7 +85,7 @@ class Callbacks:
                     continue
                 match taken:
                     case Taken.ACCEPTED:
-                        desk.acknowledged(task_id)
+                        desk.acknowledged(task_id, given.task.attempt)
                         return
                     case Taken.UNKNOWN:
                         desk.unwanted(task_id)

@@ -17,7 +17,7 @@ from stepflow_grpc import frames
 from stepflow_grpc.address import Address
 from stepflow_grpc.channel import is_loopback, open_channel
 from stepflow_grpc.credentials import Credentials
-from stepflow_grpc.frames import FromServer, FromWorker, Hello, Welcome
+from stepflow_grpc.frames import FromServer, FromWorker, Hello, Welcome, receipted
 from stepflow_grpc.messages import WORK_PACKAGE, methods
 from stepflow_grpc.worker.link import Desk, Given, LinkLostError, NotSpokenError
 from stepflow_grpc.worker.speech import Speech
@@ -169,8 +169,8 @@ class _Line:
     def _take(self, said: FromServer) -> None:
         speech, desk = self._speech, self._desk
         speech.heard(said)
-        for task_id in said.recorded:
-            desk.acknowledged(task_id)
+        for told in said.recorded:
+            desk.acknowledged(*receipted(told))
         for gone in said.gone:
             desk.stop(gone.id, gone.attempt)
         url, link = self._url, self._link

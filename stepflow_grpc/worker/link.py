@@ -74,8 +74,12 @@ class Desk(Protocol):
         """Nobody wants this attempt any more."""
         ...
 
-    def acknowledged(self, task_id: TaskId) -> None:
-        """The answer is recorded, or nobody will ever want it: forget it."""
+    def acknowledged(self, task_id: TaskId, attempt: int | None = None) -> None:
+        """The answer to this attempt is recorded, or nobody will ever want it: forget it, and those before it.
+
+        Args:
+            attempt: None: the server does not say; whatever is kept.
+        """
         ...
 
     def unwanted(self, task_id: TaskId) -> None:

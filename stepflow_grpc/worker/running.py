@@ -219,8 +219,9 @@ class RunningTasks:
             return link
         return next((other for other in self.links if other.is_live), link)
 
-    def acknowledged(self, task_id: TaskId) -> None:
-        if task_id in self._answers:
+    def acknowledged(self, task_id: TaskId, attempt: int | None = None) -> None:
+        kept = self._answers.get(task_id)
+        if kept is not None and (attempt is None or kept[0].task.attempt <= attempt):
             self._forget(task_id)
 
     def unwanted(self, task_id: TaskId) -> None:

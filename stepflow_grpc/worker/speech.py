@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from stepflow.records import ErrorCode, Failed, Json, Outcome, TaskId
-from stepflow_grpc.frames import Begun, FromServer, FromWorker, Progress, Reply, frame
+from stepflow_grpc.frames import Begun, FromServer, FromWorker, Progress, Reply, frame, receipted
 from stepflow_grpc.worker.link import Desk, Given
 
 MOST_ANSWERS = 256
@@ -75,8 +75,11 @@ class Speech:
         """Note what the server said of former frames, and that it gave what it gave."""
         self._granted -= len(said.tasks)
         self._unheard -= said.heard
-        for task_id in said.recorded:
-            self._said.pop(task_id, None)
+        for told in said.recorded:
+            task_id, attempt = receipted(told)
+            reply = self._said.get(task_id)
+            if reply is not None and reply.attempt <= attempt:
+                del self._said[task_id]
         for gone in said.gone:
             self._new.pop(gone.id, None)
             self._older.pop(gone.id, None)

@@ -23,6 +23,8 @@ from stepflow_grpc.services import work
 pytestmark = pytest.mark.anyio
 
 FLOW: Any = {"steps": [{"id": "s", "component": "/w/echo", "input": {"$input": "$"}}], "output": {"$step": "s"}}
+ONCE_MORE = {"action": "retry", "maxRetries": 1, "backoff": {"type": "constant", "delayMs": 1}}
+RETRIED: Any = {**FLOW, "steps": [{**FLOW["steps"][0], "onError": ONCE_MORE}]}
 ROUTES: dict[str, Json] = {"/w": [{"plugin": "workers"}]}
 BROKEN = Failed(ErrorCode.COMPONENT_FAILED, "broken")
 
@@ -57,7 +59,7 @@ class Voice:
             raise AssertionError(f"the stream has ended: {await self.call.code()}")
         said = frames.from_server(message)
         self.given.update({each.task.item: each for each in said.tasks})
-        self.recorded += said.recorded
+        self.recorded += [each if isinstance(each, str) else f"{each.id} {each.attempt}" for each in said.recorded]
         self.again += said.again
         self.gone += [each.id for each in said.gone]
         return said
@@ -167,6 +169,22 @@ async def test_an_answer_is_acknowledged_once_its_result_is_stored(tmp_path: Any
 
         (stored,) = await engine.backend.runs.results(run.id)
         assert stored.output == "kept"
+
+
+async def test_a_receipt_names_the_attempt(engine: Engine, server: Server) -> None:
+    async with connected(server.port, credit=2) as worker:
+        run = await engine.submit(RETRIED, [1])
+        (first,) = await worker.until_given(1)
+        await worker.say(answers=[reply(first, BROKEN)])
+        await worker.until_recorded(first)
+        worker.given.clear()
+        (second,) = await worker.until_given(1)
+        await worker.say(answers=[reply(second)])
+        while len(worker.recorded) < 2:
+            await worker.hear()
+
+        assert worker.recorded == [first.id, f"{first.id} 2"]
+        assert await outputs(run) == [1]
 
 
 async def test_what_is_recorded_while_a_frame_is_being_written_is_said_after_it(

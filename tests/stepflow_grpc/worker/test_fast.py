@@ -97,7 +97,7 @@ class BareDesk:
         self._busy.pop(task_id, None)
         self._changed.set()
 
-    def acknowledged(self, task_id: TaskId) -> None:
+    def acknowledged(self, task_id: TaskId, attempt: int | None = None) -> None:
         self._kept.pop(task_id, None)
         self._changed.set()
 

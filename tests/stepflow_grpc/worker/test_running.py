@@ -131,6 +131,18 @@ async def test_an_answer_is_kept_until_it_is_acknowledged() -> None:
         await site.desk.idle()
 
 
+async def test_an_answer_is_kept_when_only_that_of_an_earlier_attempt_is_acknowledged() -> None:
+    site = Site()
+    await site.give("a", attempt=2)
+    await site.end("a", Succeeded(1))
+
+    site.desk.acknowledged("a", 1)
+    after_first = list(site.desk.has())
+    site.desk.acknowledged("a", 2)
+
+    assert (after_first, list(site.desk.has())) == (["a"], [])
+
+
 async def test_what_a_lost_link_had_to_say_another_one_says() -> None:
     site, other = Site(), Wire()
     site.desk.attach(other)

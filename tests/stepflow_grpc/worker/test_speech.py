@@ -29,7 +29,7 @@ class Desk:
         self.components = (ComponentInfo(id="echo"),)
 
 
-def given(item: int) -> Given:
+def given(item: int, attempt: int = 1) -> Given:
     task = Task(
         run_id=RUN,
         root_run_id=RUN,
@@ -40,6 +40,7 @@ def given(item: int) -> Given:
         component="/w/echo",
         target="echo",
         input=item,
+        attempt=attempt,
     )
     return Given(task.id, task, "127.0.0.1:1")
 
@@ -112,6 +113,21 @@ async def test_only_what_is_not_answered_within_the_moment_is_said_to_have_begun
     begun = [each.id for frame in said(speech) for each in frame.begun]
     assert begun == [slow.id]
     assert not speech.some_began.is_set()
+
+
+async def test_an_answer_is_said_again_though_that_to_an_earlier_attempt_is_recorded() -> None:
+    speech = Speech(Desk(free=1))  # type: ignore[arg-type]
+    later = given(1, attempt=2)
+    speech.answer(later, Succeeded(1))
+    said(speech)
+    speech.heard(FromServer(heard=1, again=[later.id], recorded=[later.id]))
+
+    speech.repeat()
+
+    assert items(said(speech)) == [1]
+    speech.heard(FromServer(heard=1, again=[later.id], recorded=[frames.Receipt(later.id, 2)]))
+    speech.repeat()
+    assert items(said(speech)) == []
 
 
 async def test_an_answer_is_said_again_until_it_is_recorded() -> None:
