@@ -19,7 +19,9 @@ pytestmark = pytest.mark.anyio
 INNER = {"steps": [{"id": "s", "component": "/w/inner", "input": {"$input": "$"}}], "output": {"$step": "s"}}
 
 
-async def test_blobs_come_and_go_through_the_orchestrator(engine: Engine, working: Any, outputs: Any) -> None:
+async def test_blobs_come_and_go_through_the_orchestrator(
+    engine: Engine, working: Any, outputs: Any, fast_path: bool
+) -> None:
     app = Components()
 
     @app.component("/store")
@@ -28,7 +30,7 @@ async def test_blobs_come_and_go_through_the_orchestrator(engine: Engine, workin
         binary = await ctx.put_blob(b"\x00\xff", filename="two.bin")
         return [data, await ctx.get_blob(data), binary, len(await ctx.get_blob(binary))]
 
-    async with working(app):
+    async with working(app, fast_path=fast_path):
         ((data, read, binary, size),) = await outputs(["/w/store"], [7])
 
     assert (read, size) == ({"n": 7, "half": 0.5}, 2)
@@ -36,14 +38,14 @@ async def test_blobs_come_and_go_through_the_orchestrator(engine: Engine, workin
     assert (await engine.get_blob(binary)).filename == "two.bin"
 
 
-async def test_a_blob_that_is_not_there_is_said_to_be_missing(working: Any, results: Any) -> None:
+async def test_a_blob_that_is_not_there_is_said_to_be_missing(working: Any, results: Any, fast_path: bool) -> None:
     app = Components()
 
     @app.component("/read")
     async def read(id: str, ctx: Context) -> Any:
         return await ctx.get_blob(id)
 
-    async with working(app):
+    async with working(app, fast_path=fast_path):
         found = await results(["/w/read"], ["ab" * 32, "no id"])
 
     assert [result.error and result.error.code for result in found] == [ErrorCode.RESOURCE_UNAVAILABLE] * 2
@@ -87,14 +89,14 @@ async def test_a_sub_run_belongs_to_the_step_that_asked_for_it(engine: Engine, w
     assert (child.parent.item, child.parent.step) == (0, 1)
 
 
-async def test_a_sub_run_that_is_refused_says_why(working: Any, results: Any) -> None:
+async def test_a_sub_run_that_is_refused_says_why(working: Any, results: Any, fast_path: bool) -> None:
     app = Components()
 
     @app.component("/outer")
     async def outer(flow: Any, ctx: Context) -> Any:
         return await ctx.evaluate(flow, 1)
 
-    async with working(app):
+    async with working(app, fast_path=fast_path):
         broken, missing = await results(["/w/outer"], [{"steps": [{"id": 1}]}, "ab" * 32])
 
     assert broken.error is not None
@@ -133,7 +135,7 @@ async def test_an_attempt_after_another_finds_the_sub_run_again(engine: Engine, 
 
 
 async def test_references_in_inputs_are_resolved_and_large_fields_become_references(
-    engine: Engine, working: Any, line: Any
+    engine: Engine, working: Any, line: Any, fast_path: bool
 ) -> None:
     app, seen = Components(), []
 
@@ -146,7 +148,7 @@ async def test_references_in_inputs_are_resolved_and_large_fields_become_referen
         seen.append(value)
         return len(value["large"][0])
 
-    async with working(app, blob_threshold=50), asyncio.timeout(60):
+    async with working(app, blob_threshold=50, fast_path=fast_path), asyncio.timeout(60):
         made = await engine.submit(line("/w/make"), [1])
         (first,) = [result async for result in made.results()]
         run = await engine.submit(line("/w/make", "/w/take"), [1])

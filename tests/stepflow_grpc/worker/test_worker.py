@@ -113,7 +113,7 @@ async def test_a_component_that_keeps_a_processor_busy_runs_in_a_process(working
 
 
 async def test_nothing_is_pulled_before_the_lifespan_is_loaded(
-    quiet_heart: Any, engine: Engine, server: Server, line: Any
+    quiet_heart: Any, engine: Engine, server: Server, line: Any, fast_path: bool
 ) -> None:
     begun, loaded = asyncio.Event(), asyncio.Event()
 
@@ -130,7 +130,7 @@ async def test_nothing_is_pulled_before_the_lifespan_is_loaded(
         return f"{ctx.state} {n}"
 
     run = await engine.submit(line("/w/ask"), [1])
-    worker = Worker(app, url=f"127.0.0.1:{server.port}", make_heart=quiet_heart)
+    worker = Worker(app, url=f"127.0.0.1:{server.port}", make_heart=quiet_heart, fast_path=fast_path)
     serving = asyncio.create_task(worker.run())
     await begun.wait()
     was_ready = worker.is_ready
@@ -233,14 +233,14 @@ async def test_one_slot_is_enough_for_sub_runs_in_its_own_queue_five_deep(
     assert found == [[5, 4, 3, 2, 1, 0]] * 2
 
 
-async def test_a_plain_function_may_wait_for_a_sub_run(working: Any, outputs: Any) -> None:
+async def test_a_plain_function_may_wait_for_a_sub_run(working: Any, outputs: Any, fast_path: bool) -> None:
     app = Components()
 
     @app.component("/nest")
     def nest(depth: int, ctx: Context) -> int:
         return 0 if depth == 0 else 1 + ctx.sync.evaluate(NEST, depth - 1)
 
-    async with working(app, max_concurrent=1):
+    async with working(app, max_concurrent=1, fast_path=fast_path):
         assert await outputs(["/w/nest"], [2]) == [2]
 
 
