@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_port
 
 import stepflow
 from stepflow.components import Components
@@ -73,9 +74,7 @@ class Reference:
         self._binary = binary
         self._folder = folder
         self._process: subprocess.Popen[str] | None = None
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.port = found.getsockname()[1]
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
 
     def start(self, *, store: str = "", queue_timeout: int = 30, others: str = "", **environment: str) -> None:

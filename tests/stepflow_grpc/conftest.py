@@ -1,11 +1,11 @@
 """What the tests of the server share: an open server, and calls to it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import free_ports
 import grpc
 import grpc.aio
 import pytest
@@ -95,7 +95,4 @@ async def calls(server: Server) -> AsyncIterator[Calls]:
 @pytest.fixture
 def free_port() -> int:
     """A port on which nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        found: int = bound.getsockname()[1]
-        return found
+    return free_ports.free_port()

@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import pytest
+from free_ports import free_port
 from serve_process import BOUND_S, CLEARED, Serving, is_alive
 
 from stepflow.cli.main import main
@@ -130,9 +131,7 @@ async def test_a_killed_server_goes_on_with_its_runs(serve: Serve, call: Any, fo
 
 @pytest.mark.slow
 async def test_everything_that_the_reference_is_told_by_its_environment_is_heeded(serve: Serve, folder: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = {"plugins": {"w": {"type": "grpc", "queueName": "q"}}, "routes": {"/w": [{"plugin": "w"}]}}
     (folder / "named.json").write_text(json.dumps(config))
     names = {"PORT": str(port), "CONFIG": "named.json", "ORCHESTRATOR_ID": "o-1", "LOG_LEVEL": "INFO"}

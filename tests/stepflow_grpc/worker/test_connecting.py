@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from free_ports import free_port
 
 from stepflow.clock import SystemChance, SystemClock
 from stepflow.components import Components
@@ -25,13 +25,6 @@ from stepflow_grpc.worker.worker import Worker
 pytestmark = pytest.mark.anyio
 
 MakeEngine = Callable[..., Engine]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("0.0.0.0", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def eventually(condition: Callable[[], object]) -> None:
