@@ -89,7 +89,7 @@ class WorkService:
                         assert isinstance(debtor, _Connection)
                         debtor.again(reply.id)
 
-    async def Connect(self, frames: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def Connect(self, frames: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
         hello, credit = await self._hello(frames)
         try:
             stream = self.hub.queues.connect(hello.queue, hello.worker_id, WorkerKind.OURS)
