@@ -43,6 +43,7 @@ async def main():
         run_id = submitted.summary.run_id
         told["waited"] = (await client.get_run(run_id, wait=True)).summary.status
         told["items"] = await client.get_run_items(run_id)
+        told["ended"] = told["items"][0].pop("completed_at")[:2]
         told["events"] = [event.WhichOneof("event") async for event in client.status_events(run_id)]
         listed = await client.list_components(exclude_schemas=True)
         told["components"] = [entry.component_id for entry in listed.components if entry.plugin == "mine"]
@@ -93,6 +94,7 @@ def test_the_client_launches_our_server_and_is_served(tmp_path: Path, upstream_p
         "statuses": [2, 2, 3],
         "waited": 2,
         "items": [{"status": "EXECUTION_STATUS_COMPLETED", "output": 8.0}],
+        "ended": "20",
         "events": [
             "run_created",
             "steps_needed",
