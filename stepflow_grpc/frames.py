@@ -33,7 +33,6 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: int = VERSION
     url: str  # where calls about tasks go: host:port
     engine: str = ""  # which one this is: a worker that meets the same one twice keeps one connection
-    local_port: int = 0  # of 127.0.0.1, where workers on the same machine speak without a detour; 0: there is none
 
 
 class Given(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -69,7 +69,6 @@ class WorkService:
         self.discoveries = discoveries
         self.receipts = Receipts()
         self.url = ""  # where workers call back, as host:port; known once the port is
-        self.local_port = 0  # as in `Welcome`
         self._clock = clock
         self._connections: dict[_Connection, None] = {}
         engine.observe(self.receipts)
@@ -104,7 +103,7 @@ class WorkService:
             asyncio.create_task(connection.look_for_runs()),
         ]
         try:
-            welcome = Welcome(url=self.url, engine=self.engine.owner, local_port=self.local_port)
+            welcome = Welcome(url=self.url, engine=self.engine.owner)
             yield frame(FromServer(welcome=welcome))
             async for message in connection.frames():
                 yield message

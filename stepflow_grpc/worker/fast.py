@@ -15,7 +15,7 @@ from stepflow.protocols import Clock
 from stepflow.records import Json, Outcome, TaskId
 from stepflow_grpc import frames
 from stepflow_grpc.address import Address
-from stepflow_grpc.channel import is_loopback, open_channel
+from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.frames import FromServer, FromWorker, Hello, Welcome, receipted
 from stepflow_grpc.messages import WORK_PACKAGE, methods
@@ -24,9 +24,6 @@ from stepflow_grpc.worker.speech import Speech
 
 QUIET_S = 1.0
 """After so long without a frame the worker says that it lives."""
-
-NEAR_S = 2.0
-"""How long a shorter way to the server may take to open."""
 
 
 class FastLink:
@@ -52,11 +49,8 @@ class FastLink:
         return self._line is not None
 
     async def run(self, desk: Desk) -> None:
-        async with self._open(self.address) as call:
-            welcome = await _greet(desk, call, self.address)
-            near = self._near(welcome)
-            if near is None or not await self._serve_near(desk, near, call, welcome):
-                await self._serve(desk, call, welcome)
+        async with self._open() as call:
+            await self._serve(desk, call, await _greet(desk, call, self.address))
 
     def changed(self) -> None:
         if self._line is not None:
@@ -76,9 +70,8 @@ class FastLink:
             self._line.bell.set()
 
     @asynccontextmanager
-    async def _open(self, address: Address) -> AsyncIterator[Any]:
-        name = self._name if address is self.address else None
-        async with open_channel(address, self._credentials, name=name) as channel:
+    async def _open(self) -> AsyncIterator[Any]:
+        async with open_channel(self.address, self._credentials, name=self._name) as channel:
             method = methods("WorkService", WORK_PACKAGE)["Connect"]
             open = channel.stream_stream(method.path, method.request.SerializeToString, method.response.FromString)
             call = open()
@@ -88,29 +81,6 @@ class FastLink:
                 raise await _lost(call) from None
             finally:
                 call.cancel()
-
-    def _near(self, welcome: Welcome) -> Address | None:
-        """A shorter way to a server on the same machine."""
-        if not welcome.local_port or self.address.is_secure or not is_loopback(self.address.host):
-            return None
-        return Address("127.0.0.1", welcome.local_port)
-
-    async def _serve_near(self, desk: Desk, near: Address, far: Any, welcome: Welcome) -> bool:
-        """False: that way leads to nobody, or to somebody else."""
-        try:
-            async with self._open(near) as call:
-                found: Welcome | None = None
-                with self._clock.timeout(NEAR_S):
-                    found = await _greet(desk, call, near)
-                if found is None or found.engine != welcome.engine:
-                    return False
-                far.cancel()
-                await self._serve(desk, call, found)
-                return True
-        except LinkLostError:
-            if far.cancelled():
-                raise
-            return False
 
     async def _serve(self, desk: Desk, call: Any, welcome: Welcome) -> None:
         self.engine = welcome.engine

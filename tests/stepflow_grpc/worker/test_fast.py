@@ -251,16 +251,6 @@ async def test_an_output_that_no_server_takes_fails_its_step_with_the_remedy(eng
     assert [len(str(result.output)) for result in results[1:]] == [3 * 1024 * 1024, 1024 * 1024]
 
 
-async def test_a_shorter_way_that_leads_to_another_engine_is_not_taken(engine: Engine, server: Server) -> None:
-    async with make_engine() as other, Server(other, port=0) as wrong:
-        server._connections.local_port = wrong._connections.local_port
-        desk = BareDesk()
-
-        async with desk.at(server.port) as link:
-            assert await outputs(engine, [1]) == [1]
-            assert link.engine == engine.owner
-
-
 async def test_new_components_are_told(engine: Engine, server: Server) -> None:
     flow = {"steps": [{"id": "s", "component": "/w/late", "input": 1}], "output": {"$step": "s"}}
     desk = BareDesk()
