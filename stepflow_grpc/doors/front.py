@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,8 @@ logger = logging.getLogger("stepflow.server")
 
 _BACKLOG = 1_024
 _LAST_WORDS_S = 0.5
+_TRIES = 5
+"""How often a free port is looked for that a name's other addresses have free too."""
 
 
 class Front:
@@ -46,16 +49,30 @@ class Front:
         self.clock = clock
         self.limits = limits
         self.calls = Calls(limits.calls)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._guests: dict[Guest, None] = {}
         self._is_full = False
 
     async def open(self, host: str, port: int) -> int:
         """Listen, and say on which port. Raises: OSError, where that can't be."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return await self._listen(host, port)
+            except OSError:
+                self.stop()
+                if port or not tries_left:
+                    raise
+        raise AssertionError("the last try raises")
+
+    async def _listen(self, host: str, port: int) -> int:
+        """On every address that the name stands for, at the same port. Raises: OSError."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Guest(self), host, port, backlog=_BACKLOG)
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for address in dict.fromkeys(str(entry[4][0]) for entry in found):
+            server = await loop.create_server(lambda: Guest(self), address, port, backlog=_BACKLOG)
+            self._servers.append(server)
+            port = server.sockets[0].getsockname()[1]
+        return port
 
     @property
     def connections(self) -> int:
@@ -77,8 +94,9 @@ class Front:
 
     def stop(self) -> None:
         """Take no more connections; those that are there go on."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     async def close(self, grace_s: float = 0.0) -> None:
         """Close every connection, once its calls are answered or the time is over."""

@@ -74,7 +74,7 @@ def census(server: Server) -> dict[str, int]:
     return {
         "tasks": len(asyncio.all_tasks()),
         "files": len(os.listdir("/proc/self/fd")),
-        "connections": len(server._doors._fronts[0]._guests),
+        "connections": server._doors._fronts[0].connections,
         "bytes": server._gate.held_bytes,
         "streams": sum(statistics.workers for statistics in queues.statistics()),
         "queues": len(queues.statistics()),

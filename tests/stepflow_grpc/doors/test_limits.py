@@ -160,7 +160,7 @@ async def test_a_connection_that_stops_speaking_is_closed(
     async with limited(engine, call, greeting_s=0.2) as (server, calls):
         assert (await said_until_closed(server.port, *said))[:12] == answer
         assert await still_answers(calls)
-        assert len(server._doors._fronts[0]._guests) == 1
+        assert server._doors._fronts[0].connections == 1
 
 
 async def test_a_half_open_http_2_connection_is_closed(engine: Engine, call: Any) -> None:
@@ -183,16 +183,16 @@ async def test_a_half_open_http_2_connection_is_closed(engine: Engine, call: Any
 async def test_a_caller_that_reads_nothing_is_left(engine: Engine, call: Any) -> None:
     """Its connection is closed, whatever waits to be said to it: far more than the system takes off the server."""
     async with limited(engine, call, greeting_s=0.3) as (server, calls):
-        connections = server._doors._fronts[0]._guests
+        front = server._doors._fronts[0]
         await calls("HealthService", "HealthCheck")
         stuck = socket.socket()
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         stuck.connect(("127.0.0.1", server.port))
         stuck.setblocking(False)
         with anyio.fail_after(60), stuck:
-            while len(connections) < 2:
+            while front.connections < 2:
                 await anyio.sleep(0)
-            while len(connections) > 1:
+            while front.connections > 1:
                 with contextlib.suppress(BlockingIOError, ConnectionError):
                     stuck.send(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 1_000)
                 await anyio.sleep(0.01)
@@ -222,7 +222,7 @@ async def test_a_connection_without_calls_is_closed_and_opened_again_unseen(engi
         await calls("HealthService", "HealthCheck")
         front = server._doors._fronts[0]
         with anyio.fail_after(60):
-            while front._guests:
+            while front.connections:
                 await anyio.sleep(0.05)
 
         assert await still_answers(calls)
