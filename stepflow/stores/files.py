@@ -109,7 +109,9 @@ class FileBlobs:
 
     async def prune_blobs(self, *, untouched_before: float, limit: int = 100) -> int:
         """See `BlobRetention`. Each call goes on where the one before ended, and begins anew after the last file."""
-        return await self._in_thread(partial(self._prune, untouched_before - TOUCH_AFTER_S, limit))
+        before = untouched_before - TOUCH_AFTER_S
+        cut_before = min(before, self._clock.now() - TOUCH_AFTER_S)  # what is being written now is left alone
+        return await self._in_thread(partial(self._prune, before, cut_before, limit))
 
     @property
     def _root(self) -> Path:
@@ -157,12 +159,12 @@ class FileBlobs:
             return None
         return stored
 
-    def _prune(self, before: float, limit: int) -> int:
+    def _prune(self, before: float, cut_before: float, limit: int) -> int:
         count = 0
         unseen = self._unseen or (path for folder in sorted(self._root.iterdir()) for path in _files(folder))
         self._unseen = None
         for path in unseen:
-            count += _dropped(path, before)
+            count += _dropped(path, before if path.suffix == ".blob" else cut_before)
             if count == limit:
                 self._unseen = unseen
                 break

@@ -93,12 +93,15 @@ async def test_what_a_write_that_was_cut_off_left_is_deleted_and_not_counted(tmp
     async with FileBlobs(tmp_path) as store:
         id = await store.put(b"whole")
         folder = tmp_path / id[:2]
-        for name in (f"{id}x.tmp", "cut.gone"):
+        for name in (f"{id}x.tmp", "cut.gone", "now.tmp"):
             (folder / name).write_bytes(b"half")
+        for name in (f"{id}x.tmp", "cut.gone"):
+            os.utime(folder / name, (1.0, 1.0))
         (tmp_path / "README").write_text("not a blob")
 
         assert await store.prune_blobs(untouched_before=LATE) == 1
-        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["README"]
+        left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+        assert sorted(left) == ["README", "now.tmp"], "what is being written at this moment stays"
 
 
 async def test_without_a_directory_blobs_go_with_the_store() -> None:
