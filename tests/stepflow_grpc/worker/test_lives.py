@@ -23,22 +23,31 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 PATIENCE_S = 120.0
 
+WORKER = """
+import sys
+
+from hard_components import app
+from stepflow_grpc import run_worker
+
+run_worker(app, queue="q", worker_id=sys.argv[1], url=sys.argv[2], fast_path=bool(sys.argv[3]))
+"""
+
 
 class Site:
     """A server in this process, and workers in their own."""
 
-    def __init__(self, engine: Engine, server: Server, place: Path) -> None:
+    def __init__(self, engine: Engine, server: Server, place: Path, *, fast_path: bool) -> None:
         self.engine = engine
         self.server = server
         self.go = place / "go"
         self._ledger = place / "ledger"
+        self._fast_path = fast_path
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self, name: str, port: int | None = None) -> subprocess.Popen[bytes]:
-        command = ["worker", "hard_components:app", "--queue", "q", "--worker-id"]
         url = f"127.0.0.1:{port or self.server.port}"
         process = subprocess.Popen(
-            [sys.executable, "-m", "stepflow.cli.main", *command, name, "--url", url],
+            [sys.executable, "-c", WORKER, name, url, "fast path" if self._fast_path else ""],
             cwd=Path(hard_components.__file__).parent,
             env={**os.environ, "STEPFLOW_TEST_LEDGER": str(self._ledger), "STEPFLOW_TEST_WORKER": name},
             start_new_session=True,
@@ -85,11 +94,11 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, fast_path: bool) -> AsyncIterator[Site]:
     plugins = {"workers": QueuePlugin(name="workers", queue="q")}
     engine = Engine(plugins=plugins, routes={"/w": [{"plugin": "workers"}]})
     async with engine, Server(engine, port=0) as server:
-        opened = Site(engine, server, tmp_path)
+        opened = Site(engine, server, tmp_path, fast_path=fast_path)
         try:
             yield opened
         finally:
