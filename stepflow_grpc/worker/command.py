@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import click
 import msgspec
@@ -22,6 +23,14 @@ from stepflow_grpc.worker.worker import QUEUE, SLOTS, Worker
 
 def _grace(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     return 0.0 if value == "0" else duration(ctx, param, value)
+
+
+def _slots(ctx: click.Context, param: click.Parameter, value: str) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if not value.isdecimal() or int(value) < 1:
+        raise click.BadParameter(f"{value!r} is no number of tasks: write 1 or more, or auto", ctx, param)
+    return int(value)
 
 
 class Probes(msgspec.Struct, frozen=True):
@@ -66,11 +75,12 @@ class Probes(msgspec.Struct, frozen=True):
     "--max-concurrency",
     "-n",
     "max_concurrent",
-    type=click.IntRange(min=1),
-    default=SLOTS,
+    callback=_slots,
+    default=str(SLOTS),
     show_default=True,
     envvar="STEPFLOW_MAX_CONCURRENT",
-    help="Most tasks at a time.",
+    metavar="N|auto",
+    help="Most tasks at a time; auto: as many as get the most done, found out as it goes.",
 )
 @click.option("--worker-id", envvar="STEPFLOW_WORKER_ID", metavar="NAME", help="Not given: host, process, and chance.")
 @click.option("--blob-url", envvar="STEPFLOW_BLOB_URL", metavar="HOST:PORT", help="Not given: the orchestrators.")
@@ -117,7 +127,7 @@ def command(
     app_option: str | None,
     queue: str,
     url: str | None,
-    max_concurrent: int,
+    max_concurrent: int | Literal["auto"],
     worker_id: str | None,
     blob_url: str | None,
     blob_threshold: int,
@@ -170,6 +180,7 @@ async def _serve(worker: Worker, probes: Probes) -> None:
 
 def _begun(worker: Worker) -> str:
     slots = "1 slot" if worker.slots == 1 else f"{worker.slots} slots"
+    slots = f"{slots} at first" if worker.is_tuned else slots
     return f"worker {worker.id}: queue {worker.queue} of {worker.address}, {slots}; Ctrl-C ends it"
 
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 import msgspec
@@ -62,6 +62,39 @@ def _of_itself(pid: int) -> tuple[float, int] | None:
         return None
     use = resource.getrusage(resource.RUSAGE_SELF)
     return use.ru_utime + use.ru_stime, use.ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+
+
+def memory_share() -> float | None:
+    """The share of memory that is in use: of what this process's group may have, or of the machine, whichever is
+    scarcer; None where the system does not tell."""
+    found = [share for share in (_of_group(), _of_machine()) if share is not None]
+    return max(found, default=None)
+
+
+def _of_group(root: str = "/sys/fs/cgroup") -> float | None:
+    """What could be had back at once, as files that were read, does not count."""
+    try:
+        path = next(line[3:].strip() for line in _lines("/proc/self/cgroup") if line.startswith("0::"))
+        place = f"{root}{path.rstrip('/')}"
+        most = int(next(_lines(f"{place}/memory.max")))
+        held = int(next(_lines(f"{place}/memory.current")))
+        kept = next(int(line.split()[1]) for line in _lines(f"{place}/memory.stat") if line.startswith("inactive_file"))
+    except (OSError, ValueError, StopIteration):  # ValueError: the word "max", which is no limit
+        return None
+    return (held - kept) / most if most else None
+
+
+def _of_machine() -> float | None:
+    try:
+        found = {line.split(":")[0]: int(line.split()[1]) for line in _lines("/proc/meminfo") if ":" in line}
+        return 1 - found["MemAvailable"] / found["MemTotal"]
+    except (OSError, ValueError, KeyError, IndexError, ZeroDivisionError):
+        return None
+
+
+def _lines(file: str) -> Iterator[str]:
+    with open(file, encoding="utf-8") as opened:
+        yield from opened
 
 
 class GpuMeter:

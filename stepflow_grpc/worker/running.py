@@ -308,6 +308,11 @@ class RunningTasks:
 
     # Slots
 
+    def resize(self, slots: int) -> None:
+        """Do so many at a time from now on; what is at work beyond that is finished."""
+        self._slots.resize(slots)
+        self.changed()
+
     @asynccontextmanager
     async def resting(self, task_id: TaskId) -> AsyncIterator[None]:
         """While inside, the task holds no slot; at the end it waits for one, before any new task gets it."""

@@ -21,8 +21,17 @@ class Slots:
         """For something new, where one is free."""
         self.taken += 1
 
+    def resize(self, total: int) -> None:
+        """So many from now on. Those that are taken beyond it go as they are given back."""
+        self.total = total
+        while self.taken < self.total and self._returning:
+            place = self._returning.popleft()
+            if not place.done():
+                self.taken += 1
+                place.set_result(None)
+
     def give_back(self) -> None:
-        while self._returning:
+        while self._returning and self.taken <= self.total:
             place = self._returning.popleft()
             if not place.done():
                 place.set_result(None)

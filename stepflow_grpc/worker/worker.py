@@ -7,7 +7,7 @@ import socket
 from collections.abc import Coroutine, Sequence
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import msgspec
 
@@ -16,7 +16,7 @@ from stepflow.components import Components
 from stepflow.errors import BlobNotFoundError, StepflowError
 from stepflow.plugins.functions import THREADS, FunctionsPlugin
 from stepflow.protocols import Chance, Clock
-from stepflow.records import ErrorCode, Failed, Json, Outcome, Task, TaskId
+from stepflow.records import ErrorCode, Failed, Outcome, Task, TaskId
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.credentials import Credentials, read_credentials
 from stepflow_grpc.queues.records import WorkerReport
@@ -28,8 +28,11 @@ from stepflow_grpc.worker.figures import versions
 from stepflow_grpc.worker.heart import Heart
 from stepflow_grpc.worker.host import RemoteBlobs, WorkerHost
 from stepflow_grpc.worker.link import Given, Link
+from stepflow_grpc.worker.progress import ProgressTeller
 from stepflow_grpc.worker.references import referred, resolved
-from stepflow_grpc.worker.running import RunningTasks, Work
+from stepflow_grpc.worker.running import RunningTasks
+from stepflow_grpc.worker.tuner import Tuner
+from stepflow_grpc.worker.tuning import MOST
 from stepflow_grpc.worker.udf.component import Udf
 from stepflow_grpc.worker.udf.records import UdfLimits
 from stepflow_grpc.worker.v1 import V1Link
@@ -44,13 +47,6 @@ QUEUE = "python"
 
 ANSWERED_WITHIN_S = 15.0
 """How long a worker that ends waits for servers to take its last answers."""
-
-
-PROGRESS_EVERY_S = 1.0
-"""How often a task's progress is told at most."""
-
-LONGEST_PROGRESS = 64 * 1024
-"""Bytes of it as JSON."""
 
 
 class WorkerError(StepflowError):
@@ -76,7 +72,7 @@ class Worker:
         *,
         url: str | None = None,
         queue: str = QUEUE,
-        max_concurrent: int = SLOTS,
+        max_concurrent: int | Literal["auto"] = SLOTS,
         worker_id: str | None = None,
         blob_url: str | None = None,
         blob_threshold: int = 0,
@@ -92,7 +88,7 @@ class Worker:
         """
         Args:
             url: of the orchestrators, as host:port or https://host:port; absent: STEPFLOW_URL, else 127.0.0.1:7840.
-            max_concurrent: how many tasks at a time.
+            max_concurrent: how many tasks at a time; auto: as many as get the most done, found out as it goes.
             worker_id: absent: made of the host's name, the process and chance.
             blob_url: where blobs are; absent: at the orchestrators.
             blob_threshold: above 0, references to blobs in inputs are replaced by what they refer to, and fields of
@@ -103,23 +99,15 @@ class Worker:
             fast_path: whether batched frames are spoken with servers that know them; else `stepflow.v1` with all.
             credentials: absent: those of the environment.
         """
-        self._udf: Udf | None = None
-        if udf:
-            self._udf = Udf(udf if isinstance(udf, UdfLimits) else None, clock)
-            components = self._udf.added_to(components)
-        if not components.all():
-            raise WorkerError("the registry has no components: decorate functions with @app.component")
-        if max_concurrent < 1:
-            raise WorkerError(f"a worker with {max_concurrent} slots does nothing: give max_concurrent 1 or more")
-        if not queue:
-            raise WorkerError("the queue has no name")
+        self._udf = Udf(udf if isinstance(udf, UdfLimits) else None, clock) if udf else None
+        self._registry = components if self._udf is None else self._udf.added_to(components)
+        self._slots: int = SLOTS if max_concurrent == "auto" else max_concurrent
+        _check(self._registry, queue, self._slots)
         self.address: Address = read_address(url)
         self.queue = queue
-        self.slots = max_concurrent
         self._clock = clock or SystemClock()
         self._chance = chance or SystemChance()
         self.id = worker_id or self._make_id()
-        self._registry = components
         self._blob_url = blob_url
         self._blob_threshold = blob_threshold
         self._grace_s = grace_s
@@ -127,11 +115,23 @@ class Worker:
         self._credentials = credentials if credentials is not None else read_credentials()
         self._look_up = look_up
         self._make_heart = make_heart
-        self._plugin = FunctionsPlugin(components, threads=max(THREADS, max_concurrent))
+        self._tuner = Tuner(self._slots, self._clock) if max_concurrent == "auto" else None
+        most = self._slots if self._tuner is None else MOST
+        self._plugin = FunctionsPlugin(self._registry, threads=max(THREADS, most))
         self._is_loaded = False
         self._stopped = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it finds out how many slots it should have."""
+        return self._tuner is not None
+
+    @property
+    def slots(self) -> int:
+        """How many tasks it does at a time now."""
+        return self._slots if self._tuner is None else self._tuner.slots
 
     def _make_id(self) -> str:
         unique = self._chance.run_id(self._clock.now()).rpartition("-")[2]
@@ -178,6 +178,8 @@ class Worker:
             self._is_loaded = True
             connecting = asyncio.create_task(self._connecting.run())
             stopped = asyncio.create_task(self._stopped.wait())
+            if self._tuner is not None:
+                self._start(self._tuner.run(self._desk))
             try:
                 await asyncio.wait((connecting, stopped), return_when=asyncio.FIRST_COMPLETED)
                 if connecting.done():
@@ -202,7 +204,7 @@ class Worker:
             report=self._report,
             batched=2 * max((component.batch.size for component in self._registry.all() if component.batch), default=0),
         )
-        self._host.progress = self._tell_progress
+        self._host.progress = ProgressTeller(self._desk, clock, start=self._start).tell
         self._versions = versions(component.function.__module__ for component in self._registry.all())
         self._heart = self._make_heart(
             self.id, clock, unwanted=self._unwanted, ask=self._report, credentials=self._credentials
@@ -229,32 +231,6 @@ class Worker:
             logger.info("task %s is done by another worker", given.id)
             self._desk.stop(given.id, given.task.attempt)
 
-    def _tell_progress(self, task_id: TaskId, progress: Json) -> None:
-        """What is reported too soon after another waits, and the last of that is told."""
-        work = self._desk.at_work(task_id)
-        if work is None:
-            return
-        size = len(msgspec.json.encode(progress))
-        if size > LONGEST_PROGRESS:
-            logger.warning("the progress of task %s is not told: it has %d bytes as JSON", task_id, size)
-            return
-        is_waiting, work.untold = bool(work.untold), (progress,)
-        wait_s = work.told_at + PROGRESS_EVERY_S - self._clock.now()
-        if wait_s <= 0 and not is_waiting:
-            self._tell(work)
-        elif not is_waiting:
-            self._start(self._tell_later(work, wait_s))
-
-    async def _tell_later(self, work: Work, wait_s: float) -> None:
-        await self._clock.sleep(wait_s)
-        if self._desk.at_work(work.given.id) is work:
-            self._tell(work)
-
-    def _tell(self, work: Work) -> None:
-        (progress,), work.untold = work.untold, ()
-        work.told_at = self._clock.now()
-        work.link.progress(work.given, progress)
-
     def _orchestrators(self) -> Sequence[str]:
         """Those that are there now; else where they should be."""
         return [str(address) for address in self._connecting.live()] or [str(self.address)]
@@ -268,6 +244,10 @@ class Worker:
         task.add_done_callback(self._background.discard)
 
     def _perform(self, task: Task) -> Coroutine[Any, Any, Outcome]:
+        work = self._perform_plainly(task)
+        return work if self._tuner is None else self._tuner.counted(work)
+
+    def _perform_plainly(self, task: Task) -> Coroutine[Any, Any, Outcome]:
         if self._blob_threshold:
             return self._perform_with_blobs(task)
         return self._plugin.perform(task, self._host)
@@ -321,6 +301,16 @@ class Worker:
             self._grace_s = 0.0
         self.stop()
         await self._running
+
+
+def _check(registry: Components, queue: str, slots: int) -> None:
+    """Raises: WorkerError, where the worker could do nothing."""
+    if not registry.all():
+        raise WorkerError("the registry has no components: decorate functions with @app.component")
+    if slots < 1:
+        raise WorkerError(f"a worker with {slots} slots does nothing: give max_concurrent 1 or more")
+    if not queue:
+        raise WorkerError("the queue has no name")
 
 
 class _TaskHeart:

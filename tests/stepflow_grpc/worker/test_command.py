@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from stepflow.engine import Engine
 from stepflow_grpc.server import Server
+from stepflow_grpc.worker import command as module
 
 pytestmark = pytest.mark.anyio
 
@@ -249,3 +251,26 @@ async def test_a_registry_that_is_not_there_is_told_with_what_was_meant(start: S
     assert 'did you mean "components:app"' in err
     assert unnamed == 2
     assert "STEPFLOW_APP" in usage
+
+
+@pytest.mark.parametrize(("given", "taken"), [("7", 7), ("auto", "auto")])
+def test_slots_are_a_number_or_found_out(monkeypatch: pytest.MonkeyPatch, given: str, taken: object) -> None:
+    made: dict[str, Any] = {}
+
+    def make(registry: object, **options: Any) -> None:
+        made.update(options)
+        raise AssertionError("that is enough")
+
+    monkeypatch.setattr(module, "Worker", make)
+
+    CliRunner().invoke(module.command, ["components:app", "--max-concurrent", given])
+
+    assert made["max_concurrent"] == taken
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "few", "1.5"])
+def test_slots_that_are_neither_are_refused(given: str) -> None:
+    refused = CliRunner().invoke(module.command, ["components:app", "--max-concurrent", given])
+
+    assert refused.exit_code == 2
+    assert "write 1 or more, or auto" in refused.output

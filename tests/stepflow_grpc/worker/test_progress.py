@@ -11,7 +11,7 @@ from stepflow.context import Context
 from stepflow.engine import Engine
 from stepflow.protocols import Observer
 from stepflow.records import Json, RunId, Task
-from stepflow_grpc.worker import worker as module
+from stepflow_grpc.worker import progress as module
 
 pytestmark = pytest.mark.anyio
 

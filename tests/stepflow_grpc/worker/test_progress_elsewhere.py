@@ -17,7 +17,7 @@ from stepflow_grpc import reports
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.doors.guard import FixedTokens
 from stepflow_grpc.server import Server
-from stepflow_grpc.worker import worker as module
+from stepflow_grpc.worker import progress as module
 from stepflow_grpc.worker.worker import Worker
 
 pytestmark = pytest.mark.anyio
