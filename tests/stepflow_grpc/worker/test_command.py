@@ -262,6 +262,7 @@ def test_slots_are_a_number_or_found_out(monkeypatch: pytest.MonkeyPatch, given:
         raise AssertionError("that is enough")
 
     monkeypatch.setattr(module, "Worker", make)
+    monkeypatch.setattr(module, "_registry", lambda *given, **options: None)
 
     CliRunner().invoke(module.command, ["components:app", "--max-concurrent", given])
 
