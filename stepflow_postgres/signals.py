@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 
-import anyio
 import msgspec
 import psycopg
 from psycopg import AsyncConnection, Notify, sql
@@ -29,6 +28,7 @@ _MOST_WAITING = 10_000  # topics that are kept while the database is away
 _GATHER_S = 0.001  # before topics are sent: who waits here goes on first, and what comes together goes together
 _BETWEEN_S = 0.01  # after topics were sent: so often is enough where there are new ones all the time
 _CLOSING_S = 0.5  # how long closing waits until the last ones are sent
+_CANCELLED_AGAIN_S = 0.5  # older drivers lose what cancels them at the moment when something is heard, on Python 3.11
 _NOTIFY = b"""
 SELECT pg_notify(%(channel)s, payload)
 FROM set_config('synchronous_commit', 'off', true), unnest(%(payloads)s) AS payload
@@ -94,10 +94,11 @@ class PostgresSignals:
         if not self._is_sent.is_set():
             with self._clock.timeout(_CLOSING_S, shield=True):
                 await self._is_sent.wait()
-        for task in self._tasks:
-            task.cancel()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait(self._tasks)
+        while left := [task for task in self._tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            with self._clock.timeout(_CANCELLED_AGAIN_S, shield=True):
+                await asyncio.wait(left)
 
     @contextmanager
     def listen(self, topic: str) -> Iterator[PostgresListener]:

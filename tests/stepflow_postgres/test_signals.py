@@ -235,3 +235,26 @@ async def test_a_connection_of_its_own_is_closed_even_when_its_task_is_cancelled
     await asyncio.wait([task])
 
     assert [connection.closed for connection in kept] == [True]
+
+
+async def test_closing_ends_though_the_driver_loses_what_cancels_it(
+    postgres_server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, lost = asyncio.Event(), asyncio.Event()
+
+    async def hear(self: PostgresSignals, connection: Connection) -> None:
+        heard.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            lost.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(PostgresSignals, "_hear", hear)
+    monkeypatch.setattr(module, "_CANCELLED_AGAIN_S", 0.01)
+    with anyio.fail_after(PATIENCE_S):
+        async with signals_of(postgres_server_url) as signals:
+            with signals.listen(TOPIC):
+                await heard.wait()
+
+    assert lost.is_set()
