@@ -6,8 +6,8 @@ their connections and find another orchestrator.
 """
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 import anyio
@@ -17,6 +17,7 @@ from stepflow.engine import Engine
 from stepflow.protocols import Clock
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded, TaskId
 from stepflow.testing.simulation import Faults
+from stepflow_grpc.answers import Answers, Verdict
 from stepflow_grpc.plugin import Hub, QueuePlugin, make_hub
 from stepflow_grpc.queues.records import Heard, QueuedTask, Taken, WorkerKind
 from stepflow_grpc.queues.stream import Stream
@@ -40,6 +41,8 @@ class QueueWorkers:
         components: what each of them can do.
         workers: how many there are; half of them behave as upstream's.
         slots: how many tasks one works on at a time.
+        is_apart: all of them are connected to the same orchestrator, so that the others have none of their own.
+        strays: answers may come to an orchestrator that waits for none, which hands them to whoever drives the run.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class QueueWorkers:
         components: Sequence[str] = ("work",),
         workers: int = 3,
         slots: int = 2,
+        is_apart: bool = False,
+        strays: bool = True,
     ) -> None:
         self.draw = draw
         self.clock = clock
@@ -62,6 +67,8 @@ class QueueWorkers:
         self.troubles = TROUBLES if faults.kills else 0
         self.sites: list[_Site] = []
         self.opened = anyio.Event()
+        self.is_apart = is_apart
+        self.strays = strays
         self._workers = workers
 
     @property
@@ -75,7 +82,7 @@ class QueueWorkers:
     async def attend(self, engine: Engine) -> AsyncIterator[None]:
         plugin = engine.plugins()["queue"]
         assert isinstance(plugin, QueuePlugin)
-        site = _Site(make_hub(self.clock, engine.exchange))
+        site = _Site(make_hub(self.clock, engine.exchange), engine)
         plugin.attach(site.hub)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(site.hub.queues.run)
@@ -107,15 +114,26 @@ class QueueWorkers:
 class _Site:
     """One orchestrator's queues, and the connections to them."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, engine: Engine) -> None:
         self.hub = hub
+        self.answers = Answers(engine, hub.queues)
         self.is_open = True
         self.scopes: dict[anyio.CancelScope, None] = {}
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """What is inside is left when the orchestrator is gone."""
+        with anyio.CancelScope() as scope:
+            self.scopes[scope] = None
+            try:
+                yield
+            finally:
+                del self.scopes[scope]
 
     def close(self) -> None:
         """The orchestrator is gone: its connections break."""
         self.is_open = False
-        for scope in self.scopes:
+        for scope in tuple(self.scopes):
             scope.cancel()
 
 
@@ -161,13 +179,9 @@ class _Worker:
         world = self._world
         while True:
             await world.opened.wait()
-            site = world.draw.choice(world.sites)
-            with anyio.CancelScope() as scope:
-                site.scopes[scope] = None
-                try:
-                    await self._pull(site, life)
-                finally:
-                    del site.scopes[scope]
+            site = world.sites[0] if world.is_apart else world.draw.choice(world.sites)
+            with site.connection():
+                await self._pull(site, life)
             await world.clock.sleep(world.draw.uniform(0.05, 1.0))
 
     async def _pull(self, site: _Site, life: TaskGroup) -> None:
@@ -240,10 +254,22 @@ class _Worker:
         if world.goes_wrong():
             outcome = Failed(ErrorCode.TIMEOUT, "the worker lost it")
         for _ in range(5):
-            home = site if site.is_open or not world.sites else world.draw.choice(world.sites)
-            if isinstance(await self._say(home, partial(self._complete, home, queued, outcome)), Taken):
+            is_lost = not site.is_open or (world.strays and world.goes_wrong())
+            home = world.draw.choice(world.sites) if is_lost and world.sites else site
+            heard = await self._say(home, partial(self._complete, home, queued, outcome))
+            if heard is Taken.UNKNOWN and world.strays:
+                heard = await self._answer_later(home, queued, outcome)
+            if isinstance(heard, Taken) or heard in (Verdict.RECORDED, Verdict.NOBODY):
                 return
             await world.clock.sleep(2.0)
+
+    async def _answer_later(self, home: _Site, queued: QueuedTask, outcome: Outcome) -> object:
+        """Nobody waits for it there; `_LOST` where the orchestrator goes before it has said what comes of it."""
+        task, answer = queued.task, _LOST
+        with home.connection():
+            for _ in range(2 if self._world.goes_wrong() else 1):
+                answer = await home.answers.later(task.run_id, task.id, outcome, attempt=self._attempt(queued))
+        return _LOST if self._world.goes_wrong() else answer
 
     def _heartbeat(self, site: _Site, queued: QueuedTask) -> Heard:
         return site.hub.queues.heartbeat(queued.id, self._id, attempt=self._attempt(queued))

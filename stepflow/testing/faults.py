@@ -1,7 +1,7 @@
 """A store seen through faults: calls take time, fail, or do their work and lose the answer, until their engine dies."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, Self
 
@@ -9,6 +9,7 @@ import anyio
 
 from stepflow.errors import StoreUnavailableError
 from stepflow.protocols import Backend, Clock, Signals
+from stepflow.records import Verdict, Write
 
 _CLAIM = "claim"
 _BEYOND_DEATH_S = (6.5, 12.0)
@@ -24,6 +25,10 @@ class Rates(Protocol):
     def torn_rate(self) -> float: ...
     @property
     def stall_rate(self) -> float: ...
+    @property
+    def refusal_rate(self) -> float: ...
+    @property
+    def refusal_s(self) -> float: ...
 
 
 class FaultyBackend:
@@ -35,9 +40,10 @@ class FaultyBackend:
         self._draw = draw
         self._clock = clock
         self._stalled_until = 0.0
+        self._refused_until = 0.0
         self._is_dead = False
         self._is_healed = False
-        self.journal: Any = _Faulty(inner.journal, self)
+        self.journal: Any = _FaultyJournal(inner.journal, self)
         self.runs: Any = _Faulty(inner.runs, self)
         self.blobs: Any = _Faulty(inner.blobs, self)
         self.owners: Any = _FaultyOwners(inner.owners, self)
@@ -88,6 +94,17 @@ class FaultyBackend:
             raise StoreUnavailableError("the connection was lost before the answer came")
         return answer
 
+    async def may_write(self) -> None:
+        """Raises: StoreUnavailableError, as a database that takes no writes for a while answers."""
+        faults = self._faults
+        if self._is_healed or not faults.refusal_rate:
+            return
+        await self._pass(self._draw.uniform(0, faults.delay_s))
+        if self._draw.random() < faults.refusal_rate:
+            self._refused_until = self._clock.now() + self._draw.uniform(0, faults.refusal_s)
+        if self._clock.now() < self._refused_until:
+            raise StoreUnavailableError("the database takes no writes now")
+
     async def _pass(self, seconds: float) -> None:
         await self._clock.sleep(seconds)
         while (left_s := self._stalled_until - self._clock.now()) > 0:
@@ -110,6 +127,15 @@ class _Faulty:
             return await self._backend.call(lambda: method(*args, **kwargs))
 
         return call
+
+
+class _FaultyJournal(_Faulty):
+    """From time to time nothing can be written, again and again, while everything else is as it was."""
+
+    async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:
+        await self._backend.may_write()
+        verdicts: Sequence[Verdict] = await self._backend.call(lambda: self._inner.commit(writes))
+        return verdicts
 
 
 class _FaultyOwners(_Faulty):

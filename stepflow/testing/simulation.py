@@ -41,6 +41,9 @@ from stepflow.testing.loop import VirtualLoop
 
 KEY = "simulated"
 
+_STOPPING_S = 0.3
+"""How long, on average, an engine that is told to stop lives on."""
+
 _LONGEST_S = 3_600.0
 """Virtual time after which a run that has not ended never will."""
 
@@ -54,7 +57,10 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     kill_after_s: float = 10.0  # an engine dies, on average, after so long; a new one starts soon
     stall_rate: float = 0.02  # with a call all of its engine's stand still, longer than until it is taken for dead
     jump_s: float = 30.0  # an engine's clock may jump by up to so much, forward or back
-    kills: int = 6  # deaths in all; after them nothing more goes wrong
+    stop_rate: float = 0.3  # an engine is told to stop instead, in good order, and dies in the midst of that or not
+    refusal_rate: float = 0.01  # with a commit its engine can't write any more for up to `refusal_s`; it can read
+    refusal_s: float = 8.0
+    kills: int = 6  # deaths and stops in all; after them nothing more goes wrong
 
 
 USUAL = Faults()
@@ -126,7 +132,7 @@ def simulate(
     Raises:
         SimulationError: the first seed that did not.
     """
-    quiet = msgspec.structs.replace(faults, lost_rate=0, torn_rate=0, stall_rate=0, jump_s=0, kills=0)
+    quiet = msgspec.structs.replace(faults, lost_rate=0, torn_rate=0, stall_rate=0, refusal_rate=0, jump_s=0, kills=0)
     played_by = partial(_Cluster, flow, inputs, components, beside)
     expected = _play(partial(played_by, 0, 1, quiet))
     played = []
@@ -183,6 +189,7 @@ class _Cluster:
         self.kills = 0
         self.seen = _Seen()
         self.is_over = anyio.Event()
+        self.lives: dict[anyio.Event, None] = {}  # each is told when to stop
 
     async def play(self) -> Simulated:
         with anyio.move_on_after(_LONGEST_S) as time:
@@ -192,7 +199,7 @@ class _Cluster:
                     for number in range(self.engines):
                         running.start_soon(self._keep_running, number)
                     root_id = await self._ended()
-                    self.is_over.set()
+                    self._end()
                 playing.cancel()
         if time.cancelled_caught:
             raise SimulationError(self.seed, f"the run has not ended after {_LONGEST_S:g} virtual seconds")
@@ -219,43 +226,51 @@ class _Cluster:
                 return record.id
             await self.clock.sleep(1.0)
 
+    def _end(self) -> None:
+        self.is_over.set()
+        for stopped in self.lives:
+            stopped.set()
+
     async def _keep_running(self, number: int) -> None:
-        """An engine, and another each time it dies."""
-        lives = 0
+        """An engine, and another each time it dies or stops."""
         while not self.is_over.is_set():
-            lives += 1
             seat = FaultyBackend(self.store, self.faults, self.draw, self.clock)
-            async with self._mortal(seat) as scope:
-                await self._live(seat, number, lives)
-            if not scope.cancelled_caught:
-                return
-            await self.clock.sleep(self.draw.uniform(0.1, 3.0))
+            stopped = anyio.Event()
+            self.lives[stopped] = None
+            async with self._mortal(seat, stopped):
+                await self._live(seat, number, stopped)
+            del self.lives[stopped]
+            if not self.is_over.is_set():
+                await self.clock.sleep(self.draw.uniform(0.1, 3.0))
 
     @asynccontextmanager
-    async def _mortal(self, seat: FaultyBackend) -> AsyncIterator[anyio.CancelScope]:
+    async def _mortal(self, seat: FaultyBackend, stopped: anyio.Event) -> AsyncIterator[None]:
         """While inside, death may come: from then on the store hears nothing more from here."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._kill, seat, tasks.cancel_scope)
-            yield tasks.cancel_scope
+            tasks.start_soon(self._kill, seat, stopped, tasks.cancel_scope)
+            yield
             tasks.cancel_scope.cancel()
 
-    async def _kill(self, seat: FaultyBackend, scope: anyio.CancelScope) -> None:
+    async def _kill(self, seat: FaultyBackend, stopped: anyio.Event, scope: anyio.CancelScope) -> None:
         await self.clock.sleep(self.draw.expovariate(1 / self.faults.kill_after_s))
         if self.kills >= self.faults.kills:
             seat.heal()
             return
         self.kills += 1
+        if self.faults.stop_rate and self.draw.random() < self.faults.stop_rate:
+            stopped.set()
+            await self.clock.sleep(self.draw.expovariate(1 / _STOPPING_S))
         seat.die()
         scope.cancel()
 
-    async def _live(self, seat: FaultyBackend, number: int, lives: int) -> None:
+    async def _live(self, seat: FaultyBackend, number: int, stopped: anyio.Event) -> None:
         chance = SystemChance(seed=self.draw.getrandbits(32))
-        while not self.is_over.is_set():
+        while not stopped.is_set():
             try:
                 async with self._engine(seat, chance) as engine, self._attended(engine):
                     if number == 0:
-                        await self._submit(engine)
-                    await self.is_over.wait()
+                        await self._submit(engine, stopped)
+                    await stopped.wait()
             except* StoreError:
                 await self.clock.sleep(0.5)  # it could not be opened: as a program that is started again would
 
@@ -276,8 +291,8 @@ class _Cluster:
             retry=RetrySettings(recovery_max=1_000, transport_max_retries=1_000),
         )
 
-    async def _submit(self, engine: Engine) -> None:
-        while True:
+    async def _submit(self, engine: Engine, stopped: anyio.Event) -> None:
+        while not stopped.is_set():
             try:
                 await engine.submit(self.flow, list(self.inputs), key=KEY)
                 return

