@@ -46,7 +46,7 @@ def make_hub(clock: Clock, exchange: Exchange | None = None) -> Hub:
     queues = TaskQueues(clock)
     sharing = None if exchange is None else Sharing(queues, exchange, clock)
     catalogue = Catalogue(None if exchange is None else partial(_tell, exchange))
-    queues.warned_of = catalogue.ring
+    queues.absence.warned_of = catalogue.ring
     return Hub(queues=queues, catalogue=catalogue, sharing=sharing, exchange=exchange, reports=Reports(clock))
 
 

@@ -60,7 +60,7 @@ class OwnCredit:
         try:
             while not self._has_worker():
                 if entry.queue.is_served and not entry.is_in_line:
-                    self._queues.line_up(entry)
+                    self._queues.distribution.line_up(entry)
                 if self._has_worker():
                     break
                 left_s = self._asks_at - self._clock.now()
@@ -70,10 +70,10 @@ class OwnCredit:
                 with self._clock.timeout(left_s):
                     await entry.changed()
         except BaseException:
-            self._queues.give_credit_back(entry)
+            self._queues.distribution.give_credit_back(entry)
             raise
         if self._has_asked:
-            self._queues.give_credit_back(entry)
+            self._queues.distribution.give_credit_back(entry)
 
     def acquire_nowait(self) -> None:
         raise anyio.WouldBlock
@@ -82,9 +82,9 @@ class OwnCredit:
         if self.outcome is not None:
             return
         if self._has_asked:
-            self._queues.note_served_elsewhere(self._entry.queue, TRUSTED_S)
+            self._queues.absence.note_served_elsewhere(self._entry.queue, TRUSTED_S)
         else:
-            self._queues.give_credit_back(self._entry)
+            self._queues.distribution.give_credit_back(self._entry)
 
     async def work(self, body: bytes) -> bytes:
         entry = self._entry
@@ -95,7 +95,7 @@ class OwnCredit:
         while entry.outcome is None:
             if not (entry.queue.is_served or entry.is_claimed):
                 return UNTAKEN
-            self._queues.line_up(entry)
+            self._queues.distribution.line_up(entry)
             await entry.changed()
         self.outcome = entry.outcome
         return HERE
@@ -128,7 +128,7 @@ class SpareCredit:
     async def acquire(self) -> None:
         ticket = Ticket()
         self._queue.spare[ticket] = None
-        self._queues.pump(self._queue)
+        self._queues.distribution.pump(self._queue)
         try:
             await ticket.granted.wait()
         except BaseException:
@@ -167,7 +167,7 @@ class SpareCredit:
     def _free(self, stream: Stream) -> None:
         if stream.is_open:
             stream.unreserve()
-            self._queues.refresh(stream.worker)
+            self._queues.distribution.refresh(stream.worker)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +209,7 @@ class Sharing:
             if queued.task.was_cut_off:
                 await self._queues.settle(entry)
             while outcome is None:
-                if entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue):
+                if entry.is_over or entry.is_claimed or self._queues.absence.is_served_somewhere(queue):
                     outcome = await self._exchanged(entry)
                 else:
                     async with waiting(queued.task, queue.unserved):
@@ -237,7 +237,7 @@ class Sharing:
             return entry.outcome
         if body == HERE:
             return credit.outcome
-        self._queues.note_served_elsewhere(entry.queue, TRUSTED_S)
+        self._queues.absence.note_served_elsewhere(entry.queue, TRUSTED_S)
         answer: Outcome = _OUTCOME.decode(body)
         return answer
 
@@ -246,7 +246,7 @@ class Sharing:
         queue = entry.queue
         reason = queue.unserved
         try:
-            while not (entry.is_over or entry.is_claimed or self._queues.is_served_somewhere(queue)):
+            while not (entry.is_over or entry.is_claimed or self._queues.absence.is_served_somewhere(queue)):
                 if queue.unserved != reason:
                     return None
                 if queue.prober is None:

@@ -50,6 +50,7 @@ class Entry:
         "heard_at",
         "id",
         "is_in_line",
+        "is_replaced",
         "lost_by",
         "names",
         "out",
@@ -73,6 +74,7 @@ class Entry:
         self.out: dict[Stream, float] = {}  # where it is sent and unclaimed, and since when
         self.names: dict[str, None] = {}  # of the workers that this attempt was sent to
         self.is_in_line = False
+        self.is_replaced = False  # a later attempt is waited for
         self.claimant: Worker | None = None
         self.claimed_at = 0.0
         self.claimed_attempt: int | None = None  # an earlier one where its worker went on; None: it does not say
@@ -108,6 +110,10 @@ class Entry:
     def is_with_somebody(self) -> bool:
         """Whether nobody else needs to be sent it."""
         return self.is_claimed or self.is_over
+
+    def may_go_on(self) -> bool:
+        """Whether there is nothing that it waits for a worker to come for."""
+        return bool(self.queue.streams) or self.claimant is not None or self.outcome is not None
 
     def ring(self) -> None:
         """Something changed that whoever waits for it has to look at."""

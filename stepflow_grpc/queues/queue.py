@@ -3,14 +3,16 @@
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from math import inf
+from typing import TypeAlias
 
 import anyio
 
 from stepflow_grpc.queues.bell import Bell, bells
+from stepflow_grpc.queues.deadlines import Deadlines
 from stepflow_grpc.queues.entry import Entry, Wait
 from stepflow_grpc.queues.line import FairLine
 from stepflow_grpc.queues.records import QueueFull, QueueLimits, WorkerKind
-from stepflow_grpc.queues.stream import Stream, Worker
+from stepflow_grpc.queues.stream import Sending, Stream, Worker
 
 WARNED_AFTER_S = 30.0
 """A queue that steps wait for is warned of after so long without a worker: in the log, and by an event of each step."""
@@ -115,3 +117,7 @@ class Queue:
         """Let everybody look who waits in it outside the line."""
         for entry in tuple(self.unclaimed):
             entry.ring()
+
+
+QueueDeadlines: TypeAlias = Deadlines[Entry | Stream | Sending | Wait | Queue]
+"""Of all that is looked after."""

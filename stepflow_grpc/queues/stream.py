@@ -150,7 +150,7 @@ class Stream:
             if task_id in self.out and self.out[task_id][0].is_with_somebody:
                 del self.out[task_id]
         self.overdue.clear()
-        self._queues.refresh(self.worker)
+        self._queues.distribution.refresh(self.worker)
 
     def tell(self, notice: Discovery | Withdrawn) -> None:
         """Send something ahead of the tasks and without credit."""
@@ -252,7 +252,7 @@ class Stream:
         for task_id in gone:
             del self.overdue[task_id]
         if gone:
-            self._queues.refresh(self.worker)
+            self._queues.distribution.refresh(self.worker)
 
     def forgive(self) -> None:
         """It may be sent something again: what it did not claim may have been lost on the way."""

@@ -632,7 +632,7 @@ async def test_who_waits_for_an_attempt_goes_on_though_nobody_waits_for_the_next
     if is_claimed:
         bench.claim(stream)
     later = bench.queues.enter(queued_of(1, attempt=2))
-    bench.queues.line_up(later)
+    bench.queues.distribution.line_up(later)
 
     bench.queues.leave(later)
     await bench.turn(0)
