@@ -177,7 +177,7 @@ class Server:
         return {row.queue for row in self.queues() if row.workers or row.service is Service.STARTING}
 
     def _queue_states(self) -> list[QueueState]:
-        return queue_states(self.queues(), self._hub.queues.statistics(), self.address)
+        return queue_states(self.queues(), self.statistics(), self.address)
 
     def statistics(self) -> Statistics:
         """How queues and workers are, with the last that each worker said of itself."""

@@ -1,5 +1,6 @@
 """Who serves which queue, as people are shown it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
@@ -8,7 +9,7 @@ import msgspec
 from stepflow_grpc.address import DEFAULT
 from stepflow_grpc.pools.pools import PoolState
 from stepflow_grpc.questions import QueueState
-from stepflow_grpc.queues.records import QueueStatistics
+from stepflow_grpc.queues.records import QueueStatistics, Statistics, WorkerKind
 
 CONNECTS_WITHIN_S = 30.0
 """A worker that runs for longer without being connected is said to be silent."""
@@ -76,9 +77,13 @@ def queue_rows(
     return [row for row in rows if row.routes or row.pools or row.workers]
 
 
-def queue_states(rows: Sequence[QueueRow], statistics: Sequence[QueueStatistics], url: str) -> list[QueueState]:
-    """The same with what waits in each queue."""
-    known = {each.name: each for each in statistics}
+def queue_states(rows: Sequence[QueueRow], statistics: Statistics, url: str) -> list[QueueState]:
+    """The same with what waits in each queue. Workers of ours have a slot for all that they are sent: they are at it."""
+    known = {each.name: each for each in statistics.queues}
+    sent: Counter[str] = Counter()
+    for worker in statistics.workers:
+        if worker.kind is WorkerKind.OURS:
+            sent.update(dict.fromkeys(worker.queues, worker.unclaimed))
     app, found = _app(rows), []
     for row in rows:
         now = known.get(row.queue)
@@ -89,8 +94,8 @@ def queue_states(rows: Sequence[QueueRow], statistics: Sequence[QueueStatistics]
                 workers=row.workers,
                 expected=row.expected,
                 slots=row.slots,
-                busy=0 if now is None else now.claimed,
-                waiting=0 if now is None else now.depth,
+                busy=0 if now is None else now.claimed + sent[row.queue],
+                waiting=0 if now is None else max(0, now.depth - sent[row.queue]),
                 oldest_s=0.0 if now is None else now.oldest_s,
                 remark=remark(row, app, url),
             )

@@ -1,8 +1,19 @@
-from stepflow_grpc.pools.board import CONNECTS_WITHIN_S, QueueRow, Service, change, queue_rows, table, why_unserved
+import msgspec
+
+from stepflow_grpc.pools.board import (
+    CONNECTS_WITHIN_S,
+    QueueRow,
+    Service,
+    change,
+    queue_rows,
+    queue_states,
+    table,
+    why_unserved,
+)
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.pools.pools import PoolState
 from stepflow_grpc.pools.restarts import Death
-from stepflow_grpc.queues.records import QueueStatistics
+from stepflow_grpc.queues.records import QueueStatistics, Statistics, WorkerKind, WorkerStatistics
 
 CPU = Pool("cpu", "m:app", replicas=2)
 
@@ -82,3 +93,22 @@ def test_steps_that_wait_are_told_what_is_the_matter_with_the_pool() -> None:
     assert why_unserved(row(0, state(oldest_s=31.0))) == ("its pool has not connected within 30 s (2 of 2 workers run)")
     for each in (row(0), row(0, state()), row(1, state(crashing=1))):
         assert why_unserved(each) is None
+
+
+def worker(kind: WorkerKind, unclaimed: int, queue: str = "cpu") -> WorkerStatistics:
+    return WorkerStatistics(
+        id="w", kind=kind, queues=(queue,), claimed=0, unclaimed=unclaimed, slots=4, silent_s=0.0, report=None
+    )
+
+
+def test_what_a_worker_of_ours_was_sent_is_at_work_and_what_another_was_sent_waits() -> None:
+    depths = [
+        msgspec.structs.replace(statistics(name, 2, 8), depth=10, claimed=1, oldest_s=3.0) for name in ("cpu", "gpu")
+    ]
+    workers = [worker(WorkerKind.OURS, 4), worker(WorkerKind.OURS, 2), worker(WorkerKind.UPSTREAM, 5, "gpu")]
+    rows = queue_rows({"cpu": ["/"], "gpu": ["/g"]}, depths, [])
+
+    cpu, gpu = queue_states(rows, Statistics(queues=depths, workers=workers), "127.0.0.1:7840")
+
+    assert (cpu.waiting, cpu.busy, cpu.slots, cpu.oldest_s) == (4, 7, 8, 3.0)
+    assert (gpu.waiting, gpu.busy) == (10, 1)
