@@ -2,25 +2,23 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import ExitStack
+from functools import partial
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 import anyio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from stepflow.clock import SystemClock
 from stepflow.components import Components
 from stepflow.config import open_engine
 from stepflow.engine import Engine, ListedComponent
-from stepflow.errors import EngineClosedError
 from stepflow.execution.events import Event
 from stepflow.execution.handle import Run
 from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.execution.resume import CHUNK, Source
 from stepflow.history.explanation import Explanation
+from stepflow.portal import Portal
 from stepflow.records import Blob, BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 
 T = TypeVar("T")
@@ -124,9 +122,7 @@ class SyncEngine:
         self._engine = (
             Engine(components, **options) if config is None else open_engine(config, components=components, **options)
         )
-        self._stack: ExitStack | None = None
-        self._portal: BlockingPortal | None = None
-        self._process = 0  # where its thread runs: a fork has none
+        self._portal = Portal(self._engine, "engine", "with SyncEngine(…) as engine:")
 
     @property
     def engine(self) -> Engine:
@@ -134,49 +130,24 @@ class SyncEngine:
         return self._engine
 
     def __enter__(self) -> "SyncEngine":
-        if self._stack is not None:
-            raise EngineClosedError("the engine is open already; make another one for another `with`")
-        with ExitStack() as stack:
-            self._portal = stack.enter_context(start_blocking_portal())
-            stack.enter_context(self._portal.wrap_async_context_manager(self._engine))
-            self._stack = stack.pop_all()
-        self._process = os.getpid()
+        self._portal.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        stack, self._stack, self._portal = self._stack, None, None
-        if stack is not None and self._process == os.getpid():
-            stack.close()  # what the body raised is not the engine's: its thread would print it
+        self._portal.close()
 
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
         """Run a coroutine function on the engine's loop and wait for what it gives.
 
         An interrupted wait (Ctrl-C) cancels it.
         """
-        future = self._start(function, *args, **kwargs)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
-
-    def _start(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> "Future[T]":
-        if self._portal is None:
-            raise EngineClosedError("the engine is not open: use it inside `with SyncEngine(…) as engine:`")
-        if self._process != os.getpid():
-            raise EngineClosedError("the engine was opened before this process was forked: open one in each process")
-        return self._portal.start_task_soon(lambda: function(*args, **kwargs))
+        return self._portal.call(function, *args, **kwargs)
 
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         """What an asynchronous iterator gives; each step is a hop to the engine's thread."""
-        try:
-            while (found := self.call(_next, source)) is not _END:
-                yield found  # type: ignore[misc]
-        finally:
-            if self._portal is not None:
-                self.call(_close, source)
+        return self._portal.iterate(source)
 
     def submit(self, flow: FlowLike, inputs: Iterable[Json], **options: Unpack[SubmitOptions]) -> SyncRun:
         return SyncRun(self, self.call(self._engine.submit, flow, inputs, **options))
@@ -195,31 +166,23 @@ class SyncEngine:
         else:
             handed = HandedSource(inputs)
             run = SyncRun(self, self._serving(handed, self._engine.submit, flow, handed, **options))
-            batches = self._iterate_serving(handed, run.batches())
+            batches = self._portal.drawn(run.batches(), partial(self._serving, handed))
         try:
             for batch in batches:
                 yield from batch
         finally:
-            if self._portal is not None:
+            if self._portal.is_open:
                 run.cancel()
-
-    def _iterate_serving(self, handed: HandedSource, source: AsyncIterator[T]) -> Iterator[T]:
-        try:
-            while (found := self._serving(handed, _next, source)) is not _END:
-                yield found  # type: ignore[misc]
-        finally:
-            if self._portal is not None:
-                self.call(_close, source)
 
     def _serving(
         self, handed: HandedSource, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
     ) -> T:
         """As `call`, and read inputs meanwhile when the engine asks for some."""
-        future = self._start(function, *args, **kwargs)
+        future = self._portal.start(function, *args, **kwargs)
         future.add_done_callback(handed.wake)
         try:
             while handed.is_asked(future):
-                self._start(handed.supply, handed.read())
+                self._portal.start(handed.supply, handed.read())
             return future.result()
         except KeyboardInterrupt:
             future.cancel()
@@ -279,19 +242,6 @@ class SyncEngine:
 
     def list_components(self) -> list[ListedComponent]:
         return self.call(self._engine.list_components)
-
-
-_END = object()
-
-
-async def _next(source: AsyncIterator[T]) -> T | object:
-    return await anext(source, _END)
-
-
-async def _close(source: AsyncIterator[Any]) -> None:
-    close = getattr(source, "aclose", None)
-    if close is not None:
-        await close()
 
 
 def run(

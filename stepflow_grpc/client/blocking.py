@@ -1,18 +1,14 @@
 """The same client for code that blocks. Its loop runs in a thread of its own: it works in any thread and notebook."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-
 from stepflow.engine import ListedComponent
-from stepflow.errors import EngineClosedError
 from stepflow.execution.options import FlowLike, check_inputs
 from stepflow.flow.model import Flow
 from stepflow.plan.variables import VariableInfo
+from stepflow.portal import Portal
 from stepflow.records import Blob, BlobId, BlobType, ItemResult, Json, RunId, RunRecord
 from stepflow_grpc.client.client import Client
 from stepflow_grpc.client.records import Health, RunEvent, StepRecord, StoredFlow
@@ -22,7 +18,6 @@ from stepflow_grpc.questions import QueueState
 
 T = TypeVar("T")
 
-_END = object()
 _ONCE = 500  # inputs that are handed over at once
 
 
@@ -75,47 +70,27 @@ class SyncClient:
 
     def __init__(self, url: str | None = None, **options: Any) -> None:
         self.client = Client(url, **options)
-        self._stack: ExitStack | None = None
-        self._portal: BlockingPortal | None = None
+        self._portal = Portal(self.client, "client", "with SyncClient(…) as client:")
 
     def __enter__(self) -> Self:
-        if self._stack is not None:
-            raise EngineClosedError("the client is open already; make another one for another `with`")
-        with ExitStack() as stack:
-            self._portal = stack.enter_context(start_blocking_portal(backend="asyncio"))
-            stack.enter_context(self._portal.wrap_async_context_manager(self.client))
-            self._stack = stack.pop_all()
+        self._portal.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        stack, self._stack, self._portal = self._stack, None, None
-        if stack is not None:
-            stack.close()
+        self._portal.close()
 
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
         """Run a coroutine function on the client's loop and wait for what it gives.
 
         An interrupted wait (Ctrl-C) cancels it.
         """
-        if self._portal is None:
-            raise EngineClosedError("the client is not open: use it inside `with SyncClient(…) as client:`")
-        future: Future[T] = self._portal.start_task_soon(lambda: function(*args, **kwargs))
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
+        return self._portal.call(function, *args, **kwargs)
 
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         """What an asynchronous iterator gives; each step is a hop to the client's thread."""
-        try:
-            while (found := self.call(_next, source)) is not _END:
-                yield found  # type: ignore[misc]
-        finally:
-            if self._portal is not None:
-                self.call(_close, source)
+        return self._portal.iterate(source)
 
     def health(self) -> Health:
         return self.call(self.client.health)
@@ -157,7 +132,7 @@ class SyncClient:
             yield from run.results()
             is_whole = True
         finally:
-            if not is_whole and self._portal is not None:
+            if not is_whole and self._portal.is_open:
                 run.cancel()
 
     def cancel(self, run_id: RunId) -> RunRecord:
@@ -218,13 +193,3 @@ async def _add(submission: Submission, inputs: Sequence[Json]) -> None:
 
 async def _end(submission: Submission) -> None:
     submission.close()
-
-
-async def _next(source: AsyncIterator[T]) -> T | object:
-    return await anext(source, _END)
-
-
-async def _close(source: AsyncIterator[Any]) -> None:
-    close = getattr(source, "aclose", None)
-    if close is not None:
-        await close()

@@ -78,7 +78,7 @@ def queue_rows(
 
 
 def queue_states(rows: Sequence[QueueRow], statistics: Statistics, url: str) -> list[QueueState]:
-    """The same with what waits in each queue. Workers of ours have a slot for all that they are sent: they are at it."""
+    """The same with what waits in each queue. Workers of ours have a slot for all that they are sent, and are at it."""
     known = {each.name: each for each in statistics.queues}
     sent: Counter[str] = Counter()
     for worker in statistics.workers:
