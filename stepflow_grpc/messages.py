@@ -5,7 +5,7 @@ loaded together. Here the committed descriptors are loaded into a private pool, 
 program may import this package beside any other that speaks the protocol, in either order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -62,6 +62,18 @@ Value = message("google.protobuf.Value")
 Struct = message("google.protobuf.Struct")
 Timestamp = message("google.protobuf.Timestamp")
 Frame = message(f"{WORK_PACKAGE}.Frame")
+
+
+def by_name(package: str) -> Callable[[str], Any]:
+    """A module's `__getattr__` that gives the messages of a package."""
+
+    def find(name: str) -> Any:
+        try:
+            return message(f"{package}.{name}")
+        except KeyError:
+            raise AttributeError(f"{package} has no message {name}") from None
+
+    return find
 
 
 class Method:
