@@ -1,22 +1,19 @@
 """The loop: take a ready step, perform it, record what came of it, start what that made ready.
 
-Runners are tasks of the engine that are shared by all runs; there is no task per step. What they learn is applied to
-the run's state at once, in the journal's order, and put into the next commit of all runs; what follows from it (steps
-that became ready, results that somebody waits for) is held until that commit is durable.
+What the runners learn is applied to the run's state at once, in the journal's order, and put into the next commit of
+all runs; what follows from it (steps that became ready, results that somebody waits for) is held until that commit is
+durable.
 """
 
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from math import inf
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
 from stepflow.errors import LeaseLostError
-from stepflow.execution.dispatch import Dispatcher, Way
+from stepflow.execution.dispatch import Dispatcher
 from stepflow.execution.events import (
     Event,
     RunEnded,
@@ -26,7 +23,6 @@ from stepflow.execution.events import (
     StepDefaulted,
     StepFailed,
     StepRetried,
-    StepStarted,
     StepSucceeded,
     StepWaiting,
 )
@@ -34,26 +30,24 @@ from stepflow.execution.exchange import EngineExchange
 from stepflow.execution.live import Held, LiveRun
 from stepflow.execution.recorder import Recorder, tell
 from stepflow.execution.references import Opening
-from stepflow.execution.result import deadlock, next_item_ended, run_ended
+from stepflow.execution.result import deadlock
+from stepflow.execution.runners import Runners
 from stepflow.execution.sealing import Vault
-from stepflow.execution.state import OpenItem
-from stepflow.execution.tree import Entry, Tree
-from stepflow.execution.verdict import TakeDefault, TryAgain, judge
+from stepflow.execution.steps import Steps
+from stepflow.execution.term import Term
+from stepflow.execution.tree import Tree
+from stepflow.execution.verdict import TryAgain, judge
 from stepflow.execution.waits import Waits
-from stepflow.plan.model import PENDING, EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host, Observer, Store
 from stepflow.records import (
     ErrorCode,
     Failed,
-    Json,
     KeyTaken,
     LeaseLost,
     Outcome,
     RunId,
     RunRecord,
     RunStatus,
-    Succeeded,
-    Task,
     TaskId,
     task_id,
 )
@@ -62,28 +56,6 @@ logger = logging.getLogger("stepflow.run")
 
 WHOLE_RUN = -1
 """Stands for item and step where all of a run waits."""
-
-FEED_BELOW = 128
-"""A streamed run asks for more inputs when fewer than these wait to begin."""
-
-_NOT_SERVED = frozenset({ErrorCode.ORCHESTRATOR_ERROR, ErrorCode.COMPONENT_NOT_FOUND, ErrorCode.UNREACHABLE})
-
-
-class _Runner:
-    """One task that performs steps, and the step it is busy with."""
-
-    __slots__ = ("is_cancelled", "is_spent", "item", "run", "scope", "step")
-
-    def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.run: LiveRun | None = None
-        self.item = self.step = 0
-        self.is_cancelled = False
-        self.is_spent = False  # a component cancelled the very task that ran it
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-        self.scope.cancel()
 
 
 class Executor:
@@ -103,10 +75,8 @@ class Executor:
         vault: Vault | None = None,
     ) -> None:
         self.vault = vault
-        self.host: Host  # set by whoever builds the host, which needs the executor
-        self.exchange: EngineExchange  # set with it
-        self.lease_until: float | None = None  # where engines share a store: how long this one is sure of its runs
-        self.confirmed: Callable[[], Awaitable[None]]  # set with it: wait until it is sure again
+        self.exchange: EngineExchange  # set by whoever builds it, which needs the executor
+        self.term = Term(clock)
         self.trees: dict[str, Tree[LiveRun]] = {}
         self.lost: dict[RunId, Exception] = {}  # runs that can be neither driven nor put aside, and why
         self._recorder = Recorder(
@@ -119,17 +89,31 @@ class Executor:
             abandoned=self._abandon,
             unwritable=self._end_unwritable,
         )
+        self.steps = Steps(
+            recorder=self._recorder,
+            dispatcher=dispatcher,
+            clock=clock,
+            chance=chance,
+            term=self.term,
+            waiting=self.waiting,
+        )
+        self._runners = Runners(
+            tasks, self.term, perform=self.steps.perform, settle=self.steps.settle, stuck=self._end_if_stuck
+        )
         self._dispatcher = dispatcher
         self._clock = clock
-        self._chance = chance
         self._tasks = tasks
         self.observers = tuple(observers)
         self._waits = Waits(clock, tasks, self.note_waiting)
-        self._runnable: deque[Tree[LiveRun]] = deque()
-        self._runners: dict[_Runner, None] = {}
-        self._event = type(anyio.Event())  # that of the backend that runs, which need not be looked for each time
-        self._idle: list[anyio.Event] = []
-        self._waking = 0  # runners that were woken and have not looked for work yet
+
+    @property
+    def host(self) -> Host:
+        """What plugins may ask; set by whoever builds it, which needs the executor."""
+        return self.steps.host
+
+    @host.setter
+    def host(self, host: Host) -> None:
+        self.steps.host = host
 
     def observe(self, observer: Observer) -> None:
         """Let somebody more watch."""
@@ -155,7 +139,7 @@ class Executor:
     def begin(self, run: LiveRun) -> None:
         """Drive a run whose first events were applied."""
         self.trees[run.record.root_id] = run.tree
-        self._conclude(run)
+        self.steps.conclude(run)
         self.mark_dirty(run)
         self._heed_deadline(run)
 
@@ -169,7 +153,7 @@ class Executor:
                 self._sleep(run, item, step, wait_s)
             else:
                 run.tree.push(run, [(item, step)])
-        self._conclude(run)
+        self.steps.conclude(run)
         self.mark_dirty(run)
         self._heed_deadline(run)
         self.kick(run.tree)
@@ -198,7 +182,7 @@ class Executor:
 
     def begin_again(self, run: LiveRun) -> None:
         """A run's inputs were closed, which may have been all that its end waited for."""
-        self._conclude(run)
+        self.steps.conclude(run)
         self.mark_dirty(run)
 
     def pause(self, run: LiveRun) -> None:
@@ -220,9 +204,7 @@ class Executor:
     def go_on(self, tree: Tree[LiveRun]) -> None:
         """Let steps begin in a tree that was held: as many as may at once, so that their starts share a commit."""
         tree.is_held = False
-        self.kick(tree)
-        for _ in range(min(tree.free, tree.ready_count) - self._waking):
-            self._wake()
+        self._runners.kick_all(tree)
 
     def _root(self, run: LiveRun) -> LiveRun:
         return next((each for each in run.tree.runs.values() if each.record.parent is None), run)
@@ -262,15 +244,7 @@ class Executor:
 
     def kick(self, tree: Tree[LiveRun]) -> None:
         """Look whether something may be taken from this tree again."""
-        if not tree.is_listed and tree.free > 0 and not tree.is_held:
-            if not tree.has_ready and tree.admitting() is None:
-                if not tree.performing:
-                    self._end_if_stuck(tree)
-                return
-            tree.is_listed = True
-            self._runnable.append(tree)
-        if self._runnable:
-            self._wake_one()
+        self._runners.kick(tree)
 
     def end(self, run: LiveRun, status: RunStatus, error: Failed) -> None:
         """End a run and its sub-runs before their items did. What is already terminal stays as it is."""
@@ -292,14 +266,14 @@ class Executor:
             return False
         index, step = place
         latest = run.state.items[index].attempts[step]
-        runner = next((each for each in self._runners if (each.run, each.item, each.step) == (run, index, step)), None)
+        runner = self._runners.busy_with(run, index, step)
         if isinstance(outcome, Failed):
             is_latest = (attempt or 1) == latest
             if not is_latest or (runner is None and not self._is_final(run, index, step, outcome)):
                 return True
         if runner is not None:
             runner.cancel()
-        self._finish(run, index, step, latest, outcome)
+        self.steps.finish(run, index, step, latest, outcome)
         return True
 
     def _is_final(self, run: LiveRun, index: int, step: int, failed: Failed) -> bool:
@@ -389,9 +363,7 @@ class Executor:
         root_id = run.record.root_id
         if (run.id == root_id or not run.tree.runs) and self.trees.get(root_id) is run.tree:
             del self.trees[root_id]
-        for runner in self._runners:
-            if runner.run is run:
-                runner.cancel()
+        self._runners.cancel(run)
 
     def _sleep(self, run: LiveRun, item: int, step: int, delay_s: float) -> None:
         run.tree.sleeping += 1
@@ -415,104 +387,6 @@ class Executor:
             error = Failed(ErrorCode.TIMEOUT, f"the run's deadline of {late:g} s is over", may_retry=False)
             self.end(run, RunStatus.FAILED, error)
 
-    def _wake_one(self) -> None:
-        if not self._waking:
-            self._wake()
-
-    def _wake(self) -> None:
-        self._waking += 1
-        if self._idle:
-            self._idle.pop().set()
-        else:
-            self._tasks.start_soon(self._run_steps)
-
-    async def _run_steps(self) -> None:
-        """A runner's life: take a step, perform it, take the next; wait where there is none."""
-        runner = _Runner()
-        self._runners[runner] = None
-        self._waking -= 1
-        while not runner.is_spent:
-            with runner.scope:
-                await self._take_and_perform(runner)
-            runner.run = None
-            runner.scope = anyio.CancelScope()
-            runner.is_cancelled = False
-        del self._runners[runner]
-
-    async def _take_and_perform(self, runner: _Runner) -> None:
-        while not (runner.is_cancelled or runner.is_spent):
-            taken = self._take()
-            if taken is None:
-                await self._wait_for_work()
-                continue
-            item, step, _, run = taken
-            tree = run.tree
-            if self._runnable and (not self._idle or self._has_more(tree)):
-                self._wake_one()
-            tree.performing += 1
-            try:
-                if self.lease_until is not None:
-                    await self._be_sure()
-                await self._perform(runner, run, item, step)
-            finally:
-                tree.performing -= 1
-                tree.give_back(run)
-                if not tree.is_listed:
-                    self.kick(tree)
-
-    async def _be_sure(self) -> None:
-        """Wait where this engine may have been replaced: stopped for a while, its steps may be somebody else's."""
-        if self.lease_until is not None and self._clock.now() > self.lease_until:
-            await self.confirmed()
-
-    def _has_more(self, tree: Tree[LiveRun]) -> bool:
-        """Whether another runner may find something, after a step was taken from this tree."""
-        return len(self._runnable) > 1 or tree.has_ready or tree.admitting() is not None
-
-    async def _wait_for_work(self) -> None:
-        event = self._event()
-        self._idle.append(event)
-        try:
-            await event.wait()
-        finally:
-            self._waking = max(0, self._waking - 1)
-
-    def _take(self) -> Entry[LiveRun] | None:
-        runnable = self._runnable
-        while runnable:
-            tree = runnable[0]
-            if tree.free > 0:
-                taken = tree.take() or self._open_item(tree)
-                if taken is not None:
-                    if len(runnable) > 1:
-                        runnable.rotate(-1)
-                    return taken
-            runnable.popleft()
-            tree.is_listed = False
-            if not tree.performing:
-                self._end_if_stuck(tree)
-        return None
-
-    def _open_item(self, tree: Tree[LiveRun]) -> Entry[LiveRun] | None:
-        """Begin the next item, and take its first step. Items begin only when no open one has a step to start."""
-        while (run := tree.admitting()) is not None:
-            state = run.state
-            held = len(state.ready)
-            state.open_next()
-            if run.is_fed and state.admitted - state.opened < FEED_BELOW:
-                run.hungry.set()
-            ready = state.ready[held:]
-            del state.ready[held:]
-            if state.closing:
-                self._conclude(run)
-                self.mark_dirty(run)
-            if ready:
-                tree.push(run, ready)
-                taken = tree.take()
-                if taken is not None:
-                    return taken
-        return None
-
     def _end_if_stuck(self, tree: Tree[LiveRun]) -> None:
         """A run with open items of which nothing will ever move is ended, with the reason."""
         if tree.is_held or tree.sleeping or tree.has_ready or any(run.has_news for run in tree.runs.values()):
@@ -522,121 +396,3 @@ class Executor:
             if stuck is not None and not run.parked and not run.state.ready:
                 self.end(run, RunStatus.FAILED, deadlock(run.plan, stuck))
                 return
-
-    async def _perform(self, runner: _Runner, run: LiveRun, index: int, step: int) -> None:
-        started = self._start(run, index, step)
-        if started is None:
-            return
-        attempt, input = started
-        runner.run, runner.item, runner.step = run, index, step
-        try:
-            if run.is_recovered:
-                await self._recorder.durable(run)  # a start that kills the process is counted
-            way = run.ways[step]
-            if way is None or way.version != self._dispatcher.version:
-                way = await self._find_way(run, index, step, attempt, input)
-                if way is None:
-                    return
-            if way.leaves_process:
-                await self._recorder.lasting(run)
-            if self.lease_until is not None:
-                await self._be_sure()  # once more: what was waited for may have taken as long
-            task = run.task(way, index, step, attempt, input)
-            if task.timeout_s is None:
-                outcome = await way.plugin.perform(task, self.host)
-            else:
-                outcome = await self._perform_in_time(way, task, task.timeout_s)
-        except anyio.get_cancelled_exc_class():
-            if runner.is_cancelled or anyio.current_effective_deadline() == -inf:
-                raise
-            runner.is_spent = True
-            outcome = Failed(ErrorCode.COMPONENT_FAILED, "the component cancelled the task that ran it")
-        except Exception as error:
-            shows = run.redactor is None  # the error's text may hold a secret
-            logger.error("the plugin failed at step %d of run %s, item %d", step, run.id, index, exc_info=shows)
-            outcome = Failed(ErrorCode.ORCHESTRATOR_ERROR, f"the plugin failed: {type(error).__name__}: {error}")
-        finally:
-            runner.run = None
-        self._finish(run, index, step, attempt, outcome)
-
-    def _start(self, run: LiveRun, index: int, step: int) -> tuple[int, Json] | None:
-        """Begin an attempt: its number and input. None: there is nothing to dispatch."""
-        item = run.state.items.get(index)
-        if item is None or item.outputs[step] is not PENDING:
-            return None  # the run has ended meanwhile, or the answer to an earlier attempt came
-        attempt = item.attempts[step] + 1
-        at = int((self._clock.now() - run.began) * 1_000)
-        run.apply_item(StepStarted(index, step, attempt, at), index)
-        if not run.is_flushed_later:
-            self._recorder.add_later(run)
-        try:
-            return attempt, run.plan.steps[step].input.evaluate(item.outputs, item.input, run.variables)
-        except EvaluationFailedError as error:
-            run.apply_item(StepFailed(index, step, error.failed, at), index)
-            self._settle(run)
-            return None
-
-    async def _wait_for_service(self, run: LiveRun, item: int, step: int, failed: Failed) -> None:
-        """A run that was taken over may need components that only its former engine had: that is no failure."""
-        component = run.plan.steps[step].component
-        reason = f"no live engine serves {component}"
-        if reason not in run.told:
-            run.told[reason] = None
-            logger.warning("run %s waits: %s (%s)", run.id, reason, failed.message)
-        async with self.waiting(run, item, step, reason):
-            await anyio.sleep_forever()
-
-    async def _find_way(self, run: LiveRun, index: int, step: int, attempt: int, input: Json) -> Way | None:
-        """The way to a step's component; None: there is none, and the step's failure is recorded."""
-        component = run.plan.steps[step].component
-        found = await self._dispatcher.way(component, input, partial(self.waiting, run, index, step))
-        if isinstance(found, Failed):
-            if run.is_recovered and found.code in _NOT_SERVED:
-                await self._wait_for_service(run, index, step, found)
-            self._finish(run, index, step, attempt, found)
-            return None
-        run.ways[step] = found
-        return found
-
-    async def _perform_in_time(self, way: Way, task: Task, timeout_s: float) -> Outcome:
-        with self._clock.timeout(timeout_s):
-            return await way.plugin.perform(task, self.host)
-        return Failed(ErrorCode.TIMEOUT, f"no answer within {timeout_s:g} s")
-
-    def _finish(self, run: LiveRun, index: int, step: int, attempt: int, outcome: Outcome) -> None:
-        """Record what came of an attempt."""
-        item = run.state.items.get(index)
-        if item is None or item.outputs[step] is not PENDING or run.state.has_ended:
-            return
-        at = int((self._clock.now() - run.began) * 1_000)
-        if isinstance(outcome, Succeeded):
-            run.apply_item(StepSucceeded(index, step, outcome.output, at), index)
-        else:
-            self._record_failure(run, item, step, attempt, run.redacted(outcome, item, step), at)
-        self._settle(run)
-
-    def _record_failure(self, run: LiveRun, item: OpenItem, step: int, attempt: int, failed: Failed, at: int) -> None:
-        transport, component = item.retries.get(step, (0, 0))
-        policy = run.policies[step]
-        judgement = judge(failed, policy, transport=transport, component=component, draw=self._chance.random)
-        if type(judgement) is TryAgain:
-            run.apply_retry(StepRetried(item.index, step, attempt, failed, judgement.delay_s, at))
-        elif type(judgement) is TakeDefault:
-            run.apply_item(StepDefaulted(item.index, step, judgement.output, failed, at), item.index)
-        else:
-            run.apply_item(StepFailed(item.index, step, failed, at), item.index)
-
-    def _settle(self, run: LiveRun) -> None:
-        if run.state.closing:
-            self._conclude(run)
-        if not run.is_dirty:
-            self._recorder.add(run)
-
-    def _conclude(self, run: LiveRun) -> None:
-        """End the items that have nothing left to do, and the run after its last one."""
-        at = run.elapsed_ms(self._clock.now())
-        while (ended := next_item_ended(run.state, at)) is not None:
-            run.apply_end(run.checked(ended))
-        end = run_ended(run.state, at)
-        if end is not None:
-            run.apply(end)

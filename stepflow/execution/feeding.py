@@ -9,9 +9,10 @@ import anyio.lowlevel
 
 from stepflow.errors import InputInvalidError, Problem
 from stepflow.execution.events import InputsClosed, ItemEnded, ItemsAdmitted
-from stepflow.execution.executor import FEED_BELOW, Executor
+from stepflow.execution.executor import Executor
 from stepflow.execution.live import LiveRun
 from stepflow.execution.resume import Source
+from stepflow.execution.runners import FEED_BELOW
 from stepflow.execution.submission import input_problem, input_problems, refusal
 from stepflow.flow.schema import SchemaValidator
 from stepflow.protocols import Clock

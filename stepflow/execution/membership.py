@@ -105,14 +105,14 @@ class Membership:
     def _heard(self, asked_at: float) -> None:
         """The store has said that this engine is alive: nobody takes its runs over before its time to live is over."""
         if self._backend.is_shared:
-            self._executor.lease_until = asked_at + self._settings.lease_ttl_s
-            self._executor.confirmed = self._confirmed
+            self._executor.term.until = asked_at + self._settings.lease_ttl_s
+            self._executor.term.confirmed = self._confirmed
             heard, self._is_heard = self._is_heard, anyio.Event()
             heard.set()
 
     async def _confirmed(self) -> None:
         """Wait for the store's word on a beat that was sent in time. Runs that others have are gone then."""
-        while self._executor.lease_until is not None and self._clock.now() > self._executor.lease_until:
+        while self._executor.term.until is not None and self._clock.now() > self._executor.term.until:
             await self._is_heard.wait()
 
     async def renewed(self, owner: str) -> None:

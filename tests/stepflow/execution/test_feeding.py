@@ -12,7 +12,7 @@ from stepflow.clock import SystemClock
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow.execution.events import RunEnded
-from stepflow.execution.executor import FEED_BELOW
+from stepflow.execution.runners import FEED_BELOW
 from stepflow.records import RunStatus
 
 pytestmark = pytest.mark.anyio
