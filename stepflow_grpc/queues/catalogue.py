@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import anyio
 
-from stepflow.records import ComponentInfo
+from stepflow.records import ComponentInfo, ErrorCode, Failed
 
 Tell: TypeAlias = Callable[[str, Sequence[ComponentInfo]], None]
 
@@ -21,6 +21,7 @@ class Catalogue:
         self._tell = tell
         self._own: dict[str, tuple[ComponentInfo, ...]] = {}
         self._told: dict[str, dict[str, tuple[ComponentInfo, ...]]] = {}
+        self._ids: dict[str, dict[str, frozenset[str]]] = {}
         self._lists: dict[str, tuple[ComponentInfo, ...]] = {}
         self._elsewhere: dict[str, tuple[ComponentInfo, ...]] = {}
         self._news: dict[str, anyio.Event] = {}
@@ -35,6 +36,7 @@ class Catalogue:
         told = self._told.get(queue, {})
         self._told[queue] = told = {id: told[id] for id in told if id in connected and id != worker_id}
         told[worker_id] = tuple(components)
+        self._ids[queue] = {id: frozenset(info.id for info in infos) for id, infos in told.items()}
         found = {info.id: info for each in told.values() for info in each}
         own = tuple(found.values())
         if self._own.get(queue) == own:
@@ -62,6 +64,14 @@ class Catalogue:
     def components(self, queue: str) -> Sequence[ComponentInfo] | None:
         """What can be called there; None while nobody said anything."""
         return self._lists.get(queue)
+
+    def lacks(self, queue: str, worker_id: str, component: str) -> Failed | None:
+        """The outcome of a task that a worker can't do, from what it said; None: it can, or has not said anything."""
+        has = self._ids.get(queue, {}).get(worker_id)
+        if has is None or component in has:
+            return None
+        text = f"worker {worker_id!r} has no component {component!r}, and no other of queue {queue!r} has"
+        return Failed(ErrorCode.COMPONENT_NOT_FOUND, text)
 
     def ring(self, queue: str) -> None:
         """Let everybody who waits look why."""

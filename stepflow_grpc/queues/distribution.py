@@ -1,10 +1,14 @@
 """Which task goes to which worker, and which stand in line meanwhile."""
 
+from itertools import islice
 from math import inf
 
 from stepflow_grpc.queues.entry import OVERDUE_S, Entry
 from stepflow_grpc.queues.queue import Queue, QueueDeadlines
 from stepflow_grpc.queues.stream import Stream, Worker
+
+MOST_LOOKED_AT = 100
+"""Of the tasks that are overdue, for each worker that is idle: those it can't take may be many."""
 
 
 class Distribution:
@@ -125,7 +129,8 @@ class Distribution:
         if not queue.overdue:
             return
         for stream in tuple(queue.idle):
-            entry = next((entry for entry in queue.overdue if stream.worker.id not in entry.names), None)
+            first = islice(queue.overdue, MOST_LOOKED_AT)
+            entry = next((entry for entry in first if stream.worker.id not in entry.names), None)
             if entry is not None:
                 del queue.overdue[entry]
                 self.leave_line(entry)

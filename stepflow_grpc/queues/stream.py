@@ -163,6 +163,7 @@ class Stream:
 
     def refuse(self, task_id: TaskId, outcome: Failed) -> None:
         """The worker can't take this at all: it is for the others of the queue; where none is left, it fails so."""
+        self.credit += 1
         self._queues.refuse(self, task_id, outcome)
 
     def unclaimed(self) -> list[QueuedTask]:

@@ -115,7 +115,7 @@ class TasksService:
                 if isinstance(pulled, Discovery):
                     yield discovery(pulled.id, url=self.url)
                 elif isinstance(pulled, QueuedTask):
-                    message, refusal = self._checked(pulled, known_as)
+                    message, refusal = self._checked(pulled, worker_id, known_as)
                     if refusal is None:
                         yield message
                     else:
@@ -130,13 +130,16 @@ class TasksService:
             stream.disconnect()
             self._discoveries.gone(question, queue, worker_id)
 
-    def _checked(self, queued: QueuedTask, worker: str) -> tuple[Any, Failed | None]:
+    def _checked(self, queued: QueuedTask, worker_id: str, known_as: str) -> tuple[Any, Failed | None]:
         """A task as a message, and why it can't go to this worker."""
+        lacking = self._hub.catalogue.lacks(queued.queue, worker_id, queued.task.target)
+        if lacking is not None:
+            return None, lacking
         try:
             message = self._assignment(queued)
         except UnfitError as error:
             return None, unfit(queued.task, error)
-        return message, self._widths.refusal(worker, message)
+        return message, self._widths.refusal(known_as, message)
 
     def _assignment(self, queued: QueuedTask) -> Any:
         task = queued.task

@@ -140,6 +140,7 @@ class _Connection:
         self._service = service
         self._engine = service.engine
         self._queues = service.hub.queues
+        self._catalogue = service.hub.catalogue
         self._receipts = service.receipts
         self._worker_id = hello.worker_id
         self._hello = hello
@@ -215,7 +216,11 @@ class _Connection:
         limit = max(1, min(MOST_TASKS, int(FRAME_BYTES / self._bytes_a_task) if self._bytes_a_task else MOST_TASKS))
         for pulled in self.stream.more(limit):
             if isinstance(pulled, QueuedTask):
-                tasks.append(Given(pulled.id, pulled.task))
+                lacking = self._catalogue.lacks(pulled.queue, self._worker_id, pulled.task.target)
+                if lacking is None:
+                    tasks.append(Given(pulled.id, pulled.task))
+                else:
+                    self.stream.refuse(pulled.id, lacking)
             elif isinstance(pulled, Withdrawn):
                 gone.append(Gone(pulled.task_id, pulled.attempt))
         if not (tasks or gone or recorded or again or heard):

@@ -45,6 +45,18 @@ async def test_a_batch_goes_through_a_worker_in_order(working: Any, outputs: Any
     assert found == [2 * n + 1 for n in range(30)]
 
 
+async def test_each_worker_of_a_queue_is_sent_only_what_it_has(working: Any, outputs: Any, fast_path: bool) -> None:
+    older, newer = Components(), Components()
+    for app in (older, newer):
+        app.component("/double")(lambda n: n * 2)
+    newer.component("/triple")(lambda n: n * 3)
+
+    async with working(older, fast_path=fast_path, max_concurrent=2), working(newer, fast_path=fast_path):
+        found = await outputs(["/w/double", "/w/triple"], list(range(60)))
+
+    assert found == [6 * n for n in range(60)]
+
+
 async def test_a_worker_does_no_more_at_a_time_than_it_has_slots(working: Any, outputs: Any, fast_path: bool) -> None:
     app, now, most, all_busy = Components(), 0, 0, asyncio.Event()
 
