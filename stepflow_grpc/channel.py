@@ -59,6 +59,7 @@ def open_sync_channel(
     address: Address, credentials: Credentials | None = None, *, name: str | None = None
 ) -> grpc.Channel:
     """As `open_channel`, for threads."""
+    leave_out_noise()
     credentials = read_credentials() if credentials is None else credentials
     tls, options = _security(address, credentials, name)
     channel = (

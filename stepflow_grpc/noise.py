@@ -1,6 +1,7 @@
-"""What gRPC has asyncio report although nothing is wrong."""
+"""What gRPC reports although nothing is wrong, or although its caller is told."""
 
 import logging
+import os
 
 
 def is_noise(message: str, error: BaseException | None) -> bool:
@@ -25,5 +26,6 @@ _NOISE = _Noise()
 
 
 def leave_out_noise() -> None:
-    """Log that no more. May be said again."""
+    """Log that no more, nor what gRPC writes to stderr by itself of each call that fails. May be said again."""
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     logging.getLogger("asyncio").addFilter(_NOISE)

@@ -27,6 +27,7 @@ from stepflow.errors import (
     RunNotFoundError,
     StepflowError,
 )
+from stepflow_grpc.absence import START, absence
 from stepflow_grpc.address import Address
 from stepflow_grpc.details import read_details
 
@@ -37,25 +38,10 @@ _PROBLEM = re.compile(r"(?:error|warning)(?: (\d+))?: (.*)")
 _SENT = re.compile(r"larger than max \((\d+) vs\. (\d+)\)")
 
 
-_START = "start one with `stepflow serve`, or name another with --url or STEPFLOW_URL"
-_AWAY = (
-    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted", "name who signed it in STEPFLOW_TLS_CA"),
-    ("[Hh]andshake failed", "it does not speak TLS as we do", "look at the variables STEPFLOW_TLS_…, and at the port"),
-    ("Connection refused", "connection refused", _START),
-    ("Domain name not found", "nobody knows the name", _START),
-    (
-        "failed to connect.*Socket closed",
-        "it closed the connection",
-        "if it speaks TLS, write https:// before its address",
-    ),
-)
-"""What gRPC says of a server that can't be reached, what we say, and what can be done."""
-
-
 class ServerUnavailableError(StepflowError):
     """Nobody answers at the address. What was asked for may or may not have been done."""
 
-    def __init__(self, address: Address | str, reason: str, remedy: str = _START) -> None:
+    def __init__(self, address: Address | str, reason: str, remedy: str = START) -> None:
         super().__init__(f"no server answers at {address}: {reason}; {remedy}")
         self.address = str(address)
         self.reason = reason
@@ -166,9 +152,9 @@ def error_of(
 
 
 def _away(text: str, address: Address) -> StepflowError:
-    for sign, reason, remedy in _AWAY:
-        if re.search(sign, text):
-            return ServerUnavailableError(address, reason, remedy)
+    found = absence(text)
+    if found is not None:
+        return ServerUnavailableError(address, found.reason, found.remedy)
     return ServerUnavailableError(address, text or "it left")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from stepflow.protocols import Chance, Clock
+from stepflow_grpc.absence import START, absence
 from stepflow_grpc.address import Address
 from stepflow_grpc.credentials import CredentialsError
 from stepflow_grpc.worker.link import Link, LinkLostError, NotSpokenError
@@ -102,9 +103,11 @@ def reason_of(error: LinkLostError, queue: str) -> str:
                 f"(queueName: {queue}), or name another here with --queue"
             )
         case "UNAUTHENTICATED" | "PERMISSION_DENIED":
-            return f"{text}; give the token in STEPFLOW_TOKEN or STEPFLOW_TOKEN_FILE"
+            is_told = "STEPFLOW_TOKEN" in text
+            return text if is_told else f"{text}; give the token in STEPFLOW_TOKEN or STEPFLOW_TOKEN_FILE"
+        case "UNAVAILABLE" if (found := absence(text)) is not None:
+            return f"{found.reason}; {found.remedy}"
         case "UNAVAILABLE" if "onnect" in text:
-            shown = "connection refused" if "refused" in text else text
-            return f"{shown}; start a server with `stepflow serve`, or name another here with --url"
+            return f"{text}; {START}"
         case _:
             return text
