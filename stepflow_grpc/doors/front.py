@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stepflow.protocols import Clock
@@ -103,17 +103,18 @@ class Front:
         self.stop()
         for guest in list(self._guests):
             guest.leave()
-        await self._gone(grace_s)
+        await self._gone([guest for guest in self._guests if guest.speaks_grpc], grace_s)
+        await self._gone([guest for guest in self._guests if not guest.speaks_grpc], _LAST_WORDS_S)
         for guest in list(self._guests):
             guest.give_up()
-        await self._gone(_LAST_WORDS_S)
+        await self._gone(list(self._guests), _LAST_WORDS_S)
         for guest in list(self._guests):
             guest.abort()
         await asyncio.gather(*(guest.attending for guest in list(self._guests)), return_exceptions=True)
 
-    async def _gone(self, within_s: float) -> None:
-        if self._guests and within_s:
-            await asyncio.wait([guest.attending for guest in self._guests], timeout=within_s)
+    async def _gone(self, guests: Sequence["Guest"], within_s: float) -> None:
+        if guests and within_s:
+            await asyncio.wait([guest.attending for guest in guests], timeout=within_s)
 
 
 class Guest(asyncio.Protocol):
@@ -145,6 +146,10 @@ class Guest(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._has_spoken.set()
         self._transport = None
+
+    @property
+    def speaks_grpc(self) -> bool:
+        return self._grpc is not None
 
     def leave(self) -> None:
         """Close the connection once what is under way is done."""

@@ -81,3 +81,27 @@ async def test_everybody_who_is_there_is_counted(two_addresses: list[str]) -> No
 
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_request_by_http_that_is_under_way_is_answered_when_the_server_closes() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Any) -> tuple[int, Any]:
+        begun.set()
+        await go_on.wait()
+        return 200, "done"
+
+    door = Front(SystemClock(), Limits(), http=HttpSide({"GET /slow": slow}, SystemClock()))
+    port = await door.open("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+    await begun.wait()
+    closing = asyncio.ensure_future(door.close(60.0))
+    await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(60):
+        said = await reader.read()
+        await closing  # although the caller kept its connection
+    writer.close()
+
+    assert said.endswith(b'"done"')
