@@ -159,7 +159,10 @@ class OrchestratorService:
         parent = said(PARENT)
         if parent is not None:
             return await self._submit_sub_run(request, parent)
-        key = f"{request.root_run_id}/{request.subflow_key}" if request.HasField("subflow_key") else None
+        is_keyed = root is not None and request.HasField(
+            "subflow_key"
+        )  # a key is one of its root's: alone it means nothing
+        key = f"{request.root_run_id}/{request.subflow_key}" if is_keyed else None
         run = await create_run(self._engine, request.run_request, key=key, room=self._room)
         if root is None:
             return await self._status_of(run, request.run_request)

@@ -205,6 +205,8 @@ async def _serve(engine: Engine, make: Callable[..., Server]) -> None:
         say(f"serving on {_shown(server)}; Ctrl-C stops it")
         for line in table(server.queues(), server.address):
             say(line)
+        for name, reason in engine.failed_plugins().items():
+            say(f"plugin {name!r} can't be used, and steps that are routed to it fail: {reason}")
         await stopped.wait()
         server.tell("stopping")
 

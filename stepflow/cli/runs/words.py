@@ -36,7 +36,7 @@ def event_line(event: Event, steps: Sequence[str]) -> str:
 def _what(event: Event, steps: Sequence[str]) -> str:
     match event:
         case StepWaiting() if event.step < 0:
-            return f"waits: {' '.join(event.reason.split())}"
+            return _wait(event.reason)
         case (
             StepStarted()
             | StepSucceeded()
@@ -51,6 +51,10 @@ def _what(event: Event, steps: Sequence[str]) -> str:
             return f"item {event.item:,}  " + (_failure(event.outcome) if isinstance(event.outcome, Failed) else "done")
         case _:
             return _of_run(event)
+
+
+def _wait(reason: str) -> str:
+    return f"waits: {' '.join(reason.split())}" if reason else "waits no longer"
 
 
 def _of_step(
@@ -70,7 +74,7 @@ def _of_step(
         case SubRunLinked():
             return f"started run {event.run_id}"
         case StepWaiting():
-            return f"waits: {' '.join(event.reason.split())}"
+            return _wait(event.reason)
         case _:
             assert_never(event)
 

@@ -224,3 +224,11 @@ async def test_the_same_key_below_a_root_is_the_same_run(client: Any, t: Any) ->
     ids = [(await submit(client, flow_id, [1], root_run_id=run_id, subflow_key=key)).run_id for key in ("a", "a", "b")]
 
     assert ids[0] == ids[1] != ids[2]
+
+
+async def test_a_key_without_a_root_names_no_run(client: Any) -> None:
+    flow_id = await client.store(SAME)
+
+    first, second = [(await submit(client, flow_id, [1], subflow_key="a")).run_id for _ in range(2)]
+
+    assert first != second

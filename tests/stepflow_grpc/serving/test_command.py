@@ -242,6 +242,15 @@ def test_what_cannot_be_served_is_said(
     assert said.out == ""
 
 
+@pytest.mark.slow
+def test_a_plugin_that_is_not_installed_is_said_at_the_start(serve: Serve) -> None:
+    config = {"plugins": {"tools": {"type": "nats", "url": "u", "consumer": "c"}}, "routes": {}}
+
+    served = serve("--port", "0", "--config-stdin", stdin=json.dumps(config))
+
+    served.until_said("^plugin 'tools' can't be used, .*: no plugin of type nats is installed$")
+
+
 def test_a_port_that_is_taken_is_named_and_no_worker_is_started() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
