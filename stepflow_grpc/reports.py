@@ -8,7 +8,6 @@ import msgspec
 from stepflow.errors import StoreError
 from stepflow.protocols import Clock
 from stepflow.records import Json, RunId, Task, TaskId
-from stepflow_grpc.services.beside import said
 
 EVERY_S = 1.0
 """How often another engine is told of the same task at most."""
@@ -33,6 +32,7 @@ class Reports:
     """What was said since it was passed on last: of each task the newest."""
 
     def __init__(self, clock: Clock) -> None:
+        self.authorization: Callable[[], str | None] = lambda: None  # of who is speaking; set by whoever takes calls
         self._clock = clock
         self._said: dict[TaskId, Report] = {}
         self._news = asyncio.Event()
@@ -43,7 +43,7 @@ class Reports:
         if len(text) > MOST_BYTES:
             return
         self._said.pop(task.id, None)
-        self._said[task.id] = Report(task.run_id, task.id, text, said("authorization"))
+        self._said[task.id] = Report(task.run_id, task.id, text, self.authorization())
         if len(self._said) > MOST_TASKS:
             del self._said[next(iter(self._said))]
         self._news.set()

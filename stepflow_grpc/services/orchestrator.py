@@ -1,6 +1,7 @@
 """What workers call back for: they claim tasks, answer them, and submit runs of their own."""
 
 from collections.abc import Mapping
+from functools import partial
 from math import isfinite
 from typing import Any, Never
 
@@ -50,6 +51,7 @@ class OrchestratorService:
         self._answers = Answers(engine, hub.queues)
         self._peers = Peers(engine, clock)
         self._reports = hub.reports
+        self._reports.authorization = partial(said, "authorization")
         self._followers = Followers(engine)
         self._deadlocks = deadlocks or Deadlocks(engine, hub.queues, clock)
         self._room = Room(engine, hub)

@@ -430,7 +430,7 @@ def test_retention_says_how_long_runs_are_kept() -> None:
     engine = open_engine(config)
 
     assert config.retention == RetentionSettings(age_s=3600, keep=100)
-    assert engine._retention == config.retention
+    assert engine._setup.retention == config.retention
     assert _load(_with()).retention is None
 
 

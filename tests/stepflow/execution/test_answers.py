@@ -124,7 +124,7 @@ async def test_an_answer_that_comes_while_nobody_drives_the_run_is_not_lost(
 
         assert await outcome(again) == Succeeded([7])
         assert app.calls == calls
-        assert not await store.inbox.receive(heir._membership.owner)
+        assert not await store.inbox.receive(heir.owner)
 
 
 async def test_an_answer_to_what_has_finished_or_never_was_changes_nothing(
@@ -208,7 +208,7 @@ async def test_answers_to_many_items_find_their_steps_and_little_is_kept_for_it(
     answered, most = 0, 0
     while answered < 300:
         answered += await owner.answer(run.id, gate_of(run, answered), Succeeded(answered))
-        driven = owner._executor.live(run.id)
+        driven = owner._parts.executor.live(run.id)
         most = max(most, 0 if driven is None else len(driven._places))
 
     assert [result.output async for result in run.results()] == [[item] for item in range(300)]

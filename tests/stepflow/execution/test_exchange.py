@@ -85,7 +85,7 @@ async def test_workers_of_another_engine_do_what_finds_nobody_here(store: Memory
     async with engine_with(Pool("a", 0, done), store) as one, engine_with(Pool("b", 2, done), store):
         outputs = await results(one, 10)
         await anyio.sleep(1)  # what is recorded is withdrawn
-        left = await store.dispatch.answers(one._membership.owner)
+        left = await store.dispatch.answers(one.owner)
 
     assert outputs == list(range(10))
     assert sorted(done) == [("b", number) for number in range(10)]

@@ -115,7 +115,7 @@ async def test_a_plan_that_waits_for_itself_is_ended_by_name(make_engine: MakeEn
     plan = build_plan(flow)
 
     async with make_engine(echo()) as engine:
-        engine._plans._plans[id(flow)] = (flow, plan)
+        engine._setup.plans._plans[id(flow)] = (flow, plan)
         run = await engine.submit(flow, [1])
         record = await run.wait()
 

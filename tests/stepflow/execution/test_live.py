@@ -194,7 +194,7 @@ async def test_only_what_is_in_flight_is_held(make_engine: MakeEngine, chained: 
 
     async with make_engine(echo(), store=MemoryBackend(), max_concurrency=10) as engine:
         async for result in engine.run_batch(chained("/echo", "/echo"), inputs()):
-            (tree,) = engine._executor.trees.values() or [None]
+            (tree,) = engine._parts.executor.trees.values() or [None]
             if tree is not None:
                 open_items.append(max(len(run.state.items) for run in tree.runs.values()))
                 assert len(admitted) - result.index <= 2_000
