@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -79,7 +80,7 @@ class PoolSettings(msgspec.Struct, frozen=True, kw_only=True):
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = {}
     replicas: int = 1
-    max_concurrent: int | None = None  # tasks that each does at the same time
+    max_concurrent: int | Literal["auto"] | None = None  # tasks that each does at the same time
 
     def __repr__(self) -> str:  # arguments and variables may hold secrets
         return f"PoolSettings(queue={self.queue!r}, replicas={self.replicas!r})"

@@ -1,5 +1,7 @@
 """The pools of a configuration: workers that a server starts itself."""
 
+from typing import Literal
+
 from stepflow.config.model import PoolSettings
 from stepflow.config.plugin_types import check_app
 from stepflow.config.section import Section
@@ -35,9 +37,16 @@ def _read_pool(queue: str, pools: Section) -> PoolSettings | None:
         args=section.texts("args"),
         env=section.text_map("env"),
         replicas=section.integer("replicas", 1, least=1),
-        max_concurrent=None if section.get("maxConcurrent") is None else section.integer("maxConcurrent", 1, least=1),
+        max_concurrent=_slots(section),
     )
     if settings.args and command is None:
         section.problems.warn((*section.path, "args"), "args has no effect without command")
     section.warn_unknown()
     return settings
+
+
+def _slots(section: Section) -> int | Literal["auto"] | None:
+    given = section.get("maxConcurrent")
+    if given == "auto":
+        return "auto"
+    return None if given is None else section.integer("maxConcurrent", 1, least=1)

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -27,7 +28,8 @@ class Pool(msgspec.Struct, frozen=True):
         command: what to run instead of `app`: a program and its arguments. It finds the server and its queue by the
             variables STEPFLOW_TASKS_URL, STEPFLOW_QUEUE_NAME and STEPFLOW_BLOB_URL.
         replicas: how many of them run.
-        max_concurrent: tasks that each of them does at the same time. None: the worker's own default.
+        max_concurrent: tasks that each of them does at the same time; auto: workers of ours find out how many. None: the
+            worker's own default.
         env: further variables, which win over those above and over the server's.
         directory: where they start, and where modules are found from. None: the current directory.
 
@@ -39,7 +41,7 @@ class Pool(msgspec.Struct, frozen=True):
     app: str | None = None
     command: Sequence[str] = ()
     replicas: int = 1
-    max_concurrent: int | None = None
+    max_concurrent: int | Literal["auto"] | None = None
     env: Mapping[str, str] = {}
     directory: Path | None = None
 
@@ -49,7 +51,7 @@ class Pool(msgspec.Struct, frozen=True):
         if (self.app is None) == (not self.command):
             raise PoolError(f"pool {self.queue!r} needs either an app or a command")
         for name, number in (("replicas", self.replicas), ("max_concurrent", self.max_concurrent)):
-            if number is not None and number < 1:
+            if isinstance(number, int) and number < 1:
                 raise PoolError(f"pool {self.queue!r}: {name} has to be at least 1, not {number}")
 
     @property

@@ -44,6 +44,13 @@ def test_no_pools_are_as_good_as_null_ones() -> None:
     assert loaded().pools == loaded(pools=None).pools == loaded(pools={}).pools == ()
 
 
+@pytest.mark.parametrize(("written", "read"), [(3, 3), ("auto", "auto"), (None, None)])
+def test_slots_of_a_pool_are_a_number_or_found_out(written: object, read: object) -> None:
+    (pool,) = loaded(pools={"gpu": {"app": "m:app", "maxConcurrent": written}}).pools
+
+    assert pool.max_concurrent == read
+
+
 @pytest.mark.parametrize(
     ("pools", "path", "words"),
     [

@@ -61,3 +61,10 @@ def test_the_workers_of_an_app_are_ours_and_say_so_where_processes_are_listed() 
     line = Pool("gpu", "m:app", max_concurrent=1).arguments()
 
     assert line[1:] == ["-m", "stepflow.cli.main", "worker", "m:app", "--queue", "gpu", "--max-concurrent", "1"]
+
+
+def test_workers_of_a_pool_may_find_out_their_slots() -> None:
+    pool = Pool("q", "m:app", max_concurrent="auto")
+
+    assert pool.arguments()[-2:] == ["--max-concurrent", "auto"]
+    assert pool.variables("127.0.0.1:1")["STEPFLOW_MAX_CONCURRENT"] == "auto"
