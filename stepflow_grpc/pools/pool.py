@@ -28,8 +28,8 @@ class Pool(msgspec.Struct, frozen=True):
         command: what to run instead of `app`: a program and its arguments. It finds the server and its queue by the
             variables STEPFLOW_TASKS_URL, STEPFLOW_QUEUE_NAME and STEPFLOW_BLOB_URL.
         replicas: how many of them run.
-        max_concurrent: tasks that each of them does at the same time; auto: workers of ours find out how many. None: the
-            worker's own default.
+        max_concurrent: tasks that each of them does at the same time; auto: workers of ours find out how many. None:
+            the worker's own default.
         env: further variables, which win over those above and over the server's.
         directory: where they start, and where modules are found from. None: the current directory.
 
