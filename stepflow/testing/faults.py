@@ -43,7 +43,7 @@ class FaultyBackend:
         self._refused_until = 0.0
         self._is_dead = False
         self._is_healed = False
-        self.journal: Any = _FaultyJournal(inner.journal, self)
+        self.journal: Any = FaultyJournal(inner.journal, self)
         self.runs: Any = _Faulty(inner.runs, self)
         self.blobs: Any = _Faulty(inner.blobs, self)
         self.owners: Any = _FaultyOwners(inner.owners, self)
@@ -129,7 +129,7 @@ class _Faulty:
         return call
 
 
-class _FaultyJournal(_Faulty):
+class FaultyJournal(_Faulty):
     """From time to time nothing can be written, again and again, while everything else is as it was."""
 
     async def commit(self, writes: Sequence[Write]) -> Sequence[Verdict]:

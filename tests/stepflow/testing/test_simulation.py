@@ -11,8 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from stepflow.components import Components, Context
-from stepflow.errors import ComponentError
+from stepflow.errors import ComponentError, StoreUnavailableError
+from stepflow.records import Committed
 from stepflow.stores.memory.journal import MemoryJournal
+from stepflow.testing.faults import FaultyJournal
 from stepflow.testing.simulation import Faults, SimulationError, simulate
 
 INNER = {"steps": [{"id": "i", "component": "/work", "input": {"$input": "$"}}], "output": {"$step": "i"}}
@@ -128,6 +130,30 @@ def test_an_engine_that_nothing_fences_is_found_out(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(SimulationError):
         simulate(FLOWS["sequence"], [1, 2, 3], components=components(), seeds=range(60))
+
+
+@pytest.mark.parametrize(
+    "faults", [Faults(stop_rate=1), Faults(refusal_rate=0.2, kills=1)], ids=["engines that stop", "writes are refused"]
+)
+def test_faults_of_one_kind_alone_come_to_the_results_of_the_uncut_run(faults: Faults) -> None:
+    played = simulate(FLOWS["sub-runs"], [1, 2], components=components(), seeds=range(8), faults=faults)
+
+    assert sum(one.kills for one in played) > 3
+
+
+def test_a_store_that_refuses_writes_and_says_that_it_has_them_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = FaultyJournal.commit
+
+    async def said_to_be_done(self: FaultyJournal, writes: Any) -> Any:
+        try:
+            return await commit(self, writes)
+        except StoreUnavailableError:
+            return [Committed()] * len(writes)
+
+    monkeypatch.setattr(FaultyJournal, "commit", said_to_be_done)
+
+    with pytest.raises(SimulationError, match="is durable, and it is lost"):
+        simulate(FLOWS["sequence"], [1, 2, 3], components=components(), seeds=range(5, 20))
 
 
 def test_a_component_that_answers_differently_each_time_is_found_out() -> None:
