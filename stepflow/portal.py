@@ -1,12 +1,15 @@
 """Something that lives on an event loop, for code that blocks."""
 
 import os
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
+from threading import Thread
 from typing import Any, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+import anyio
+from anyio.from_thread import BlockingPortal
 
 from stepflow.errors import EngineClosedError
 
@@ -27,7 +30,7 @@ class Portal:
         self._inside = inside
         self._what = what
         self._opened_by = opened_by
-        self._stack: ExitStack | None = None
+        self._closing: Callable[[], object] | None = None
         self._portal: BlockingPortal | None = None
         self._process = 0  # where its thread runs: a fork has none
 
@@ -36,19 +39,22 @@ class Portal:
         return self._portal is not None
 
     def open(self) -> None:
-        """Raises: EngineClosedError, where it is open already; and what opening raises."""
-        if self._stack is not None:
+        """What is not closed is closed when the interpreter exits.
+
+        Raises: EngineClosedError, where it is open already; and what opening raises.
+        """
+        if self._portal is not None:
             raise EngineClosedError(f"the {self._what} is open already; make another one for another `with`")
         with ExitStack() as stack:
-            self._portal = stack.enter_context(start_blocking_portal())
-            stack.enter_context(self._portal.wrap_async_context_manager(self._inside))
-            self._stack = stack.pop_all()
-        self._process = os.getpid()
+            portal = stack.enter_context(_loop())
+            stack.enter_context(portal.wrap_async_context_manager(self._inside))
+            self._portal, self._process = portal, os.getpid()
+            self._closing = weakref.finalize(self, _close_all, stack.pop_all(), self._process)
 
     def close(self) -> None:
-        stack, self._stack, self._portal = self._stack, None, None
-        if stack is not None and self._process == os.getpid():
-            stack.close()  # what the body raised is not its own: the thread would print it
+        closing, self._closing, self._portal = self._closing, None, None
+        if closing is not None:
+            closing()  # what the body raised is not its own: the thread would print it
 
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
         """Run a coroutine function on the loop and wait for what it gives.
@@ -84,6 +90,40 @@ class Portal:
         finally:
             if self.is_open:
                 self.call(_close, source)
+
+
+@contextmanager
+def _loop() -> Iterator[BlockingPortal]:
+    """An event loop in a thread that keeps no interpreter from exiting; AnyIO's own does in older versions."""
+    started: Future[BlockingPortal] = Future()
+
+    async def live() -> None:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    def run() -> None:
+        try:
+            anyio.run(live)
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = Thread(target=run, name="stepflow", daemon=True)
+    thread.start()
+    portal = started.result()
+    try:
+        yield portal
+    finally:
+        with suppress(RuntimeError):  # the loop has ended by itself
+            portal.call(portal.stop)
+        thread.join()
+
+
+def _close_all(stack: ExitStack, process: int) -> None:
+    if process == os.getpid():
+        stack.close()
 
 
 async def _next(source: AsyncIterator[T]) -> T | object:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 import stepflow
 from stepflow.blocking import SyncEngine
 from stepflow.errors import EngineClosedError, RunFailedError
-from stepflow.execution.events import RunEnded, RunStarted
+from stepflow.execution.events import RunEnded, RunStarted, decode_events
+from stepflow.execution.options import RecoverySettings
 from stepflow.records import RunStatus
 
 DOUBLE: dict[str, Any] = {
@@ -215,3 +217,44 @@ def test_a_batch_under_a_key_reads_its_inputs_the_same_way(app: stepflow.Compone
             list(engine.run_batch(DOUBLE, iter([{"n": 1}, {"n": 3}]), key="k"))
 
     assert first == [2, 4]
+
+
+LEAVES_IT_OPEN = """
+import atexit, sys
+import stepflow
+
+app = stepflow.Components()
+
+@app.component("/forever")
+async def forever(value):
+    import anyio
+    await anyio.sleep_forever()
+
+flow = {"steps": [{"id": "s", "component": "/forever"}], "output": {"$step": "s"}}
+engine = stepflow.SyncEngine(app, store=sys.argv[1])
+engine.__enter__()
+if sys.argv[2] == "closed":
+    atexit.register(engine.__exit__, None, None, None)
+print(engine.submit(flow, [1]).id)
+"""
+
+
+@pytest.mark.parametrize("how", ["left open", "closed"])
+def test_a_program_that_leaves_its_engine_open_exits_and_lets_its_runs_go(tmp_path: Path, how: str) -> None:
+    line = [sys.executable, "-c", LEAVES_IT_OPEN, str(tmp_path / "runs.db"), how]
+    run_id = subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+    with SyncEngine(store=tmp_path / "runs.db", recovery=RecoverySettings(enabled=False)) as engine:
+        events = [type(event).__name__ for event in _until_now(engine, run_id)]
+
+    assert events[-1] == "RunReleased"
+
+
+def _until_now(engine: SyncEngine, run_id: str) -> list[object]:
+    """What is stored of a run that nobody drives."""
+
+    async def read() -> list[object]:
+        rows = await engine.engine.backend.journal.read(run_id)
+        return [event for row in rows for event in decode_events(row.payload)]
+
+    return engine.call(read)
