@@ -21,7 +21,7 @@ class Catalogue:
         self._tell = tell
         self._own: dict[str, tuple[ComponentInfo, ...]] = {}
         self._told: dict[str, dict[str, tuple[ComponentInfo, ...]]] = {}
-        self._ids: dict[str, dict[str, frozenset[str]]] = {}
+        self._names: dict[str, dict[str, frozenset[str] | None]] = {}
         self._lists: dict[str, tuple[ComponentInfo, ...]] = {}
         self._elsewhere: dict[str, tuple[ComponentInfo, ...]] = {}
         self._news: dict[str, anyio.Event] = {}
@@ -36,7 +36,7 @@ class Catalogue:
         told = self._told.get(queue, {})
         self._told[queue] = told = {id: told[id] for id in told if id in connected and id != worker_id}
         told[worker_id] = tuple(components)
-        self._ids[queue] = {id: frozenset(info.id for info in infos) for id, infos in told.items()}
+        self._names[queue] = {id: _names(infos) for id, infos in told.items()}
         found = {info.id: info for each in told.values() for info in each}
         own = tuple(found.values())
         if self._own.get(queue) == own:
@@ -67,7 +67,7 @@ class Catalogue:
 
     def lacks(self, queue: str, worker_id: str, component: str) -> Failed | None:
         """The outcome of a task that a worker can't do, from what it said; None: it can, or has not said anything."""
-        has = self._ids.get(queue, {}).get(worker_id)
+        has = self._names.get(queue, {}).get(worker_id)
         if has is None or component in has:
             return None
         text = f"worker {worker_id!r} has no component {component!r}, and no other of queue {queue!r} has"
@@ -81,3 +81,11 @@ class Catalogue:
         """Return once something is known, or after `ring`."""
         if queue not in self._lists:
             await self._news.setdefault(queue, anyio.Event()).wait()
+
+
+def _names(components: Sequence[ComponentInfo]) -> frozenset[str] | None:
+    """By what a task may name them: an id, or a path below its route. None: one takes many paths, and knows which."""
+    paths = [info.path or f"/{info.id}" for info in components]
+    if any("{" in path for path in paths):
+        return None
+    return frozenset((*paths, *(info.id for info in components)))

@@ -1,7 +1,7 @@
 """What the tests of the worker share: an engine whose steps go to a queue, and workers around its server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Self, TypeAlias
 
@@ -29,7 +29,7 @@ class QuietHeart(Heart):
     async def __aexit__(self, *error: object) -> None:
         pass
 
-    def begin(self, task_id: str, attempt: int) -> None:
+    def begin(self, begun: Sequence[tuple[str, int]]) -> None:
         pass
 
 
@@ -38,7 +38,7 @@ Working: TypeAlias = Callable[..., AbstractAsyncContextManager[Worker]]
 
 def queueing_engine(**options: Any) -> Engine:
     """Steps at `/w` go to the queue `python`, those at `/gpu` to `gpu`."""
-    return Engine(plugins={"workers": QueuePlugin(name="workers", queue="python")}, routes=ROUTES, **options)
+    return Engine(plugins={"workers": QueuePlugin(name="workers", queue="python")}, **{"routes": ROUTES, **options})
 
 
 @pytest.fixture

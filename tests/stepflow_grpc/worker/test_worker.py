@@ -57,6 +57,26 @@ async def test_each_worker_of_a_queue_is_sent_only_what_it_has(working: Any, out
     assert found == [6 * n for n in range(60)]
 
 
+async def test_a_route_may_name_the_components_below_it(
+    make_engine: Any, quiet_heart: Any, line: Any, fast_path: bool
+) -> None:
+    app = Components()
+    app.component("/double")(lambda n: n * 2)
+    app.component("/times/{factor}")(lambda n, *, factor: n * int(factor))
+    routes = {"/python/{*component}": [{"plugin": "workers"}]}
+
+    async with (
+        make_engine(routes=routes) as engine,
+        Server(engine, port=0) as server,
+        Worker(app, url=f"127.0.0.1:{server.port}", make_heart=quiet_heart, fast_path=fast_path),
+        asyncio.timeout(60),
+    ):
+        run = await engine.submit(line("/python/double", "/python/times/3"), [1, 2])
+        found = [result.output async for result in run.results()]
+
+    assert found == [6, 12]
+
+
 async def test_a_worker_does_no_more_at_a_time_than_it_has_slots(working: Any, outputs: Any, fast_path: bool) -> None:
     app, now, most, all_busy = Components(), 0, 0, asyncio.Event()
 
