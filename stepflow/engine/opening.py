@@ -29,6 +29,7 @@ class OpenedEngine:
         self._tasks: TaskGroup
         self._stack: AsyncExitStack | None = None
         self._opened: Parts | None = None
+        self._failure: Exception | None = None  # what it ended by
 
     @property
     def backend(self) -> Backend:
@@ -38,6 +39,7 @@ class OpenedEngine:
     async def __aenter__(self) -> Self:
         if self._stack is not None:
             raise EngineClosedError("the engine is open already; make another one for another `async with`")
+        self._failure = None
         try:
             async with AsyncExitStack() as stack:
                 await stack.enter_async_context(self.backend)
@@ -63,6 +65,7 @@ class OpenedEngine:
         assert stack is not None
         self._stack = self._opened = None
         await self._let_go(parts)
+        self._failure = parts.executor.failure
         self._tasks.cancel_scope.cancel()
         try:
             await stack.__aexit__(kind, error, traceback)
@@ -72,9 +75,11 @@ class OpenedEngine:
     @property
     def _parts(self) -> Parts:
         """Raises: EngineClosedError."""
-        if self._opened is None:
-            raise EngineClosedError("the engine is not open: use it inside `async with Engine(…) as engine:`")
-        return self._opened
+        if self._opened is not None:
+            return self._opened
+        if self._failure is not None:
+            raise EngineClosedError(f"the engine has ended, since {_reason(self._failure)}; open another one")
+        raise EngineClosedError("the engine is not open: use it inside `async with Engine(…) as engine:`")
 
     async def _let_go(self, parts: Parts) -> None:
         """Set the runs that are under way free for others; a store that fails can't delay it long."""
@@ -96,7 +101,11 @@ def _closed(parts: Parts) -> EngineClosedError:
     failure = parts.executor.failure
     if failure is None:
         return EngineClosedError(_CLOSED)
-    return EngineClosedError(f"{_CLOSED}: what happened can't be recorded: {type(failure).__name__}: {failure}")
+    return EngineClosedError(f"{_CLOSED}: {_reason(failure)}")
+
+
+def _reason(failure: Exception) -> str:
+    return f"what happened can't be recorded: {type(failure).__name__}: {failure}"
 
 
 def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:

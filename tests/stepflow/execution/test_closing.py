@@ -84,6 +84,8 @@ async def test_an_engine_that_can_record_nothing_more_ends_at_once_and_tells_why
         except type(error) as ended:
             raised.append(ended)
 
+    with pytest.raises(EngineClosedError, match=f"the engine has ended.*{error}; open another one"):
+        await engine.list_runs()
     assert raised == [error]
     assert clock.elapsed_s < 1.1  # the first step takes one
     assert told == [
