@@ -25,8 +25,16 @@ class Beginnings:
         self._memory = mmap.mmap(self.file, SIZE)
         self._place = 0
 
-    def note(self, task_id: TaskId, attempt: int) -> None:
-        line = f"{task_id} {attempt}\n".encode()
+    def note_each(self, begun: Sequence[tuple[TaskId, int]]) -> None:
+        """Tasks that begin at once, and which attempts: in one piece, where there is room up to the end."""
+        text = "".join([f"{task_id} {attempt}\n" for task_id, attempt in begun]).encode()
+        if self._place + len(text) > SIZE:
+            for task_id, attempt in begun:
+                self._note(f"{task_id} {attempt}\n".encode())
+            return
+        self._note(text)
+
+    def _note(self, line: bytes) -> None:
         end = self._place + len(line)
         if end > SIZE:
             if len(line) > SIZE:

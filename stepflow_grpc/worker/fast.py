@@ -54,7 +54,7 @@ class FastLink:
 
     def changed(self) -> None:
         if self._line is not None:
-            self._line.bell.set()
+            self._line.ring()
 
     def answer(self, given: Given, outcome: Outcome) -> None:
         if self._line is not None:  # else it is among what the desk has unanswered
@@ -67,7 +67,7 @@ class FastLink:
     def say_what_is_there(self, has: Sequence[TaskId]) -> None:
         if self._line is not None:
             self._line.has = has
-            self._line.bell.set()
+            self._line.ring()
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Any]:
@@ -97,8 +97,9 @@ class _Line:
     """An open stream. What is to be said is said a frame at a time, all that is ready in one."""
 
     def __init__(self, desk: Desk, link: FastLink, call: Any, url: str, clock: Clock) -> None:
-        self.bell = asyncio.Event()
         self.has: Sequence[TaskId] | None = None  # to be said again
+        self._bell = asyncio.Event()
+        self._is_rung = False  # asked for every task, of which many come at once
         self._desk = desk
         self._link = link
         self._call = call
@@ -106,13 +107,19 @@ class _Line:
         self._clock = clock
         self._speech = Speech(desk)
 
+    def ring(self) -> None:
+        """There may be something to say."""
+        if not self._is_rung:
+            self._is_rung = True
+            self._bell.set()
+
     def answer(self, given: Given, outcome: Outcome) -> None:
         self._speech.answer(given, outcome)
-        self.bell.set()
+        self.ring()
 
     def progress(self, given: Given, value: Json) -> None:
         self._speech.progress(given, value)
-        self.bell.set()
+        self.ring()
 
     async def run(self) -> None:
         """Until the server ends the stream. Raises: LinkLostError."""
@@ -140,19 +147,23 @@ class _Line:
         speech, desk = self._speech, self._desk
         speech.heard(said)
         for told in said.recorded:
-            desk.acknowledged(*receipted(told))
+            task_id, attempt = receipted(told)
+            speech.recorded(task_id, attempt)
+            desk.acknowledged(task_id, attempt)
         for gone in said.gone:
             desk.stop(gone.id, gone.attempt)
         url, link = self._url, self._link
         for sent in said.tasks:
             speech.began(sent.id, sent.task.attempt)
-            if not desk.begin(Given(sent.id, sent.task, url), link):
-                speech.decline(sent.id)
-        self.bell.set()
+        for task_id in desk.begin_each([Given(sent.id, sent.task, url) for sent in said.tasks], link):
+            speech.decline(task_id)
+        self.ring()
 
     async def _write(self) -> None:
         speech, desk = self._speech, self._desk
         while True:
+            self._bell.clear()  # before it is looked what there is: what comes while that is written rings again
+            self._is_rung = False
             has, self.has = self.has, None
             for said in speech.frames(has):
                 await self._call.write(said)
@@ -161,9 +172,8 @@ class _Line:
             if speech.has_told_draining and not desk.has():
                 await self._call.done_writing()
                 return
-            self.bell.clear()
             with self._clock.timeout(QUIET_S):
-                await self.bell.wait()
+                await self._bell.wait()
 
     async def _tick(self) -> None:
         """Say which tasks have begun that are not answered within the moment."""
@@ -171,14 +181,14 @@ class _Line:
             await self._speech.some_began.wait()
             await self._clock.sleep(self._speech.TICK_S)
             if self._speech.tick():
-                self.bell.set()
+                self.ring()
 
     async def _repeat(self) -> None:
         while True:
             await self._speech.some_again.wait()
             await self._clock.sleep(self._speech.AGAIN_S)
             self._speech.repeat()
-            self.bell.set()
+            self.ring()
 
 
 def _end_with(listening: "asyncio.Task[None]", other: "asyncio.Task[None]") -> None:

@@ -6,7 +6,7 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from types import TracebackType
 from typing import Self
@@ -117,9 +117,9 @@ class Heart:
             del self._given[number], self._running[number]
             self._tell(Ended(number))
 
-    def begin(self, task_id: TaskId, attempt: int) -> None:
-        """A task begins that has not been claimed, and whose beginning it may get no turn to tell of."""
-        self._beginnings.note(task_id, attempt)
+    def begin(self, begun: Sequence[tuple[TaskId, int]]) -> None:
+        """Tasks begin, of these attempts, that have not been claimed, and it may get no turn to tell of that."""
+        self._beginnings.note_each(begun)
 
     @property
     def is_catching_up(self) -> bool:

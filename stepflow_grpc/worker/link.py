@@ -70,6 +70,10 @@ class Desk(Protocol):
         """Begin with a task, or go on with it where it is at work already. False: there is no slot free."""
         ...
 
+    def begin_each(self, given: Sequence[Given], link: "Link") -> Sequence[TaskId]:
+        """The same with all that came at once. Gives those that there was no slot free for."""
+        ...
+
     def stop(self, task_id: TaskId, attempt: int) -> None:
         """Nobody wants this attempt any more."""
         ...

@@ -30,8 +30,8 @@ class Heart(Protocol):
         """Whether the worker was held up until just now: what it is given may have been given to another since."""
         ...
 
-    def begin(self, task_id: TaskId, attempt: int) -> None:
-        """A task that needs no claim begins; after that the worker may get no turn to say so."""
+    def begin(self, begun: Sequence[tuple[TaskId, int]]) -> None:
+        """Tasks that need no claim begin, and which attempts; after that the worker may get no turn to say so."""
         ...
 
     def add(self, given: Given) -> None: ...
@@ -122,24 +122,41 @@ class RunningTasks:
     # Beginning
 
     def begin(self, given: Given, link: Link) -> bool:
+        return not self.begin_each((given,), link)
+
+    def begin_each(self, given: Sequence[Given], link: Link) -> Sequence[TaskId]:
+        declined: list[TaskId] = []
+        begun: list[tuple[TaskId, int]] = []
+        loop = asyncio.get_running_loop()
+        is_late = self.heart is not None and self.heart.is_catching_up
+        for each in given:
+            is_on = self._goes_on(each, link, is_late=is_late)
+            if is_on is None:
+                if each.claim is None:
+                    begun.append((each.id, each.task.attempt))
+                self._slots.take()
+                work = self._at_work[each.id] = Work(each, link)
+                work.coroutine = loop.create_task(self._do(work))  # which has no turn before the heart knows of it
+            elif not is_on:
+                declined.append(each.id)
+        if self._at_work:
+            self._idle.clear()
+        if begun and self.heart is not None:
+            self.heart.begin(begun)
+        return declined
+
+    def _goes_on(self, given: Given, link: Link, *, is_late: bool) -> bool | None:
+        """Whether what is known of a task is used for this attempt, or it can't begin; None: it can, and has to."""
         known = self._at_work.get(given.id)
         if known is not None:
             return self._go_on(known, given, link)
-        if given.id in self._unwanted:
+        if self._unwanted and given.id in self._unwanted:
             self._answers[given.id] = self._unwanted.pop(given.id)
         if given.id in self._answers and self._say_again(given, link):
             return True
-        if self.free <= 0:
+        if self.is_draining or self._slots.free <= 0 or (is_late and given.claim is None):
             return False
-        if given.claim is None and self.heart is not None:
-            if self.heart.is_catching_up:
-                return False
-            self.heart.begin(given.id, given.task.attempt)
-        self._slots.take()
-        self._idle.clear()
-        work = self._at_work[given.id] = Work(given, link)
-        work.coroutine = asyncio.get_running_loop().create_task(self._do(work))
-        return True
+        return None
 
     def _go_on(self, work: Work, given: Given, link: Link) -> bool:
         """A later attempt of what is at work, or the same one delivered again: what runs becomes its execution."""

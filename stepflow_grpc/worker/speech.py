@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from stepflow.records import ErrorCode, Failed, Json, Outcome, TaskId
-from stepflow_grpc.frames import Begun, FromServer, FromWorker, Progress, Reply, frame, receipted
+from stepflow_grpc.frames import Begun, FromServer, FromWorker, Progress, Reply, frame
 from stepflow_grpc.worker.link import Desk, Given
 
 MOST_ANSWERS = 256
@@ -75,11 +75,6 @@ class Speech:
         """Note what the server said of former frames, and that it gave what it gave."""
         self._granted -= len(said.tasks)
         self._unheard -= said.heard
-        for told in said.recorded:
-            task_id, attempt = receipted(told)
-            reply = self._said.get(task_id)
-            if reply is not None and reply.attempt <= attempt:
-                del self._said[task_id]
         for gone in said.gone:
             self._new.pop(gone.id, None)
             self._older.pop(gone.id, None)
@@ -87,6 +82,12 @@ class Speech:
         if said.again:
             self._again += said.again
             self.some_again.set()
+
+    def recorded(self, task_id: TaskId, attempt: int) -> None:
+        """What was answered to this attempt, or to one before it, need not be said again."""
+        reply = self._said.get(task_id)
+        if reply is not None and reply.attempt <= attempt:
+            del self._said[task_id]
 
     def tick(self) -> bool:
         """Whether tasks that began a while ago are to be told of."""

@@ -16,7 +16,7 @@ from stepflow.components import Components
 from stepflow.errors import BlobNotFoundError, StepflowError
 from stepflow.plugins.functions import THREADS, FunctionsPlugin
 from stepflow.protocols import Chance, Clock
-from stepflow.records import ErrorCode, Failed, Outcome, Task, TaskId
+from stepflow.records import ErrorCode, Failed, Outcome, Task
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.credentials import Credentials, read_credentials
 from stepflow_grpc.queues.records import WorkerReport
@@ -320,6 +320,7 @@ class _TaskHeart:
         self._heart = heart
         self._calls = calls
         self.begin = heart.begin
+        self.remove = heart.remove
 
     @property
     def is_catching_up(self) -> bool:
@@ -327,6 +328,3 @@ class _TaskHeart:
 
     def add(self, given: Given) -> None:
         self._heart.add(given, address=self._calls.address(given.url))
-
-    def remove(self, task_id: TaskId) -> None:
-        self._heart.remove(task_id)

@@ -21,8 +21,7 @@ def test_nothing_began(beginnings: Beginnings) -> None:
 
 
 def test_what_began_is_read_from_the_file_alone(beginnings: Beginnings) -> None:
-    beginnings.note("one", 1)
-    beginnings.note("two words", 12)
+    beginnings.note_each([("one", 1), ("two words", 12)])
 
     assert read_beginnings(beginnings.file) == [Begun("one", 1), Begun("two words", 12)]
 
@@ -30,8 +29,8 @@ def test_what_began_is_read_from_the_file_alone(beginnings: Beginnings) -> None:
 def test_the_latest_are_kept_and_nothing_is_made_up_where_the_ring_closes(beginnings: Beginnings) -> None:
     names = [f"{number:036}" for number in range(5_000)]
 
-    for name in names:
-        beginnings.note(name, 1)
+    for first in range(0, len(names), 7):
+        beginnings.note_each([(name, 1) for name in names[first : first + 7]])
 
     found = read_beginnings(beginnings.file)
     assert set(names[-1_000:]) <= {begun.id for begun in found}
@@ -40,8 +39,7 @@ def test_the_latest_are_kept_and_nothing_is_made_up_where_the_ring_closes(beginn
 
 
 def test_a_name_that_is_too_long_is_left_out(beginnings: Beginnings) -> None:
-    beginnings.note("x" * SIZE, 1)
-    beginnings.note("y", 1)
+    beginnings.note_each([("x" * SIZE, 1), ("y", 1)])
 
     assert read_beginnings(beginnings.file) == [Begun("y", 1)]
 

@@ -75,6 +75,9 @@ class BareDesk:
         asyncio.get_running_loop().call_soon(self._work, given)
         return True
 
+    def begin_each(self, given: Sequence[Given], link: Link) -> list[TaskId]:
+        return [each.id for each in given if not self.begin(each, link)]
+
     def _work(self, given: Given) -> None:
         outcome = self.does(given)
         if outcome is not None:

@@ -120,12 +120,14 @@ async def test_an_answer_is_said_again_though_that_to_an_earlier_attempt_is_reco
     later = given(1, attempt=2)
     speech.answer(later, Succeeded(1))
     said(speech)
-    speech.heard(FromServer(heard=1, again=[later.id], recorded=[later.id]))
+    speech.heard(FromServer(heard=1, again=[later.id]))
+    speech.recorded(later.id, 1)
 
     speech.repeat()
 
     assert items(said(speech)) == [1]
-    speech.heard(FromServer(heard=1, again=[later.id], recorded=[frames.Receipt(later.id, 2)]))
+    speech.heard(FromServer(heard=1, again=[later.id]))
+    speech.recorded(later.id, 2)
     speech.repeat()
     assert items(said(speech)) == []
 
@@ -134,7 +136,8 @@ async def test_an_answer_is_said_again_until_it_is_recorded() -> None:
     speech = Speech(Desk(free=1))  # type: ignore[arg-type]
     answer(speech, 1, 2)
     said(speech)
-    speech.heard(FromServer(heard=1, again=[given(1).id, given(2).id], recorded=[given(2).id]))
+    speech.heard(FromServer(heard=1, again=[given(1).id, given(2).id]))
+    speech.recorded(given(2).id, 1)
     assert speech.some_again.is_set()
 
     speech.repeat()
