@@ -14,7 +14,7 @@ from stepflow.cli.opening import idle_engine
 from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import place_options, runs_argument
-from stepflow.cli.runs.place import find_run, named_place, opened
+from stepflow.cli.runs.place import asked_place, find_run, opened
 from stepflow.cli.runs.rows import owner_text
 from stepflow.errors import RunNotFoundError, StoreInUseError
 from stepflow.history.explaining import explain
@@ -54,7 +54,7 @@ def cancel(ctx: click.Context, runs: tuple[str, ...], store: str | None, config:
     RUN is an id, the beginning of one, or `last`. The engine that has the run is asked; where none has it, the run is
     cancelled here.
     """
-    ctx.exit(anyio.run(_do_all, _CANCEL, runs, named_place(store, config, url, may_ask=True)))
+    ctx.exit(anyio.run(_do_all, _CANCEL, runs, asked_place(store, config, url)))
 
 
 @click.command("pause", epilog=examples("stepflow runs pause last --store runs.db"))
@@ -66,7 +66,7 @@ def pause(ctx: click.Context, runs: tuple[str, ...], store: str | None, config: 
 
     RUN is an id, the beginning of one, or `last`.
     """
-    ctx.exit(anyio.run(_do_all, _PAUSE, runs, named_place(store, config, url, may_ask=True)))
+    ctx.exit(anyio.run(_do_all, _PAUSE, runs, asked_place(store, config, url)))
 
 
 @click.command("resume", epilog=examples("stepflow runs resume last --store runs.db"))
@@ -78,7 +78,7 @@ def resume(ctx: click.Context, runs: tuple[str, ...], store: str | None, config:
 
     RUN is an id, the beginning of one, or `last`. Where no engine has the run, this only takes the pause away.
     """
-    ctx.exit(anyio.run(_do_all, _RESUME, runs, named_place(store, config, url, may_ask=True)))
+    ctx.exit(anyio.run(_do_all, _RESUME, runs, asked_place(store, config, url)))
 
 
 async def _do_all(deed: _Deed, texts: tuple[str, ...], place: Place) -> int:

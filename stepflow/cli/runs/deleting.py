@@ -10,7 +10,7 @@ from stepflow.cli.failure import COULD_NOT_RUN, CommandError, say
 from stepflow.cli.options import duration, examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import place_options
-from stepflow.cli.runs.place import find_run, named_place, opened
+from stepflow.cli.runs.place import asked_place, find_run, opened
 from stepflow.cli.runs.rows import now_s
 from stepflow.errors import RunNotFoundError
 from stepflow.history.words import plural
@@ -50,7 +50,7 @@ def command(
     is_rule = older_than is not None or keep is not None
     if is_rule == bool(runs):
         raise click.UsageError("name runs, or say which with --older-than or --keep", ctx)
-    place = named_place(store, config, url, may_ask=True)
+    place = asked_place(store, config, url)
     if runs:
         ctx.exit(anyio.run(_delete, runs, place, yes))
     ctx.exit(anyio.run(_prune, None if older_than is None else now_s() - older_than, keep, place, yes))

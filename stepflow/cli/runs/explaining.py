@@ -8,7 +8,7 @@ from stepflow.cli.failure import say, tell
 from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
-from stepflow.cli.runs.place import find_run, named_place, opened
+from stepflow.cli.runs.place import asked_place, find_run, opened
 from stepflow.cli.runs.rows import json_line, now_s
 from stepflow.engine import AUTO_CONCURRENCY
 from stepflow.history.explaining import explain
@@ -23,7 +23,7 @@ def command(run: str, as_json: bool, store: str | None, config: str | None, url:
 
     RUN is an id, the beginning of one, or `last`.
     """
-    anyio.run(_explain, run, named_place(store, config, url, may_ask=True), as_json)
+    anyio.run(_explain, run, asked_place(store, config, url), as_json)
 
 
 async def _explain(text: str, place: Place, is_json: bool) -> None:

@@ -9,7 +9,7 @@ from stepflow.cli.failure import say, tell
 from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options
-from stepflow.cli.runs.place import named_place, opened
+from stepflow.cli.runs.place import asked_place, opened
 from stepflow.cli.runs.rows import HEADS, as_json, json_line, now_s, owner_of, row_of
 from stepflow.cli.tables import tell_table
 from stepflow.protocols import Backend
@@ -39,7 +39,7 @@ def command(
 
     AGE is counted from the submission, TOOK up to the end or until now. OWNER is the engine that drives the run.
     """
-    place = named_place(store, config, url, may_ask=True)
+    place = asked_place(store, config, url)
     listing = _Listing(place, None if status is None else RunStatus(status), flow, None if all_runs else limit)
     anyio.run(listing.tell_json if as_json else listing.tell_rows)
 

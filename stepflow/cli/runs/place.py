@@ -24,26 +24,36 @@ _SERVER = "STEPFLOW_URL"
 _ID_AT = 68  # bytes into the file: SQLite's application id
 
 
-def named_place(store: str | None, config: str | None, url: str | None = None, *, may_ask: bool = False) -> Place:
-    """The server of --url, else the store of --store or STEPFLOW_STORE, else the server of STEPFLOW_URL, else the store
-    of the configuration, else the one that lies here.
-
-    Args:
-        may_ask: whether a server will do.
+def asked_place(store: str | None, config: str | None, url: str | None) -> Place:
+    """The server of --url, else the store of --store or STEPFLOW_STORE, else the server of STEPFLOW_URL where no
+    configuration is named, else as `named_place`.
 
     Raises:
         click.UsageError: a server and a store are named.
-        CommandError: there is none, or there are several.
-        ConfigError: the configuration is refused.
     """
     if url is not None:
         _refuse_other(store, config)
         return Place(url, is_server=True)
+    server = os.environ.get(_SERVER)
+    if server and store is None and config is None:
+        return Place(server, is_known=True, is_server=True)
+    return named_place(store, config, remedy="write --store FILE or --url HOST:PORT, or set STEPFLOW_STORE")
+
+
+def named_place(
+    store: str | None,
+    config: str | None,
+    *,
+    remedy: str = "write --store FILE or --store URL, or set STEPFLOW_STORE",
+) -> Place:
+    """The store of --store or STEPFLOW_STORE, else of the configuration, else the one that lies here.
+
+    Raises:
+        CommandError: there is none, or there are several.
+        ConfigError: the configuration is refused.
+    """
     if store is not None:
         return Place(store, is_known=is_known(store, config))
-    server = os.environ.get(_SERVER)
-    if may_ask and server and config is None:
-        return Place(server, is_known=True, is_server=True)
     url = load_config(chosen_config(config, None), environ=os.environ).storage.url
     if url is not None:
         return Place(url, is_known=is_known(store, config))
@@ -53,8 +63,7 @@ def named_place(store: str | None, config: str | None, url: str | None = None, *
         return Place(found[0], is_known=True)
     if found:
         raise CommandError(f"there are several stores here: {', '.join(found)}; name one with --store")
-    server = ", or ask a server with --url" if may_ask else ""
-    raise CommandError(f"no store is named: write --store FILE or --store URL, or set STEPFLOW_STORE{server}")
+    raise CommandError(f"no store is named: {remedy}")
 
 
 def _refuse_other(store: str | None, config: str | None) -> None:

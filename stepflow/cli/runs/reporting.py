@@ -9,7 +9,7 @@ from stepflow.cli.failure import CommandError, os_error_text, say
 from stepflow.cli.options import examples
 from stepflow.cli.place import Place
 from stepflow.cli.runs.options import place_options, run_argument
-from stepflow.cli.runs.place import find_run, named_place, opened
+from stepflow.cli.runs.place import asked_place, find_run, opened
 from stepflow.history.reading import read_history
 from stepflow.history.report import report_html
 
@@ -31,7 +31,7 @@ def command(run: str, output: Path, store: str | None, config: str | None, url: 
 
     RUN is an id, the beginning of one, or `last`.
     """
-    page = anyio.run(_page, run, named_place(store, config, url, may_ask=True))
+    page = anyio.run(_page, run, asked_place(store, config, url))
     try:
         output.write_text(page, encoding="utf-8")
     except OSError as error:

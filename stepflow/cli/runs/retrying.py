@@ -16,7 +16,7 @@ from stepflow.cli.place import Place, short_id
 from stepflow.cli.progress import Tally, is_wanted
 from stepflow.cli.results import open_results
 from stepflow.cli.runs.options import run_argument, store_option, url_option
-from stepflow.cli.runs.place import find_run, named_place, opened
+from stepflow.cli.runs.place import asked_place, find_run, named_place, opened
 from stepflow.cli.runs.server import desk_at
 from stepflow.engine import Engine
 from stepflow.errors import RunNotFoundError
@@ -46,7 +46,7 @@ def command(
     RUN is an id, the beginning of one, or `last`. What had succeeded is taken as it is, also the first steps of an item
     that failed later. The results are those of all items, in their order. With --url the server runs them.
     """
-    place = named_place(store, config, url, may_ask=not apps)
+    place = named_place(store, config) if apps and url is None else asked_place(store, config, url)
     if place.is_server:
         if apps:
             raise click.UsageError("--url and --app exclude each other: the server has components of its own", ctx)

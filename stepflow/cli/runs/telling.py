@@ -11,7 +11,7 @@ from stepflow.cli.failure import say, tell
 from stepflow.cli.options import examples
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.runs.options import json_option, place_options, run_argument
-from stepflow.cli.runs.place import find_run, named_place, opened
+from stepflow.cli.runs.place import asked_place, find_run, opened
 from stepflow.cli.runs.rows import json_line
 from stepflow.cli.runs.words import event_line
 from stepflow.errors import RunNotFoundError
@@ -38,7 +38,7 @@ def command(
 
     RUN is an id, the beginning of one, or `last`. With --follow, new ones come as they are stored.
     """
-    anyio.run(_tell, run, named_place(store, config, url, may_ask=True), _Asked(follow, item, as_json))
+    anyio.run(_tell, run, asked_place(store, config, url), _Asked(follow, item, as_json))
 
 
 class _Asked(msgspec.Struct, frozen=True):

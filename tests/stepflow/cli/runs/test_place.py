@@ -43,7 +43,7 @@ def test_no_store_at_all_is_an_error_that_says_how_to_name_one(cli, project: Pat
     outcome = cli("runs", "list")
 
     assert outcome.code == 1
-    ways = "write --store FILE or --store URL, or set STEPFLOW_STORE, or ask a server with --url"
+    ways = "write --store FILE or --url HOST:PORT, or set STEPFLOW_STORE"
     assert outcome.last == f"error: no store is named: {ways}"
 
 
