@@ -79,7 +79,7 @@ class BatchService:
     async def Results(self, message: Any) -> AsyncIterator[Any]:
         try:
             asked = question(message)
-        except (ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise invalid(f"the question for results can't be read: {error}") from None
         run = await self._engine.get_run(run_id_of(asked.run_id))
         passed = 0
@@ -118,7 +118,7 @@ class _Batch:
             raise invalid(_too_much(self._most_bytes))
         try:
             self._add(from_client(message))
-        except (ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise invalid(f"a frame of the batch can't be read: {error}") from None
 
     def _add(self, said: FromClient) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, assert_never
 
+import msgspec
+
 from stepflow.engine import Engine
 from stepflow.errors import SecretKeyError, StoreError, StoreUnavailableError
 from stepflow.records import MessageKind, RunId, RunRecord
@@ -39,7 +41,7 @@ class OperatorService:
     async def Ask(self, message: Any) -> AsyncIterator[Any]:
         try:
             asked = question_of(message)
-        except (ValueError, RecursionError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise invalid(
                 f"the question can't be read; the asking side may be newer than this server: {error}"
             ) from None
