@@ -12,6 +12,7 @@ from stepflow.cli.main import main
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow.execution.handle import Run
+from stepflow_grpc.doors.guard import FixedTokens
 from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.server import Server
 
@@ -95,6 +96,17 @@ def at(app: Components, gate: Path) -> Iterator[At]:
     ):
         yield At(portal, engine, server)
         gate.touch()
+
+
+@pytest.fixture
+def guarded(app: Components) -> Iterator[str]:
+    """A server that wants the token `sesame`."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Engine(app)) as engine,
+        portal.wrap_async_context_manager(Server(engine, port=0, tokens=FixedTokens(("sesame",)))) as server,
+    ):
+        yield f"127.0.0.1:{server.port}"
 
 
 @pytest.fixture(autouse=True)

@@ -181,3 +181,18 @@ async def test_a_long_answer_comes_in_pieces(engine: Engine, server: Server) -> 
 
     assert rows == list(await engine.backend.journal.history(run.id))
     assert sum(len(row.payload) for row in rows) > 5_000_000
+
+
+@pytest.mark.parametrize(
+    "words", [("runs", "list"), ("runs", "cancel", "last"), ("runs", "retry", "last"), ("queues",)]
+)
+def test_nothing_is_told_to_who_shows_no_token(
+    cli: Cli, guarded: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = cli(*words, "--url", guarded)
+    monkeypatch.setenv("STEPFLOW_TOKEN", "sesame")
+    answered = cli(*words, "--url", guarded)
+
+    assert refused.code == 1
+    assert "set STEPFLOW_TOKEN" in refused.last
+    assert "STEPFLOW_TOKEN" not in answered.err
