@@ -16,7 +16,7 @@ from stepflow.execution.claims import Claims
 from stepflow.execution.envelope import Envelope
 from stepflow.execution.patience import patiently
 from stepflow.protocols import Backend, Clock, Credit, Work, announced_topic, answers_topic, offers_topic
-from stepflow.records import Answer, Offer, TaskId
+from stepflow.records import Answer, Offer, RunId, TaskId
 
 logger = logging.getLogger("stepflow.engine")
 
@@ -42,6 +42,7 @@ class EngineExchange:
     def __init__(
         self, backend: Backend, clock: Clock, tasks: TaskGroup, owner: Callable[[], str], envelope: Envelope
     ) -> None:
+        self.kept: Callable[[RunId, TaskId], None] = lambda run_id, task_id: None  # told of answers to others' tasks
         self._envelope = envelope
         self._backend = backend
         self._dispatch = backend.dispatch
@@ -236,8 +237,10 @@ class EngineExchange:
             run_id=offer.run_id,
             body=self._envelope.answered(body, offer.body),
         )
-        await patiently(self._clock, lambda: self._dispatch.answer(answer))
+        is_kept = await patiently(self._clock, lambda: self._dispatch.answer(answer))
         claims.done(offer)
+        if is_kept:
+            self.kept(offer.run_id, offer.task_id)
 
     def _listen(self) -> None:
         if not self._is_listening:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from stepflow.protocols.store import PAGE
-from stepflow.records import Answer, Offer, TaskId
+from stepflow.records import Answer, Offer, RunId, TaskId
 
 LAST_ATTEMPT = 2**62
 """Beyond any attempt."""
@@ -94,6 +94,8 @@ Work: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 class Exchange(Protocol):
     """Where the tasks of all engines that share a store meet the workers of all; each engine has its own end of it."""
+
+    kept: Callable[[RunId, TaskId], None]  # told of each answer that this engine has stored for the one of the run
 
     async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
         """Have a task done by a worker of this engine, or of another when none was free here for a moment.

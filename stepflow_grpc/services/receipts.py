@@ -44,6 +44,17 @@ class Receipts:
         """The runs that answers are on the way to."""
         return list(self._owed)
 
+    def kept(self, run_id: RunId, task_id: TaskId) -> None:
+        """The answer to a task of another engine's run is stored for it."""
+        owed = self._owed.get(run_id, {})
+        place = next((place for place, debts in owed.items() if debts[0][1].id == task_id), None)
+        if place is None:
+            return
+        for debtor, reply in owed.pop(place):
+            debtor.recorded(reply.id, reply.attempt)
+        if not owed:
+            del self._owed[run_id]
+
     def forgive(self, run_id: RunId) -> list[tuple[Debtor, Reply]]:
         """Nothing of this run will be recorded here any more; what was owed."""
         return [each for owed in self._owed.pop(run_id, {}).values() for each in owed]

@@ -72,6 +72,7 @@ class WorkService:
         self._clock = clock
         self._connections: dict[_Connection, None] = {}
         engine.observe(self.receipts)
+        engine.exchange.kept = self.receipts.kept
 
     def close(self) -> None:
         """End every stream: workers connect to another server, or again."""

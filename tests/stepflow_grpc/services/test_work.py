@@ -13,6 +13,7 @@ import pytest
 from stepflow.engine import Engine
 from stepflow.errors import StoreUnavailableError
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded
+from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc import frames
 from stepflow_grpc.frames import Begun, FromServer, FromWorker, Given, Hello, Reply
 from stepflow_grpc.messages import WORK_PACKAGE, Frame, methods
@@ -185,6 +186,26 @@ async def test_a_receipt_names_the_attempt(engine: Engine, server: Server) -> No
 
         assert worker.recorded == [first.id, f"{first.id} 2"]
         assert await outputs(run) == [1]
+
+
+async def test_an_answer_to_a_task_of_another_engine_is_acknowledged_once_that_engine_can_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(work, "SWEEP_S", 1e6)
+    store = MemoryBackend(shared=True)
+    async with (
+        make_engine(store) as owner,
+        Server(owner, port=0),
+        make_engine(store) as other,
+        Server(other, port=0) as server,
+        connected(server.port, credit=1) as worker,
+    ):
+        run = await owner.submit(FLOW, ["theirs"])
+        (task,) = await worker.until_given(1)
+        await worker.say(answers=[reply(task)])
+        await worker.until_recorded(task)
+
+        assert await outputs(run) == ["theirs"]
 
 
 async def test_what_is_recorded_while_a_frame_is_being_written_is_said_after_it(
