@@ -141,6 +141,12 @@ class SyncClient:
     def delete(self, run_id: RunId) -> None:
         self.call(self.client.delete, run_id)
 
+    def pause(self, run_id: RunId) -> None:
+        self.call(self.client.pause, run_id)
+
+    def resume(self, run_id: RunId) -> None:
+        self.call(self.client.resume, run_id)
+
     def retry(self, run_id: RunId) -> SyncRemoteRun:
         return SyncRemoteRun(self, self.call(self.client.retry, run_id))
 

@@ -19,7 +19,18 @@ from stepflow.flow.read import flow_from_json, read_flow
 from stepflow.plan.variables import VariableInfo
 from stepflow.plugins.normal import normalise
 from stepflow.protocols import Chance, Clock
-from stepflow.records import Blob, BlobId, BlobType, ComponentInfo, ItemResult, Json, RunId, RunRecord, RunStatus
+from stepflow.records import (
+    Blob,
+    BlobId,
+    BlobType,
+    ComponentInfo,
+    ItemResult,
+    Json,
+    MessageKind,
+    RunId,
+    RunRecord,
+    RunStatus,
+)
 from stepflow_grpc.address import Address, read_address
 from stepflow_grpc.client.asking import ask
 from stepflow_grpc.client.calls import Calls
@@ -35,7 +46,7 @@ from stepflow_grpc.client.submission import (
 )
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.messages import new
-from stepflow_grpc.questions import ListQueues, QueueState, RetryRun
+from stepflow_grpc.questions import ListQueues, QueueState, RetryRun, TellRun
 from stepflow_grpc.wire import STATUS, from_struct, from_value, record_of, to_struct, to_value
 
 TIMEOUT_S = 30.0
@@ -244,6 +255,14 @@ class Client:
     async def delete(self, run_id: RunId) -> None:
         """See `RemoteRun.delete`. Raises: RunNotFoundError, RunActiveError."""
         await (await self.get_run(run_id)).delete()
+
+    async def pause(self, run_id: RunId) -> None:
+        """Let no more steps of a run begin; see `stepflow.Engine.pause`. Raises: RunNotFoundError, NotServedError."""
+        await ask(self._calls, TellRun(run_id, MessageKind.PAUSE), bool)
+
+    async def resume(self, run_id: RunId) -> None:
+        """Go on with a run that was paused. Raises: RunNotFoundError, NotServedError."""
+        await ask(self._calls, TellRun(run_id, MessageKind.RESUME), bool)
 
     async def retry(self, run_id: RunId) -> RemoteRun:
         """Try the failed items of a run that has ended again, as a new run; see `stepflow.Engine.retry`.
