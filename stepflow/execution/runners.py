@@ -17,6 +17,10 @@ FEED_BELOW = 128
 """A streamed run asks for more inputs when fewer than these wait to begin."""
 
 
+TURN = 64
+"""Steps after which the event loop gets a turn, though none of them waited: calls and heartbeats may have come."""
+
+
 class Runner:
     """One task that performs steps, and the step it is busy with."""
 
@@ -62,6 +66,8 @@ class Runners:
         self._event = type(anyio.Event())  # that of the backend that runs, which need not be looked for each time
         self._idle: list[anyio.Event] = []
         self._waking = 0  # runners that were woken and have not looked for work yet
+        self._left = TURN  # steps before the loop's next turn
+        self._is_turning = False  # one of them waits for it
 
     def kick(self, tree: Tree[LiveRun]) -> None:
         """Look whether something may be taken from this tree again."""
@@ -117,7 +123,9 @@ class Runners:
 
     async def _take_and_perform(self, runner: Runner) -> None:
         while not (runner.is_cancelled or runner.is_spent):
-            taken = self._take()
+            if self._left <= 0 and not self._is_turning:
+                await self._give_turn()
+            taken = None if self._is_turning else self._take()
             if taken is None:
                 await self._wait_for_work()
                 continue
@@ -126,6 +134,7 @@ class Runners:
             if self._runnable and (not self._idle or self._has_more(tree)):
                 self._wake_one()
             tree.performing += 1
+            self._left -= 1
             try:
                 if self._term.until is not None:
                     await self._term.be_sure()
@@ -135,6 +144,14 @@ class Runners:
                 tree.give_back(run)
                 if not tree.is_listed:
                     self.kick(tree)
+
+    async def _give_turn(self) -> None:
+        """Let the event loop do what else there is. Other runners wait for work meanwhile: this one goes on with it."""
+        self._is_turning = True
+        try:
+            await anyio.lowlevel.checkpoint()
+        finally:
+            self._is_turning, self._left = False, TURN
 
     def _has_more(self, tree: Tree[LiveRun]) -> bool:
         """Whether another runner may find something, after a step was taken from this tree."""

@@ -10,6 +10,7 @@ import pytest
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
 from stepflow.errors import RetryAfter
+from stepflow.execution.runners import TURN
 from stepflow.testing.clock import turned_backend
 
 pytestmark = pytest.mark.anyio
@@ -129,3 +130,27 @@ async def test_a_component_that_cancels_its_own_task_harms_nobody_else(
     assert (record.succeeded, record.failed) == (2, 1)
     assert results[1].error is not None
     assert "cancelled the task" in results[1].error.message
+
+
+@pytest.mark.parametrize("max_concurrency", [1, 100])
+async def test_the_event_loop_has_turns_while_steps_wait_for_nothing(
+    make_engine: MakeEngine, chained: Chained, max_concurrency: int
+) -> None:
+    """A server answers and hears heartbeats meanwhile, and what has happened is committed."""
+    turns: list[int] = []
+
+    async with make_engine(echo()) as engine, anyio.create_task_group() as tasks:
+
+        async def look(run_id: str) -> None:
+            while True:
+                record = await engine.get(run_id)
+                turns.append(record.succeeded)
+                await anyio.lowlevel.checkpoint()
+
+        run = await engine.submit(chained("/echo", "/echo"), range(3_000), max_concurrency=max_concurrency)
+        tasks.start_soon(look, run.id)
+        await run.wait()
+        tasks.cancel_scope.cancel()
+
+    assert len(turns) >= 6_000 / TURN - 5
+    assert len(set(turns)) > 10
