@@ -38,7 +38,7 @@ def wired(setup: Setup, tasks: TaskGroup) -> Parts:
     """The parts, each with those that it needs. Nothing goes on yet."""
     dispatcher = Dispatcher(setup.table, setup.sources, tasks)
     executor = _executor(setup, dispatcher, tasks)
-    host = executor.host = EngineHost(
+    host = executor.steps.host = EngineHost(
         executor=executor,
         runs=setup.backend.runs,
         blobs=setup.backend.blobs,

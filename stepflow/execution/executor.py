@@ -38,7 +38,7 @@ from stepflow.execution.term import Term
 from stepflow.execution.tree import Tree
 from stepflow.execution.verdict import TryAgain, judge
 from stepflow.execution.waits import Waits
-from stepflow.protocols import Chance, Clock, Host, Observer, Store
+from stepflow.protocols import Chance, Clock, Observer, Store
 from stepflow.records import (
     ErrorCode,
     Failed,
@@ -105,15 +105,6 @@ class Executor:
         self._tasks = tasks
         self.observers = tuple(observers)
         self._waits = Waits(clock, tasks, self.note_waiting)
-
-    @property
-    def host(self) -> Host:
-        """What plugins may ask; set by whoever builds it, which needs the executor."""
-        return self.steps.host
-
-    @host.setter
-    def host(self, host: Host) -> None:
-        self.steps.host = host
 
     def observe(self, observer: Observer) -> None:
         """Let somebody more watch."""

@@ -11,44 +11,34 @@ import msgspec
 from stepflow.execution.dispatch import Way
 from stepflow.execution.events import (
     Event,
-    InputsClosed,
     ItemEnded,
-    ItemsAdmitted,
-    RunEnded,
     RunStarted,
     StepRetried,
-    encode_events,
 )
+from stepflow.execution.places import Places
 from stepflow.execution.sealing import Sealer, Vault
 from stepflow.execution.state import APPLY, OpenItem, RunState
 from stepflow.execution.submission import Prepared, output_checker
 from stepflow.execution.tree import Tree
+from stepflow.execution.unwritten import Unwritten
 from stepflow.execution.verdict import Policy
 from stepflow.flow.schema import SecretMarks
-from stepflow.plan.model import PENDING, Plan
+from stepflow.plan.model import Plan
 from stepflow.plan.variables import Redactor, without
 from stepflow.records import (
     ErrorCode,
     Failed,
-    ItemResult,
     Json,
     Lease,
     Outcome,
-    RunChange,
     RunId,
     RunRecord,
-    RunStatus,
     Task,
     TaskId,
     Write,
-    task_id,
 )
 
 logger = logging.getLogger("stepflow.run")
-
-
-KEPT_PLACES = 1_000
-"""Items that have ended and whose task ids are still known, at most, beside as many as are open."""
 
 
 class Resumed(msgspec.Struct, frozen=True):
@@ -72,6 +62,16 @@ class Held(msgspec.Struct):
 
 class LiveRun:
     """One run on its way. Only the executor changes it."""
+
+    resumed: Resumed | None = None
+    first_outcome: Outcome | None = None  # of item 0: of many runs it is the only one
+    is_fed = False  # inputs are streamed in
+    is_output_strict = False
+    lost: BaseException | None = None  # why it can't be driven any further
+    broken_off: Exception | None = None  # what ended its inputs; submitted again, it goes on with them
+    is_abandoned = False  # another engine owns it now
+    supersedes: RunId | None = None  # the run that had its key before
+    key_taken: RunId | None = None  # the run that got its key first: this one was never stored
 
     def __init__(
         self,
@@ -99,56 +99,35 @@ class LiveRun:
         self.state = RunState(plan, variables)
         self.ways: list[Way | None] = [None] * len(plan.steps)
         self.window = max(2 * tree.limit, 100) if max_concurrency is None else max_concurrency
-        self.gate: int | None = None  # where set, items from this one on wait until their results are wanted
         self.free = max_concurrency  # slots of its own, within the tree's; None: only the tree's
-        self.parked: list[Any] = []
-        self.sub_run_calls: dict[int, dict[tuple[int, int], int]] = {}  # by item, then step and attempt
-        self.number = tree.add(self)
         self.is_dirty = False  # it has events that the next commit takes
         self.is_flushed_later = False  # its events will be committed soon in any case
         self.is_committing = False  # a commit of its events is under way
-        self.accepted = anyio.Event()  # the run is stored
-        self.ended = anyio.Event()  # the run's end is stored
-        self.resumed: Resumed | None = None
-        self.cut_off: set[tuple[int, int]] = (
-            set()
-        )  # items and steps that ran when their engine ended; each till it begins
-        self.is_recovered = False  # each start is made durable before the step is performed
-        self.first_outcome: Outcome | None = None  # of item 0: of many runs it is the only one
-        self.commit_waiters: list[anyio.Event] = []
-        self.is_fed = False  # inputs are streamed in
-        self.hungry = anyio.Event()  # few of them wait to begin
-        self.redactor: Redactor | None = None  # where the flow marks secrets
-        self.sealer: Sealer | None = None  # where they are sealed in what is written
+        self.gate: int | None = None  # where set, items from this one on wait until their results are wanted
         self.blocked: str | None = None  # why its secrets can't be had here: nothing of it begins
-        self.check_output: Callable[[Json], str | None] | None = None  # what is wrong with an item's output
-        self.is_output_strict = False
+        self.is_recovered = False  # each start is made durable before the step is performed
         self.durable_low_water = 0  # the results of all items below it are stored
         self.changed: anyio.Event | None = None
+        self.redactor: Redactor | None = None  # where the flow marks secrets
+        self.check_output: Callable[[Json], str | None] | None = None  # what is wrong with an item's output
+        self.sealer: Sealer | None = None  # where they are sealed in what is written
+        self.parked: list[Any] = []
+        self.sub_run_calls: dict[int, dict[tuple[int, int], int]] = {}  # by item, then step and attempt
+        self.number = tree.add(self)
+        self.accepted = anyio.Event()  # the run is stored
+        self.ended = anyio.Event()  # the run's end is stored
+        self.cut_off: set[tuple[int, int]] = set()  # items and steps that ran when their engine ended, till they begin
+        self.commit_waiters: list[anyio.Event] = []
+        self.hungry = anyio.Event()  # few of its inputs wait to begin
         self.told: dict[str, None] = {}  # reasons of waits that were logged
         self.scopes: dict[anyio.CancelScope, None] = {}  # around tasks that only serve this run
-        self.lost: BaseException | None = None  # why it can't be driven any further
-        self.broken_off: Exception | None = None  # what ended its inputs; submitted again, it goes on with them
-        self.is_abandoned = False  # another engine owns it now
-        self.supersedes: RunId | None = None  # the run that had its key before
-        self.key_taken: RunId | None = None  # the run that got its key first: this one was never stored
-        self._placed: dict[int, None] = {}  # items whose tasks are among the places
-        self._places: dict[TaskId, tuple[int, int]] = {}  # what ids stand for; only where somebody asked
-        self._pending: list[Event] = []
-        self._results: list[ItemResult] = []
-        self._retries: list[StepRetried] = []
-        self._is_stored_as_paused = False
-        self._first = 1
-        self._is_new = True
-        self._has_inputs = False  # among what is pending
-        self._since_checkpoint = 0
-        self._min_item = -1
-        self._max_item = -1
+        self._places = Places(self.id, len(plan.steps), self.state)
+        self._unwritten = Unwritten(self.id, lease, self.began, self.state)
 
     @property
     def has_news(self) -> bool:
         """Something may follow from events that are not durable yet."""
-        return self.is_dirty or self.is_committing or bool(self._pending)
+        return self.is_dirty or self.is_committing or bool(self._unwritten.events)
 
     @property
     def is_idle(self) -> bool:
@@ -157,11 +136,11 @@ class LiveRun:
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._pending)
+        return bool(self._unwritten.events)
 
     def stands_where(self, other: "LiveRun") -> bool:
         """Whether the journal tells of this run as much as of the other one, which is the same run and goes on."""
-        return self._first == other._first and not other.has_news
+        return self._unwritten.first == other._unwritten.first and not other.has_news
 
     def elapsed_ms(self, now: float) -> int:
         return int((now - self.began) * 1_000)
@@ -184,18 +163,12 @@ class LiveRun:
     def apply(self, event: Event) -> None:
         """Let an event change the state, and keep it for the next commit."""
         self.state.apply(event)
-        self._pending.append(event)
-        if type(event) is ItemsAdmitted:
-            self._has_inputs = True
+        self._unwritten.add(event)
 
     def apply_item(self, event: Any, item: int) -> None:
         """The same for an event that speaks of one item."""
         APPLY[type(event)](self.state, event)
-        self._pending.append(event)
-        if item > self._max_item:
-            self._max_item = item
-        if item < self._min_item or self._min_item < 0:
-            self._min_item = item
+        self._unwritten.add_of_item(event, item)
 
     def guard(self, prepared: Prepared, parent: "LiveRun | None", output_validation: str) -> None:
         """Hold outputs against the flow's schema, and keep secrets, also those of the parent, out of messages."""
@@ -214,7 +187,9 @@ class LiveRun:
             return
         link, inherited = self.record.parent, None if parent is None else parent.sealer
         was_sealed = self.record.is_sealed if self.is_recovered else None
-        self.sealer = vault.sealer(prepared, inherited, -1 if link is None else link.item, is_sealed=was_sealed)
+        self.sealer = self._unwritten.sealer = vault.sealer(
+            prepared, inherited, -1 if link is None else link.item, is_sealed=was_sealed
+        )
         if self.sealer is not None:
             self.sealer.learn(events)
             self.record = msgspec.structs.replace(self.record, is_sealed=True)
@@ -224,9 +199,7 @@ class LiveRun:
         for event in events:
             self.state.apply(event)
         self.state.ready.clear()
-        self._first = last + 1
-        self._is_new = False
-        self._is_stored_as_paused = self.state.is_paused
+        self._unwritten.restored(last)
         self.is_recovered = True
         self.durable_low_water = self.state.low_water
         self.accepted.set()
@@ -244,18 +217,7 @@ class LiveRun:
 
     def place_of(self, wanted: TaskId) -> tuple[int, int] | None:
         """Item and step of a task that has begun and not finished; None: it has finished, or is none of this run."""
-        items = self.state.items
-        if len(self._placed) > 2 * len(items) + KEPT_PLACES:
-            self._placed, self._places = {}, {}
-        for index in [index for index in items if index not in self._placed]:
-            self._placed[index] = None
-            for step in range(len(self.plan.steps)):
-                self._places[task_id(self.id, index, step)] = index, step
-        place = self._places.get(wanted)
-        item = None if place is None else items.get(place[0])
-        if place is None or item is None or not item.attempts[place[1]] or item.outputs[place[1]] is not PENDING:
-            return None
-        return place
+        return self._places.of(wanted)
 
     def due(self, index: int, step: int) -> float:
         """When the next attempt of a step may begin, in seconds since the epoch; 0 where nothing delays it."""
@@ -327,11 +289,11 @@ class LiveRun:
 
     def apply_retry(self, event: StepRetried) -> None:
         self.apply_item(event, event.item)
-        self._retries.append(event)
+        self._unwritten.retries.append(event)
 
     def apply_end(self, event: ItemEnded) -> None:
         self.apply_item(event, event.item)
-        self._results.append(ItemResult(event.item, event.outcome))
+        self._unwritten.add_result(event)
         if not event.item:
             self.first_outcome = event.outcome
         if self.sub_run_calls:
@@ -346,105 +308,18 @@ class LiveRun:
         Raises:
             RecursionError, TypeError, ValueError: an event holds what JSON can't say; nothing was taken.
         """
-        rows = [(row, encode_events(row)) for row in self._sealed(self._rows())]
-        events, self._pending = self._pending, []
+        unwritten = self._unwritten
+        rows = unwritten.rows()
+        events = unwritten.events
         ready, self.state.ready = self.state.ready, []
-        retries, self._retries = self._retries, []
-        writes = [self._write(row, payload) for row, payload in rows]
-        self._min_item = self._max_item = -1
-        self._has_inputs = False
-        self._since_checkpoint += len(events)
-        if 0 < checkpoint_every <= self._since_checkpoint and not self.state.has_ended:
-            writes.append(self._checkpoint())
+        retries, unwritten.retries = unwritten.retries, []
+        writes = unwritten.take(rows, checkpoint_every, self.record, self.supersedes)
         waiters, self.commit_waiters = self.commit_waiters, []
         return writes, Held(self, events, ready, retries, len(writes), self.state.low_water, waiters)
 
     def drop_unwritable(self) -> None:
         """Forget the pending events that can't be encoded, and an end that counted on them."""
-        self._pending = [event for event in self._pending if type(event) is not RunEnded and self._is_writable(event)]
-        ended = {event.item for event in self._pending if type(event) is ItemEnded}
-        self._results = [result for result in self._results if result.index in ended]
-
-    def _sealed(self, rows: list[list[Event]]) -> list[list[Event]]:
-        """The events as they may be written."""
-        return rows if self.sealer is None else self.sealer.seal(rows)
-
-    def _is_writable(self, event: Event) -> bool:
-        try:
-            encode_events(self._sealed([[event]])[0])
-        except (RecursionError, TypeError, ValueError):
-            return False
-        return True
-
-    def _rows(self) -> list[list[Event]]:
-        """The pending events as they are packed: inputs by themselves, since they are kept longer than the rest."""
-        if not self._has_inputs:
-            return [self._pending] if self._pending else []
-        rows: list[list[Event]] = []
-        for event in self._pending:
-            if not rows or ItemsAdmitted in (type(event), type(rows[-1][0])):
-                rows.append([])
-            rows[-1].append(event)
-        return rows
-
-    def _write(self, events: list[Event], payload: bytes) -> Write:
-        is_new, self._is_new = self._is_new, False
-        first, self._first = self._first, self._first + len(events)
-        results, self._results = self._results, []
-        if self.sealer is not None and results:
-            results = self.sealer.ended(results)
-        min_item, max_item, head = self._min_item, self._max_item, events[0]
-        if type(head) is ItemsAdmitted:
-            min_item, max_item = head.first, head.first + len(head.inputs) - 1
-        last = events[-1]
-        return Write(
-            run_id=self.id,
-            lease=self.lease,
-            first=first,
-            count=len(events),
-            payload=payload,
-            min_item=min_item,
-            max_item=max_item,
-            has_inputs=type(head) is ItemsAdmitted,
-            results=results,
-            new=self.record if is_new else None,
-            supersedes=self.supersedes if is_new else None,
-            change=self._change(last, bool(results)),
-        )
-
-    def _change(self, last: Event, has_results: bool) -> RunChange | None:
-        state = self.state
-        if type(last) is RunEnded:
-            return RunChange(
-                status=last.status,
-                ended_at=self.started.started_at + last.at / 1_000,
-                total=state.total,
-                succeeded=state.succeeded,
-                failed=state.failed,
-                error=last.error,
-            )
-        status = None
-        if state.is_paused is not self._is_stored_as_paused:
-            self._is_stored_as_paused = state.is_paused
-            status = RunStatus.PAUSED if state.is_paused else RunStatus.RUNNING
-        if has_results or status is not None or type(last) is InputsClosed:
-            return RunChange(status=status, total=state.total, succeeded=state.succeeded, failed=state.failed)
-        return None
-
-    def _checkpoint(self) -> Write:
-        self._since_checkpoint = 0
-        event = self.state.snapshot()
-        self.state.apply(event)
-        first, self._first = self._first, self._first + 1
-        return Write(
-            run_id=self.id,
-            lease=self.lease,
-            first=first,
-            count=1,
-            payload=encode_events(self._sealed([[event]])[0]),
-            min_item=event.low_water,
-            is_checkpoint=True,
-        )
+        self._unwritten.drop_unwritable()
 
     @contextmanager
     def until_ended(self) -> Iterator[None]:

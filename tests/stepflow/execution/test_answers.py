@@ -8,7 +8,7 @@ import pytest
 
 from stepflow.components import Components
 from stepflow.engine import Engine
-from stepflow.execution import live
+from stepflow.execution import places
 from stepflow.execution.events import StepFailed, StepRetried, StepStarted, StepSucceeded, decode_events
 from stepflow.execution.handle import Run
 from stepflow.execution.options import RecoverySettings
@@ -203,13 +203,13 @@ async def test_a_failure_of_an_attempt_that_broke_off_ends_the_step_if_it_may_no
 async def test_answers_to_many_items_find_their_steps_and_little_is_kept_for_it(
     owner: Engine, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "KEPT_PLACES", 10)
+    monkeypatch.setattr(places, "KEPT_PLACES", 10)
     run = await begun(owner, app, 300, max_concurrency=10)
     answered, most = 0, 0
     while answered < 300:
         answered += await owner.answer(run.id, gate_of(run, answered), Succeeded(answered))
         driven = owner._parts.executor.live(run.id)
-        most = max(most, 0 if driven is None else len(driven._places))
+        most = max(most, 0 if driven is None else len(driven._places._places))
 
     assert [result.output async for result in run.results()] == [[item] for item in range(300)]
     assert most < 200
