@@ -122,6 +122,8 @@ class _Batch:
             raise invalid(f"a frame of the batch can't be read: {error}") from None
 
     def _add(self, said: FromClient) -> None:
+        if said.opening is not None and self.opening is not None:
+            raise ValueError("the flow to run was said already")
         self.opening = said.opening or self.opening
         self._is_complete = said.is_complete
         self._inputs += said.inputs
@@ -130,6 +132,8 @@ class _Batch:
         if said.is_last_part:
             parts, self._parts = self._parts, []
             self._inputs.append(msgspec.json.decode("".join(parts)))
+        if self._is_complete and self._parts:
+            raise ValueError("the batch ends in the midst of an input")
 
 
 def _too_much(most: int) -> str:

@@ -161,6 +161,23 @@ async def test_what_is_no_batch_is_refused(submit: Any, frames: list[Frame], cod
     assert words in found[1]
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ([FromClient(part="[1,"), FromClient(is_complete=True)], "ends in the midst of an input"),
+        ([FromClient(opening=Opening(flow_id="b" * 64))], "was said already"),
+    ],
+)
+async def test_a_batch_that_is_no_whole_starts_nothing(
+    submit: Any, engine: Engine, flow_id: str, more: list[FromClient], words: str
+) -> None:
+    found = await refused(submit(frame(FromClient(opening=Opening(flow_id=flow_id))), *map(frame, more)))
+
+    assert found[0] == "INVALID_ARGUMENT"
+    assert words in found[1]
+    assert not await engine.backend.runs.list()
+
+
 async def test_a_batch_that_breaks_off_starts_nothing(submit: Any, engine: Engine, flow_id: str) -> None:
     found = await refused(submit(frame(FromClient(opening=Opening(flow_id=flow_id))), inputs(1)))
 
