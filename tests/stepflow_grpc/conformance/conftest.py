@@ -56,8 +56,8 @@ def make_engine(**options: Any) -> Engine:
         "builtin": BuiltinPlugin(),
         "here": FunctionsPlugin(here()),
         "workers": QueuePlugin(name="workers", queue="default"),
-        "hasty": QueuePlugin(name="hasty", queue="hasty", settings=Settings(queue_timeout_s=0.05)),
-        "short": QueuePlugin(name="short", queue="short", settings=Settings(execution_timeout_s=0.3)),
+        "hasty": QueuePlugin(name="hasty", queue="hasty", settings=Settings(queue_timeout_s=0.5)),
+        "short": QueuePlugin(name="short", queue="short", settings=Settings(execution_timeout_s=1.0)),
     }
     return Engine(plugins=plugins, routes=ROUTES, retry=QUICK, **options)
 

@@ -252,7 +252,7 @@ async def test_79_a_client_that_gives_up_waiting_stops_nothing(client: Any, t: A
         flow_id = await client.store({**t.one(), "name": "patient"})
         asked = {"flow_id": flow_id, "input": [to_value(1)], "wait": True}
         with pytest.raises(grpc.aio.AioRpcError, match="DEADLINE_EXCEEDED"):
-            await client("RunsService", "CreateRun", timeout=0.3, **asked)
+            await client("RunsService", "CreateRun", timeout=1.5, **asked)
         await worker.do("went on")
         (run,) = (await client("RunsService", "ListRuns", flow_name="patient")).runs
 

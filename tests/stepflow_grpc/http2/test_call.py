@@ -93,7 +93,7 @@ async def test_a_call_that_is_cancelled_is_cut_off_here(channel: grpc.aio.Channe
 
 async def test_a_call_whose_time_is_over_is_cut_off_here(channel: grpc.aio.Channel, echo: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await channel.unary_unary("/e/Wait")(b"late", timeout=0.3)
+        await channel.unary_unary("/e/Wait")(b"late", timeout=1.0)
 
     assert raised.value.code() is CODE.DEADLINE_EXCEEDED
     await until(lambda: echo.cut == ["late"])
@@ -171,6 +171,7 @@ async def test_a_stream_that_nobody_reads_is_held_back(channel: grpc.aio.Channel
             written += 1
 
     writing = asyncio.ensure_future(write())
+    await until(lambda: echo.read and written)
     seen = -1
     while seen != written:
         seen = written
