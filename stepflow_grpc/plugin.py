@@ -15,8 +15,10 @@ from stepflow.protocols import Clock, Exchange, Host
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Task
 from stepflow_grpc.pools.pool import Pool
 from stepflow_grpc.queues.catalogue import Catalogue
-from stepflow_grpc.queues.credit import Settings, Sharing, SpareCredit
+from stepflow_grpc.queues.credit import SpareCredit
 from stepflow_grpc.queues.records import QueueLimits
+from stepflow_grpc.queues.settings import Settings
+from stepflow_grpc.queues.sharing import Sharing
 from stepflow_grpc.queues.task_queues import TaskQueues
 from stepflow_grpc.reports import Reports
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 from stepflow_grpc.queues.queue import WARNED_AFTER_S, Queue, QueueDeadlines
 
+TRUSTED_S = 12.0
+"""How long a queue counts as served after another engine was seen to take a task of it."""
+
 logger = logging.getLogger("stepflow.queues")
 
 
@@ -42,9 +45,9 @@ class Absence:
         """Whether a worker of this engine serves a queue, or another engine took a task of it lately."""
         return queue.is_served or queue.served_elsewhere_until > self._deadlines.now()
 
-    def note_served_elsewhere(self, queue: Queue, for_s: float) -> None:
+    def note_served_elsewhere(self, queue: Queue) -> None:
         """Another engine has taken a task."""
         was_served = self.is_served_somewhere(queue)
-        queue.served_elsewhere_until = self._deadlines.now() + for_s
+        queue.served_elsewhere_until = self._deadlines.now() + TRUSTED_S
         if not was_served:
             queue.ring()

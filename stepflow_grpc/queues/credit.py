@@ -6,11 +6,11 @@ from collections.abc import Callable
 import anyio
 import msgspec
 
-from stepflow.protocols import Clock, Exchange
-from stepflow.records import Failed, Json, Offer, Outcome, Succeeded, Task
+from stepflow.protocols import Clock
+from stepflow.records import Json, Outcome, Task
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.queue import Queue, Ticket
-from stepflow_grpc.queues.records import QueuedTask, Waiting
+from stepflow_grpc.queues.settings import Settings
 from stepflow_grpc.queues.stream import Stream
 from stepflow_grpc.queues.task_queues import TaskQueues
 
@@ -25,13 +25,9 @@ ASKED_FIRST_S = 1.0
 
 ASKED_AGAIN_S = 5.0
 
-TRUSTED_S = 12.0
-"""How long a queue counts as served after another engine was seen to take a task of it."""
-
 PATIENCE_S = 3.0
 """How long the task of another engine waits here for a worker to come back."""
 
-_OUTCOME = msgspec.json.Decoder(Succeeded | Failed)
 _TASK = msgspec.json.Decoder(Task)
 
 
@@ -82,7 +78,7 @@ class OwnCredit:
         if self.outcome is not None:
             return
         if self._has_asked:
-            self._queues.absence.note_served_elsewhere(self._entry.queue, TRUSTED_S)
+            self._queues.absence.note_served_elsewhere(self._entry.queue)
         else:
             self._queues.distribution.give_credit_back(self._entry)
 
@@ -115,7 +111,7 @@ class SpareCredit:
         self,
         queues: TaskQueues,
         queue: Queue,
-        settings: "Settings",
+        settings: Settings,
         report: Callable[[Task, Json], None] | None = None,
     ) -> None:
         self._queues = queues
@@ -168,95 +164,3 @@ class SpareCredit:
         if stream.is_open:
             stream.unreserve()
             self._queues.distribution.refresh(stream.worker)
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a plugin's tasks."""
-
-    queue_timeout_s: float | None = None
-    execution_timeout_s: float | None = None
-
-    def queued(
-        self, task: Task, queue: str, *, is_own: bool = True, report: Callable[[Task, Json], None] | None = None
-    ) -> QueuedTask:
-        return QueuedTask(
-            id=task.id,
-            task=task,
-            queue=queue,
-            queue_timeout_s=self.queue_timeout_s if is_own else None,
-            execution_timeout_s=self.execution_timeout_s,
-            report=report,
-        )
-
-
-class Sharing:
-    """Tasks that any engine's workers may do."""
-
-    def __init__(self, queues: TaskQueues, exchange: Exchange, clock: Clock) -> None:
-        self._queues = queues
-        self._exchange = exchange
-        self._clock = clock
-
-    async def offer(self, queued: QueuedTask, waiting: Waiting) -> Outcome:
-        """Have a task done by a worker of this engine or of another.
-
-        Where no engine seems to have a worker, one task of the queue stays on offer and the others wait for its luck.
-        """
-        entry = self._queues.enter(queued)
-        queue = entry.queue
-        outcome: Outcome | None = None
-        try:
-            if queued.task.was_cut_off:
-                await self._queues.settle(entry)
-            while outcome is None:
-                if entry.is_over or entry.is_claimed or self._queues.absence.is_served_somewhere(queue):
-                    outcome = await self._exchanged(entry)
-                else:
-                    async with waiting(queued.task, queue.unserved):
-                        outcome = await self._unserved(entry)
-            return outcome
-        finally:
-            self._queues.leave(entry)
-
-    async def _exchanged(self, entry: Entry) -> Outcome | None:
-        """None: nobody took it."""
-        queued = entry.queued
-        offer = Offer(
-            task_id=queued.id,
-            attempt=queued.task.attempt,
-            run_id=queued.task.run_id,
-            queue=queued.queue,
-            body=msgspec.json.encode(queued.task),
-        )
-        credit = OwnCredit(self._queues, entry, self._clock)
-        body = UNTAKEN
-        with anyio.CancelScope() as entry.scope:
-            body = await self._exchange.perform(offer, credit, credit.work)
-        entry.scope = None
-        if body == UNTAKEN:
-            return entry.outcome
-        if body == HERE:
-            return credit.outcome
-        self._queues.absence.note_served_elsewhere(entry.queue, TRUSTED_S)
-        answer: Outcome = _OUTCOME.decode(body)
-        return answer
-
-    async def _unserved(self, entry: Entry) -> Outcome | None:
-        """None: a worker of some engine serves the queue by now, or another reason is known why none does."""
-        queue = entry.queue
-        reason = queue.unserved
-        try:
-            while not (entry.is_over or entry.is_claimed or self._queues.absence.is_served_somewhere(queue)):
-                if queue.unserved != reason:
-                    return None
-                if queue.prober is None:
-                    queue.prober = entry
-                if queue.prober is not entry:
-                    await entry.changed()
-                elif (outcome := await self._exchanged(entry)) is not None:
-                    return outcome
-            return None
-        finally:
-            if queue.prober is entry:
-                queue.prober = None
-                queue.ring()

@@ -17,8 +17,8 @@ from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock, turned_backend
 from stepflow_grpc.plugin import Hub, QueuePlugin, make_hub, make_plugin
 from stepflow_grpc.queues.catalogue import Catalogue
-from stepflow_grpc.queues.credit import Settings
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
+from stepflow_grpc.queues.settings import Settings
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from stepflow.plugins.functions import FunctionsPlugin
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded
 from stepflow_grpc.messages import NUMBERS, methods, new
 from stepflow_grpc.plugin import QueuePlugin
-from stepflow_grpc.queues.credit import Settings
+from stepflow_grpc.queues.settings import Settings
 from stepflow_grpc.server import Server
 from stepflow_grpc.wire import complete, component_message, from_value, to_struct, to_value
 
@@ -56,7 +56,7 @@ def make_engine(**options: Any) -> Engine:
         "builtin": BuiltinPlugin(),
         "here": FunctionsPlugin(here()),
         "workers": QueuePlugin(name="workers", queue="default"),
-        "hasty": QueuePlugin(name="hasty", queue="hasty", settings=Settings(queue_timeout_s=0.5)),
+        "hasty": QueuePlugin(name="hasty", queue="hasty", settings=Settings(queue_timeout_s=0.15)),
         "short": QueuePlugin(name="short", queue="short", settings=Settings(execution_timeout_s=1.0)),
     }
     return Engine(plugins=plugins, routes=ROUTES, retry=QUICK, **options)

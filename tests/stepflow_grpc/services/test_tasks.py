@@ -14,7 +14,7 @@ from stepflow.protocols import Observer
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, RunId, Succeeded, Task
 from stepflow_grpc.messages import NUMBERS, methods, new
 from stepflow_grpc.plugin import QueuePlugin
-from stepflow_grpc.queues.credit import Settings
+from stepflow_grpc.queues.settings import Settings
 from stepflow_grpc.server import Server
 from stepflow_grpc.wire import complete, component_message, from_value, outcome_of, to_struct, to_value
 
