@@ -35,7 +35,8 @@ DEFAULT_CONCURRENCY = 10
 """Of runs that come through the protocol and say nothing else, as with the reference server."""
 
 DEFAULT_WAIT_S = 300
-MOST_LISTED = 1_000
+MOST_LISTED = 10_000
+"""Runs in an answer to who gives no limit: about what fits into a message that every client takes."""
 
 _BY_COMPLETION = NUMBERS["RESULT_ORDER_BY_COMPLETION"]
 

@@ -283,6 +283,15 @@ async def test_runs_are_filtered_newest_first(client: Any, t: Any) -> None:
     assert await listed(max_depth=5) == [hanging, *reversed(ids)]
 
 
+@pytest.mark.slow
+async def test_thousands_of_runs_are_listed_where_no_limit_is_given(client: Any) -> None:
+    flow_id = await client.store({**SAME, "name": "many"})
+    for _ in range(1_100):
+        await client("RunsService", "CreateRun", flow_id=flow_id)
+
+    assert len((await client("RunsService", "ListRuns", flow_name="many")).runs) == 1_100
+
+
 async def test_sub_runs_are_deeper_than_their_roots(client: Any, t: Any) -> None:
     flow = SAME
     for _ in range(2):
