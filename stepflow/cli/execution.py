@@ -14,7 +14,7 @@ from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.job import Submitted
 from stepflow.cli.place import Place, is_newest, short_id
 from stepflow.cli.progress import Tally, bar
-from stepflow.cli.results import Results
+from stepflow.cli.results import OutputError, Results
 from stepflow.engine import Engine
 from stepflow.errors import InputInvalidError
 from stepflow.protocols import Backend
@@ -107,6 +107,10 @@ class Execution:
             if not submitted.is_named:
                 await submitted.run.cancel()
             raise
+        except OutputError:
+            if submitted.again is None:  # nothing could go on with it
+                await submitted.run.cancel()
+            raise
         finally:
             if self._place is None:
                 submitted.run.cancel_now()
@@ -145,7 +149,11 @@ class Execution:
 
     def _say_broken_off(self, error: Exception) -> None:
         submitted = self._submitted
-        if self._place is None or submitted is None or not isinstance(error, _BROKEN_OFF):
+        if self._place is None or submitted is None:
+            return
+        if isinstance(error, OutputError) and submitted.again is not None:
+            say(f"stored in {self._place.name}: {submitted.again}")
+        if not isinstance(error, _BROKEN_OFF):
             return
         done = f"{self._written:,} {_items(self._written)} had ended"
         ended = f"stored in {self._place.name}: the inputs broke off when {done}"

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -22,6 +22,21 @@ if sys.platform != "win32":
 
 _TRIES, _WAIT_S = 100, 0.05  # whoever has the part writes what is left of its results
 _ENCODER = msgspec.json.Encoder()
+
+
+class OutputError(CommandError):
+    """Results can't be written any more; the run itself is well."""
+
+
+@contextmanager
+def _writing(where: str) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # a reader that has gone wants no word
+        raise
+    except OSError as error:
+        remedy = "; free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        raise OutputError(f"the results cannot be written to {where}: {error.strerror or error}{remedy}") from None
 
 
 class Results(Protocol):
@@ -43,10 +58,12 @@ class Results(Protocol):
         """The run is there: what an earlier one left is dropped."""
         ...
 
-    def write(self, outcome: Outcome) -> None: ...
+    def write(self, outcome: Outcome) -> None:
+        """Raises: OutputError."""
+        ...
 
     def complete(self) -> None:
-        """All results were written: a file gets its name."""
+        """All results were written: a file gets its name. Raises: OutputError."""
         ...
 
 
@@ -66,8 +83,9 @@ class Lines:
         pass
 
     def write(self, outcome: Outcome) -> None:
-        self._stream.write(_ENCODER.encode(outcome_to_json(outcome)) + b"\n")
-        self._stream.flush()
+        with _writing("stdout"):
+            self._stream.write(_ENCODER.encode(outcome_to_json(outcome)) + b"\n")
+            self._stream.flush()
 
     def complete(self) -> None:
         pass
@@ -120,24 +138,28 @@ class FileResults:
 
     def write(self, outcome: Outcome) -> None:
         value: Json = outcome_to_json(outcome)
-        self._opened.write(yaml_text(value).encode() if self._yaml else _ENCODER.encode(value) + b"\n")
+        with _writing(str(self._part)):
+            self._opened.write(yaml_text(value).encode() if self._yaml else _ENCODER.encode(value) + b"\n")
 
     def complete(self) -> None:
-        self._opened.flush()
-        os.replace(self._part, self.path)
+        with _writing(str(self._part)):
+            self._opened.flush()
+            os.replace(self._part, self.path)
         self._is_complete = True
 
     def close(self) -> None:
         """Leave what was done so far, and nothing where nothing was."""
         if self._stream is None:
             return
-        self._stream.flush()
+        with suppress(OSError):  # it was said when it was met first
+            self._stream.flush()
         if not self._is_complete and self._is_ours():
             if self._part.stat().st_size == 0:
                 self._part.unlink()
             elif self._has_begun:
                 say(f"what was done so far is in {self._part}")
-        self._opened.close()
+        with suppress(OSError):
+            self._opened.close()
 
     @property
     def _opened(self) -> BinaryIO:

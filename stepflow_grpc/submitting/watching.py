@@ -12,7 +12,7 @@ import msgspec
 from stepflow.cli.failure import COULD_NOT_RUN, INTERRUPTED, ITEM_FAILED, say
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.progress import bar
-from stepflow.cli.results import Results
+from stepflow.cli.results import OutputError, Results
 from stepflow.errors import StepflowError
 from stepflow.protocols import Clock
 from stepflow.records import ErrorCode, ItemResult, RunRecord, RunStatus
@@ -95,8 +95,8 @@ class Watch:
                 failure = error
             tasks.cancel_scope.cancel()
         if failure is not None:
-            if self._run is not None and isinstance(failure, ServerUnavailableError | ServerBusyError):
-                say(self._goes_on(may=True))
+            if self._run is not None and isinstance(failure, ServerUnavailableError | ServerBusyError | OutputError):
+                say(self._goes_on(may=not isinstance(failure, OutputError)))
             raise failure
         return self._close(self._clock.now() - began)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import anyio
 import click
 
-from stepflow.cli.failure import CommandError, os_error_text, say
+from stepflow.cli.failure import CommandError, say
 from stepflow.cli.options import examples
 from stepflow.cli.place import Place
 from stepflow.cli.runs.options import place_options, run_argument
@@ -35,7 +35,7 @@ def command(run: str, output: Path, store: str | None, config: str | None, url: 
     try:
         output.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise CommandError(f"the report cannot be written to {os_error_text(error)}") from None
+        raise CommandError(f"the report cannot be written to {output}: {error.strerror or error}") from None
     say(f"report: {output}")
 
 

@@ -14,6 +14,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from stepflow.cli.main import main
+from stepflow.cli.results import Lines, OutputError
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow_grpc.server import Server
@@ -309,3 +310,18 @@ def test_an_interrupt_leaves_the_run(port: int, submit: Submit, gate: Path, how:
     assert "interrupted, with the results of 1 item so far" in err
     assert f"`stepflow submit --url 127.0.0.1:{port} --cancel " in err
     assert submit("--follow", "last").results == [success(0), success(1)]
+
+
+def test_where_results_cannot_be_written_it_is_said_how_to_get_them_later(
+    submit: Submit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(lines: Lines, outcome: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(Lines, "write", full)
+
+    outcome = submit("flow.yaml", "--input", '{"n": 1}')
+
+    assert outcome.code == 1
+    assert "the run goes on at" in outcome.err
+    assert outcome.err.splitlines()[-1] == "error: the disk is full"
