@@ -14,12 +14,15 @@ import anyio
 from anyio.abc import TaskGroup
 
 from stepflow.engine import Engine
+from stepflow.execution.dispatch import PluginSource
+from stepflow.plugins.builtin.plugin import BuiltinPlugin
 from stepflow.protocols import Clock
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded, TaskId
 from stepflow.testing.simulation import Faults
 from stepflow_grpc.answers import Answers, Verdict
 from stepflow_grpc.plugin import Hub, QueuePlugin, make_hub
 from stepflow_grpc.queues.records import Heard, QueuedTask, Taken, WorkerKind
+from stepflow_grpc.queues.settings import Settings
 from stepflow_grpc.queues.stream import Stream
 
 QUEUE = "simulated"
@@ -42,6 +45,7 @@ class QueueWorkers:
         workers: how many there are; half of them behave as upstream's.
         slots: how many tasks one works on at a time.
         is_apart: all of them are connected to the same orchestrator, so that the others have none of their own.
+        settings: the limits of their tasks.
         strays: answers may come to an orchestrator that waits for none, which hands them to whoever drives the run.
     """
 
@@ -57,6 +61,7 @@ class QueueWorkers:
         slots: int = 2,
         is_apart: bool = False,
         strays: bool = True,
+        settings: Settings | None = None,
     ) -> None:
         self.draw = draw
         self.clock = clock
@@ -69,14 +74,15 @@ class QueueWorkers:
         self.opened = anyio.Event()
         self.is_apart = is_apart
         self.strays = strays
+        self.settings = settings
         self._workers = workers
 
     @property
     def routes(self) -> Mapping[str, Json]:
-        return {ROUTE: [{"plugin": "queue"}]}
+        return {ROUTE: [{"plugin": "queue"}], "/builtin": [{"plugin": "builtin"}]}
 
-    def plugins(self) -> Mapping[str, QueuePlugin]:
-        return {"queue": QueuePlugin(name="queue", queue=QUEUE)}
+    def plugins(self) -> Mapping[str, PluginSource]:
+        return {"queue": QueuePlugin(name="queue", queue=QUEUE, settings=self.settings), "builtin": BuiltinPlugin()}
 
     @asynccontextmanager
     async def attend(self, engine: Engine) -> AsyncIterator[None]:
