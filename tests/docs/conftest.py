@@ -23,7 +23,7 @@ from stepflow.testing.flowtests import run_file
 _FENCE = re.compile(r"(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w.+-]*|\{.*\}.*)\s*")
 _NOTE = re.compile(r"<!-- (?P<key>not run|file|exit|config)(?:: (?P<value>.*?))? -->")
 _FILE = re.compile(r"# file: (\S+)")
-_TIMEOUT_S = 60
+_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)

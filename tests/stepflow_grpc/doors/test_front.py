@@ -14,11 +14,6 @@ from stepflow_grpc.doors.limits import Limits
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def front() -> Front:
     return Front(SystemClock(), Limits(), http=HttpSide({}, SystemClock()))
 

@@ -15,11 +15,6 @@ from stepflow_grpc.http2.headers import Head
 from stepflow_grpc.http2.methods import Ended, Rpc
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Echo:
     """Answers in several ways, and keeps what became of its calls."""
 

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.anyio
 RUN = "019a0000-0000-7000-8000-000000000001"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Desk:
     """What a speech asks of a worker."""
 

@@ -55,11 +55,6 @@ class Bench:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def limits() -> UdfLimits:
     return LIMITS
 
