@@ -222,11 +222,14 @@ async def test_a_view_of_one_run_reads_only_its_rows(store: PostgresBackend, ids
         await tell(store, ids, StepStarted(0, 0, 1, 1), StepSucceeded(0, 0, 1, 2))
     run = await tell(store, ids, StepStarted(0, 0, 1, 1), StepSucceeded(0, 0, 1, 2))
     url, schema = store.database.location.conninfo, store.database.schema
-    execute(url, f"VACUUM (ANALYZE) {schema}._runs, {schema}._entries, {schema}._results")
 
-    plan = execute(url, f"EXPLAIN SELECT * FROM {schema}.{view} WHERE run_id = '{run}'")
+    for _ in range(5):  # the server's own vacuum may come between, with what it saw before
+        execute(url, f"VACUUM (ANALYZE) {schema}._runs, {schema}._entries, {schema}._results")
+        plan = execute(url, f"EXPLAIN SELECT * FROM {schema}.{view} WHERE run_id = '{run}'")
+        told = "\n".join(str(line) for (line,) in plan)
+        if "_runs_id_key" in told:
+            break
 
-    told = "\n".join(str(line) for (line,) in plan)
     assert "Seq Scan on _entries" not in told
     assert "Seq Scan on _runs" not in told
     assert "_runs_id_key" in told
