@@ -1,13 +1,16 @@
 """Offers and messages whose names are long, odd, or given twice."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
 
 from stepflow.protocols import offers_topic
 from stepflow.records import Answer, Message, Offer, RunId
 from stepflow.testing.suites.writes import Ids, begin, enter, record
 from stepflow_postgres.backend import PostgresBackend
+from stepflow_postgres.statements import statement
 
 pytestmark = pytest.mark.anyio
 
@@ -65,6 +68,32 @@ async def test_a_large_task_and_a_large_answer_come_back_whole(store: PostgresBa
 
     [answer] = await store.dispatch.answers("engine-1")
     assert (claimed.body, answer.body) == (body, body[::-1])
+
+
+async def test_an_offer_is_not_taken_from_an_engine_that_came_while_it_was_looked_for(
+    store: PostgresBackend, run: RunId, postgres_server_url: str
+):
+    """Who lives is looked up once, as it was when the claim began; the offer itself once more when it is locked."""
+    await store.dispatch.offer("engine-1", [offer("a", run)])
+    text = statement("claim_offers", store.database.location.schema).decode()
+    slow = text.replace("offer.answer IS NULL", "offer.answer IS NULL AND pg_advisory_xact_lock(42) IS NOT NULL", 1)
+    assert slow != text
+    holder = await psycopg.AsyncConnection.connect(postgres_server_url, autocommit=True)
+    conninfo = store.database.location.conninfo
+    claimer = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+    async with holder, claimer:
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 42"
+        await (await holder.execute("SELECT pg_advisory_lock(42)")).fetchall()
+        claiming = asyncio.create_task(claimer.execute(slow, {"owner": "engine-2", "queue": "gpu", "limit": 1}))
+        async with asyncio.timeout(60):
+            while (await (await holder.execute(waiting)).fetchone()) != (1,):
+                await asyncio.sleep(0.01)
+        await enter(store, "engine-3")
+        [taken] = await store.dispatch.claim("engine-3", "gpu")
+        await holder.execute("SELECT pg_advisory_unlock(42)")
+        also_taken = await (await claiming).fetchall()
+
+    assert (taken.task_id, also_taken) == ("a", [])
 
 
 async def test_nothing_to_do_is_asked_of_nobody(store: PostgresBackend):

@@ -343,11 +343,10 @@ class SharedDispatchSuite(SharedSuite):
                 taken.extend([one.task_id for one in await backend.dispatch.claim(owner, "gpu", limit=3)])
                 await anyio.lowlevel.checkpoint()
 
-        for number in range(6):
-            await enter(other, f"claimer-{number}")
         with anyio.fail_after(60):
             async with anyio.create_task_group() as claimers:
                 for number in range(6):
+                    await enter(other, f"claimer-{number}")
                     claimers.start_soon(claim, (store, other)[number % 2], f"claimer-{number}")
 
         assert sorted(taken) == [one.task_id for one in offers]
