@@ -138,6 +138,7 @@ class Server:
         is_secure = self._doors.url.startswith("https:")
         await self._engine.announce(await asyncio.to_thread(reachable, self.host, self.port, is_secure=is_secure))
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
+        self._looking_after = asyncio.create_task(self._hub.queues.run())
         self._watching = asyncio.create_task(self._watch())
         self._is_open = True
         self._doors.welcome()
@@ -209,7 +210,6 @@ class Server:
 
     def _queue_work(self) -> Iterator[Coroutine[None, None, None]]:
         """What goes on behind the queues of the engine's plugins, which all exist from now on."""
-        yield self._hub.queues.run()
         yield self._connections.run()
         yield self._deadlocks.run()
         yield self._orchestrator.run()
@@ -249,6 +249,7 @@ class Server:
         self._is_open = False
         started = self._clock.now()
         self._watching.cancel()
+        self._looking_after.cancel()  # what is given up now would only begin again to be cut off
         self._tasks.close()
         await asyncio.gather(self._pools.stop(), self._answered())
         if self._owns_speaker:
@@ -260,7 +261,7 @@ class Server:
         await asyncio.shield(self._doors.close(left_s))
         for work in self._work:
             work.cancel()
-        await asyncio.gather(self._watching, *self._work, return_exceptions=True)
+        await asyncio.gather(self._watching, self._looking_after, *self._work, return_exceptions=True)
         await self._orchestrator.close()
 
     async def _answered(self) -> None:
