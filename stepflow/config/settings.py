@@ -72,6 +72,9 @@ def _read_store(section: Section, *, may_be_files: bool = False) -> StoreSetting
         if store.database_url is not None and not store.database_url.startswith(_SCHEMES):
             at = (*section.path, "databaseUrl")
             section.problems.add(at, f"databaseUrl has to begin with {', '.join(_SCHEMES[:-1])} or {_SCHEMES[-1]}")
+        if type == "sqlite" and not store.auto_migrate:
+            text = "a SQLite file is brought up to date whenever it is opened, whatever autoMigrate says"
+            section.problems.warn((*section.path, "autoMigrate"), text, "leave it out, or copy the file first")
     else:
         store = StoreSettings(
             type=type or "inMemory", directory=section.text("directory") if type == "filesystem" else None

@@ -278,7 +278,9 @@ class Connection(asyncio.Protocol):
             if payload:
                 raise ConnectionProblem(FRAME_SIZE_ERROR, "an acknowledgement that says more")
             return
-        for name, value in read_settings(payload):
+        values = read_settings(payload)
+        self._writer.write(frame(SETTINGS, ACK, 0))  # before anything that is said by them
+        for name, value in values:
             if name == INITIAL_WINDOW_SIZE:
                 self._writer.set_first_window(value, self._calls.values())
             elif name == MAX_FRAME_SIZE:
@@ -286,7 +288,6 @@ class Connection(asyncio.Protocol):
                     raise ConnectionProblem(PROTOCOL_ERROR, f"frames of {value} bytes")
                 self._writer.longest_frame = value
         self._silence.greeted_at = self._silence.heard_at
-        self._writer.write(frame(SETTINGS, ACK, 0))
 
     def _take_ping(self, flags: int, stream: int, payload: bytes) -> None:
         self._count_idle()

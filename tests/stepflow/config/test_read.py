@@ -434,6 +434,12 @@ def test_retention_says_how_long_runs_are_kept() -> None:
     assert _load(_with()).retention is None
 
 
+def test_a_switch_that_a_sqlite_file_has_not_is_warned_of() -> None:
+    config = _load(_with(storageConfig={"type": "sqlite", "databaseUrl": "sqlite:runs.db", "autoMigrate": False}))
+
+    assert [warning.path for warning in config.warnings] == ["$.storageConfig.autoMigrate"]
+
+
 def test_a_retention_that_keeps_everything_is_warned_of() -> None:
     config = _load(_with(retention={"everySecs": 5}))
 

@@ -222,6 +222,21 @@ async def test_nothing_is_said_without_room_and_all_of_it_in_the_end(port: int) 
     assert ended == FINE
 
 
+async def test_a_wider_window_is_acknowledged_before_it_is_made_use_of(port: int) -> None:
+    """Until then the other side holds whoever says more to what it said before."""
+    async with raw_caller(port) as caller:
+        caller.greet({INITIAL_WINDOW_SIZE: 4})
+        await caller.hears(SETTINGS)
+        await caller.hears(SETTINGS)
+        caller.call(1, "/e/Echo")
+        caller.message(1, b"abcdefgh")
+        assert (await caller.hears(DATA)).payload == framed(b"abcdefgh")[:4]
+        caller.say(settings({INITIAL_WINDOW_SIZE: 100}))
+        heard = [await caller.hear() for _ in range(2)]
+
+    assert [(each.kind, each.flags) for each in heard] == [(SETTINGS, ACK), (DATA, 0)]
+
+
 async def test_the_connections_room_is_shared_by_its_calls(port: int) -> None:
     async with raw_caller(port) as caller:
         caller.greet(WIDE)

@@ -78,8 +78,10 @@ def test_a_run_is_paused_resumed_cancelled_and_deleted_through_the_server(cli: C
 
 
 def test_old_runs_are_pruned_through_the_server(cli: Cli, at: At) -> None:
-    runs = [at.submit([0]) for _ in range(3)]
-    ends = [at.ended(run) for run in runs]
+    runs, ends = [], []
+    for _ in range(3):
+        runs.append(at.submit([0]))
+        ends.append(at.ended(runs[-1]))  # before the next begins: those that ended first are deleted
 
     pruned = cli("runs", "delete", "--keep", "1", "--yes", "--url", at.url)
 
