@@ -174,7 +174,7 @@ class Guest(asyncio.Protocol):
                 await self._serve()
         finally:
             self._front.leave(self)
-            if self._grpc is None and self._transport is not None:
+            if self._grpc is None and self._transport is not None and not self._transport.is_closing():
                 self._transport.abort()
 
     async def _serve(self) -> None:

@@ -176,7 +176,8 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close the connection at once."""
-        self._transport.abort()
+        if not self._is_closed.is_set():  # a transport that was lost after its last words has no loop any more
+            self._transport.abort()
 
     async def wait_closed(self) -> None:
         """Return once the connection is lost and all that worked for it has ended."""

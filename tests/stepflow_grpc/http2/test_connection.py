@@ -352,6 +352,23 @@ async def test_a_connection_is_left_once_its_calls_are_answered(open_front: Any,
     assert (heard.payload, ended) == (framed(b"bye"), FINE)
 
 
+async def test_last_words_that_are_read_late_leave_no_fault(open_front: Any) -> None:
+    async with open_front() as (front, port), raw_caller(port) as caller:
+        caller.greet(WIDE)
+        caller.say(window_update(0, 2**30))
+        caller.call(1, "/e/Count")
+        caller.message(1, b"2500")
+        await caller.hears(DATA)
+        (guest,) = front._guests
+        closing = asyncio.ensure_future(front.close(60.0))
+        body, ended = await caller.answer()
+        assert await caller.is_closed()
+        await closing
+
+    assert (len(body) > 4_000_000, ended) == (True, FINE)
+    assert guest.attending.exception() is None
+
+
 async def test_calls_that_take_too_long_are_told_to_try_again_when_the_server_closes(
     open_front: Any, echo: Any
 ) -> None:
