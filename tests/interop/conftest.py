@@ -2,10 +2,17 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
+from quiet_loop import QuietLoop
 
 _MADE_BY = Path(__file__).parents[2] / "benchmarks/peers/environments.py"
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"loop_factory": QuietLoop}
 
 
 @pytest.fixture(scope="session")

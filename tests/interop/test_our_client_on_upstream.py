@@ -65,11 +65,6 @@ NOBODY = "0199aaaa-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "config.yml").write_text(CONFIG)
     (tmp_path / "worker.py").write_text(WORKER)

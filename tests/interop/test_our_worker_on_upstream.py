@@ -62,11 +62,6 @@ async def gate(n: int) -> int:
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Reference:
     """The reference's server as a process."""
 

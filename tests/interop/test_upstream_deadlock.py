@@ -37,11 +37,6 @@ asyncio.run(run_grpc_worker(server, sys.argv[1], "default", max_concurrent=1))
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Workers:
     def __init__(self, folder: Path, python: Path) -> None:
         self.folder = folder

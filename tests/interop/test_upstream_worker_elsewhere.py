@@ -47,11 +47,6 @@ asyncio.run(run_grpc_worker(server, sys.argv[1], "default"))
 """
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def make_engine(store: MemoryBackend) -> Engine:
     plugin = QueuePlugin(name="workers", queue="default")
     return Engine(plugins={"workers": plugin}, routes={"/w": [{"plugin": "workers"}]}, store=store)

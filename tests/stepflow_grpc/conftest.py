@@ -1,6 +1,5 @@
 """What the tests of the server share: an open server, and calls to it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,25 +8,17 @@ import free_ports
 import grpc
 import grpc.aio
 import pytest
+from quiet_loop import QuietLoop
 
 from stepflow.components import Components
 from stepflow.engine import Engine
 from stepflow_grpc.messages import methods, new
-from stepflow_grpc.noise import is_noise
 from stepflow_grpc.server import Server
-
-
-class Loop(asyncio.SelectorEventLoop):
-    """Takes no failure of a test from what gRPC has left to say to the loop of a test before."""
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        if not is_noise(context.get("message", ""), context.get("exception")):
-            super().call_exception_handler(context)
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    return "asyncio", {"loop_factory": Loop}
+    return "asyncio", {"loop_factory": QuietLoop}
 
 
 class Calls:
