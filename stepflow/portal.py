@@ -84,12 +84,13 @@ class Portal:
 
     def drawn(self, source: AsyncIterator[T], call: Callable[..., Any]) -> Iterator[T]:
         """The same, with each step taken by `call`."""
+        steps = _Steps(source)
         try:
-            while (found := call(_next, source)) is not _END:
+            while (found := call(steps.next)) is not _END:
                 yield found
         finally:
             if self.is_open:
-                self.call(_close, source)
+                self.call(steps.close)
 
 
 @contextmanager
@@ -126,11 +127,24 @@ def _close_all(stack: ExitStack, process: int) -> None:
         stack.close()
 
 
-async def _next(source: AsyncIterator[T]) -> T | object:
-    return await anext(source, _END)
+class _Steps:
+    """An asynchronous iterator, step by step. One that was interrupted is over before the iterator is closed."""
 
+    def __init__(self, source: AsyncIterator[Any]) -> None:
+        self._source = source
+        self._at_rest: anyio.Event | None = None
 
-async def _close(source: AsyncIterator[Any]) -> None:
-    close = getattr(source, "aclose", None)
-    if close is not None:
-        await close()
+    async def next(self) -> Any:
+        """Gives `_END` behind the last."""
+        self._at_rest = anyio.Event()
+        try:
+            return await anext(self._source, _END)
+        finally:
+            self._at_rest.set()
+
+    async def close(self) -> None:
+        if self._at_rest is not None:
+            await self._at_rest.wait()
+        close = getattr(self._source, "aclose", None)
+        if close is not None:
+            await close()
