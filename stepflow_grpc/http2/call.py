@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from stepflow_grpc.http2.body import Body
 from stepflow_grpc.http2.headers import FINE, Head, Metadata, trailers
@@ -148,9 +148,6 @@ class Call:
 
     def fail(self, ended: Ended) -> None:
         self._writer.end(self, trailers(ended.code, ended.message, ended.metadata))
-
-    async def abort(self, code: int, message: str, metadata: Metadata = ()) -> NoReturn:
-        raise Ended(code, message, metadata)
 
     def wake(self) -> None:
         """Something came, went out, or is over."""

@@ -10,9 +10,6 @@ from stepflow_grpc.http2.headers import Head, Metadata
 class Status(IntEnum):
     """The codes that this side itself ends calls with."""
 
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
     DEADLINE_EXCEEDED = 4
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
