@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
@@ -18,7 +18,7 @@ from stepflow.execution.handle import Run
 from stepflow.execution.options import FlowLike, SubmitOptions
 from stepflow.execution.resume import CHUNK, Source
 from stepflow.history.explanation import Explanation
-from stepflow.portal import Portal
+from stepflow.portal import NAP_S, Portal, result_of
 from stepflow.records import Blob, BlobId, BlobType, ItemResult, Json, RunId, RunRecord, RunStatus
 
 T = TypeVar("T")
@@ -55,10 +55,13 @@ class HandedSource(Source):
 
     def is_asked(self, until: object) -> bool:
         """Wait until inputs are asked for. False: `until` woke this up instead."""
-        while (found := self._asked.get()) is not _ASKED:
-            if found is until:
-                return False
-        return True
+        while True:
+            try:
+                found = self._asked.get(timeout=NAP_S)
+            except Empty:
+                continue
+            if found is _ASKED or found is until:
+                return found is _ASKED
 
     def read(self) -> Sequence[Json] | BaseException:
         """Some of the next inputs, or what the iterator raised."""
@@ -178,15 +181,11 @@ class SyncEngine:
         self, handed: HandedSource, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any
     ) -> T:
         """As `call`, and read inputs meanwhile when the engine asks for some."""
-        future = self._portal.start(function, *args, **kwargs)
-        future.add_done_callback(handed.wake)
-        try:
+        with self._portal.running(function, *args, **kwargs) as future:
+            future.add_done_callback(handed.wake)
             while handed.is_asked(future):
                 self._portal.start(handed.supply, handed.read())
-            return future.result()
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
+            return result_of(future)
 
     def get(self, run_id: RunId) -> RunRecord:
         return self.call(self._engine.get, run_id)

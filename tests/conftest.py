@@ -31,9 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--all-tiers"):
-        return
     slow = [item for item in items if item.get_closest_marker("slow")]
+    if config.getoption("--all-tiers"):
+        for item in slow:
+            item.add_marker(pytest.mark.timeout(900))
+        return
     for item in slow:
         _left_out[item.nodeid.split("::")[0]] += 1
     if slow:

@@ -131,37 +131,53 @@ def test_a_flow_path_that_is_not_there_is_a_plain_error() -> None:
         stepflow.run("nowhere.yaml", {})
 
 
-def test_ctrl_c_leaves_the_engine_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    app = stepflow.Components()
-    is_over = threading.Event()
-    sending = threading.Lock()
-    heard: list[int] = []
+WOKEN_ELSEWHERE = """
+import signal
+import threading
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+INTERRUPTED = """
+import anyio
+import stepflow
 
-    def once(number: int, frame: Any) -> None:
-        heard.append(number)
-        if len(heard) == 1:
-            raise KeyboardInterrupt
+app = stepflow.Components()
 
-    @app.component("/interrupt")
-    def interrupt(value: Any) -> None:
-        while not is_over.wait(0.1):  # a system may hand it to a thread that leaves the waiting one asleep
-            with sending:
-                if not is_over.is_set():
-                    os.kill(os.getpid(), signal.SIGINT)
+@app.component("/sleep")
+async def sleep(value):
+    print("at work", flush=True)
+    await anyio.sleep_forever()
 
-    flow: dict[str, Any] = {"steps": [{"id": "s", "component": "/interrupt"}], "output": {"$step": "s"}}
-    before = signal.signal(signal.SIGINT, once)
+flow = {"steps": [{"id": "s", "component": "/sleep"}], "output": {"$step": "s"}}
+inputs = INPUTS
+try:
+    with stepflow.SyncEngine(app) as engine:
+        for _ in engine.run_batch(flow, inputs, max_concurrency=1):
+            pass
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("inputs", ["range(600)", "iter(range(600))"])
+@pytest.mark.parametrize("is_heard_elsewhere", [False, True])
+def test_ctrl_c_leaves_the_engine_without_a_word(inputs: str, is_heard_elsewhere: bool) -> None:
+    program = INTERRUPTED.replace("INPUTS", inputs)
+    if is_heard_elsewhere:  # the thread that waits is never woken by the signal itself
+        program = program.replace("try:", "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\ntry:", 1)
+        program = WOKEN_ELSEWHERE + program
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
-        with pytest.raises(KeyboardInterrupt), SyncEngine(app) as engine:
-            for _ in engine.run_batch(flow, range(10)):
-                pass
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=20)
     finally:
-        with sending:
-            is_over.set()
-        signal.signal(signal.SIGINT, before)
+        process.kill()
 
-    assert heard
-    assert caplog.records == []
+    assert printed.splitlines()[-1] == "interrupted"
+    assert said == ""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
