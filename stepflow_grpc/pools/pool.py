@@ -75,11 +75,10 @@ class Pool(msgspec.Struct, frozen=True):
             "STEPFLOW_TASKS_URL": tasks_url,
             "STEPFLOW_QUEUE_NAME": self.queue,
             "STEPFLOW_BLOB_URL": tasks_url,
+            "PYTHONUNBUFFERED": "1",  # what components print shows at once
         }
         if self.max_concurrent is not None:
             found["STEPFLOW_MAX_CONCURRENT"] = str(self.max_concurrent)
-        if self.app is not None:
-            found["PYTHONUNBUFFERED"] = "1"  # what components print shows at once
         return found | dict(self.env)
 
     def environment(self, tasks_url: str, inherited: Mapping[str, str], worker_id: str) -> dict[str, str]:

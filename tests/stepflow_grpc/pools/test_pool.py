@@ -53,6 +53,7 @@ def test_a_worker_finds_its_server_and_its_queue_by_the_environment_which_the_po
         "STEPFLOW_WORKER_ID": "w-1",
         "STEPFLOW_BLOB_URL": "blobs:1",
         "STEPFLOW_MAX_CONCURRENT": "2",
+        "PYTHONUNBUFFERED": "1",
         "X": "y",
     }
 
