@@ -1,5 +1,6 @@
 """Fixtures that every test may use, and the two tiers."""
 
+import faulthandler
 import os
 import sys
 from collections import Counter
@@ -54,6 +55,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_testnodedown(node: Any) -> None:
     for path, number in getattr(node, "workeroutput", {}).get("left_out", {}).items():
         _left_out[path] = number
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A thread that keeps the interpreter from exiting is shown, and the exit is a failure."""
+    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
