@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from sample_task import RUN, task_of
 
 from stepflow.records import ErrorCode, Failed, Outcome, Succeeded, Task
 from stepflow_grpc.worker.link import Given
@@ -12,7 +13,6 @@ from stepflow_grpc.worker.running import RunningTasks
 
 pytestmark = pytest.mark.anyio
 
-RUN = "0191f7a0-0000-7000-8000-000000000001"
 FAILED = Failed(ErrorCode.COMPONENT_FAILED, "no")
 
 
@@ -63,18 +63,7 @@ class Site:
 
 
 def given(name: str, attempt: int = 1) -> Given:
-    task = Task(
-        run_id=RUN,
-        root_run_id=RUN,
-        flow_id="f",
-        item=0,
-        step=0,
-        step_id="s",
-        component="/x",
-        target="x",
-        input=name,
-        attempt=attempt,
-    )
+    task = task_of(0, component="/x", target="x", input=name, attempt=attempt)
     return Given(name, task, "127.0.0.1:1")
 
 

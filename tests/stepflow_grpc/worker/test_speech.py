@@ -3,16 +3,15 @@
 from typing import Any
 
 import pytest
+from sample_task import task_of
 
-from stepflow.records import ComponentInfo, Outcome, Succeeded, Task
+from stepflow.records import ComponentInfo, Outcome, Succeeded
 from stepflow_grpc import frames
 from stepflow_grpc.frames import FromServer, FromWorker
 from stepflow_grpc.worker.link import Given
 from stepflow_grpc.worker.speech import MOST_ANSWERS, MOST_PROGRESS, MOST_UNHEARD, Speech
 
 pytestmark = pytest.mark.anyio
-
-RUN = "019a0000-0000-7000-8000-000000000001"
 
 
 class Desk:
@@ -25,18 +24,7 @@ class Desk:
 
 
 def given(item: int, attempt: int = 1) -> Given:
-    task = Task(
-        run_id=RUN,
-        root_run_id=RUN,
-        flow_id="f",
-        item=item,
-        step=0,
-        step_id="s",
-        component="/w/echo",
-        target="echo",
-        input=item,
-        attempt=attempt,
-    )
+    task = task_of(item, component="/w/echo", target="echo", attempt=attempt)
     return Given(task.id, task, "127.0.0.1:1")
 
 

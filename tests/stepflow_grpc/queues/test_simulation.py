@@ -13,6 +13,7 @@ import pytest
 from anyio.abc import TaskGroup
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_task import task_of
 
 from stepflow.records import ErrorCode, Failed, Succeeded, Task
 from stepflow.testing.clock import TurnedClock, turned_backend
@@ -56,18 +57,7 @@ class World:
         attempt = 0
         while True:
             attempt += 1
-            task = Task(
-                run_id=run_id,
-                root_run_id=run_id,
-                flow_id="f",
-                item=item,
-                step=0,
-                step_id="s",
-                component="/c",
-                target="c",
-                input=item,
-                attempt=attempt,
-            )
+            task = task_of(item, run_id, attempt=attempt)
             queued = QueuedTask(id=task.id, task=task, queue="q", execution_timeout_s=self.execution_timeout_s)
             self.attempts[queued.id] = attempt
             outcome = await self.queues.offer(queued, self.waiting)
@@ -307,17 +297,7 @@ def test_a_pool_is_kept_busy(kind: WorkerKind, workers: int, slots: int) -> None
 
 async def offer_one(world: World, item: int) -> None:
     run_id = f"019a0000-0000-7000-8000-{item % 3:012}"
-    task = Task(
-        run_id=run_id,
-        root_run_id=run_id,
-        flow_id="f",
-        item=item,
-        step=0,
-        step_id="s",
-        component="/c",
-        target="c",
-        input=1,
-    )
+    task = task_of(item, run_id)
     queued = QueuedTask(id=task.id, task=task, queue="q")
     assert await world.queues.offer(queued, world.waiting) == Succeeded(1)
 

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio
 import pytest
+from sample_task import task_of
 
 from stepflow.records import ErrorCode, Failed, Outcome, Succeeded, Task
-from stepflow.testing.clock import TurnedClock, turned_backend
+from stepflow.testing.clock import TurnedClock
 from stepflow_grpc.queues.entry import SILENT_S
 from stepflow_grpc.queues.records import QueuedTask, WorkerKind
 from stepflow_grpc.queues.stream import Stream
@@ -16,29 +16,7 @@ from stepflow_grpc.queues.task_queues import TaskQueues
 
 pytestmark = pytest.mark.anyio
 
-RUN = "019a0000-0000-7000-8000-000000000001"
-CUT_OFF = QueuedTask(
-    id="t",
-    task=Task(
-        run_id=RUN,
-        root_run_id=RUN,
-        flow_id="f",
-        item=0,
-        step=0,
-        step_id="s",
-        component="/w/c",
-        target="c",
-        input=0,
-        attempt=2,
-        was_cut_off=True,
-    ),
-    queue="q",
-)
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    return turned_backend(request.param)
+CUT_OFF = QueuedTask(id="t", task=task_of(0, attempt=2, was_cut_off=True), queue="q")
 
 
 class Takeover:
