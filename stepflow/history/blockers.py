@@ -1,6 +1,7 @@
 """What keeps a run from going on, as far as its record, its events and its owner tell. Pure."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
@@ -29,6 +30,9 @@ KNOWN_REMEDIES: Sequence[tuple[str, str]] = (
 
 _QUEUE = re.compile(r"queue '([\w.-]+)'")
 
+_DEFAULT_SERVER = "127.0.0.1:7840"
+"""Where a worker connects that is told nothing else."""
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that an explanation is drawn from."""
@@ -43,6 +47,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     default_concurrency: int | None
     lease_ttl_s: float
+    server: str | None = None  # where it was asked; None: the run's engine says where it can be reached
+
+    @property
+    def server_flag(self) -> str:
+        """What a worker is told so that it finds the run's server; empty: it does by itself, or nobody knows."""
+        engine = self.ownership.engine if self.ownership is not None else None
+        url = self.server or (engine.url if engine is not None else None)
+        return f" --tasks-url {shlex.quote(url)}" if url and url != _DEFAULT_SERVER else ""
 
     def name(self, step: int) -> str:
         return self.steps[step] if step < len(self.steps) else f"#{step}"
@@ -131,17 +143,17 @@ def _held(facts: Facts) -> list[Blocker]:
             kind=BlockerKind.WAITING,
             message=f"none of its steps can begin: {held.reason}",
             since=facts.standing.known(held.at),
-            remedy=_known_remedy(held.reason),
+            remedy=_known_remedy(facts, held.reason),
         )
     ]
 
 
-def _known_remedy(reason: str) -> str | None:
+def _known_remedy(facts: Facts, reason: str) -> str | None:
     remedy = next((remedy for word, remedy in KNOWN_REMEDIES if word in reason), None)
     queue = _QUEUE.search(reason)
     if remedy is None or queue is None or "deadlock" in reason:
         return remedy
-    return f"{remedy}: stepflow worker MODULE:APP --queue {queue[1]}"
+    return f"{remedy}: stepflow worker MODULE:APP --queue {queue[1]}{facts.server_flag}"
 
 
 def _orphan(facts: Facts) -> Blocker:
@@ -191,7 +203,7 @@ def _waiting(facts: Facts) -> list[Blocker]:
                 kind=BlockerKind.WAITING,
                 message=f'step "{facts.name(step)}" of {_items(item, len(waiting))} waits: {reason}',
                 since=facts.standing.known(since),
-                remedy=_known_remedy(reason),
+                remedy=_known_remedy(facts, reason),
                 item=item,
                 step=facts.name(step),
                 count=len(waiting),

@@ -33,6 +33,7 @@ class _Known(msgspec.Struct, frozen=True):
     engines: Sequence[EngineRecord]
     default_concurrency: int | None
     lease_ttl_s: float
+    server: str | None
 
 
 async def explain(
@@ -42,6 +43,7 @@ async def explain(
     now: float,
     default_concurrency: int | None = None,
     lease_ttl_s: float = 6.0,
+    server: str | None = None,
 ) -> Explanation:
     """Where a run stands and what keeps it from going on, the most important first.
 
@@ -51,6 +53,7 @@ async def explain(
         now: seconds since the epoch, by the clock that the run's engine writes with.
         default_concurrency: slots of a run that was submitted without a number of its own. None: not known.
         lease_ttl_s: of the engines that share the store.
+        server: where it is asked, as workers can be told. None: where the run's engine says that it can be reached.
 
     Raises:
         RunNotFoundError: no run has this id.
@@ -75,6 +78,7 @@ async def explain(
         await backend.owners.engines(),
         default_concurrency,
         lease_ttl_s,
+        server,
     )
     found, standing, _ = await _look(known, record, DEEPEST)
     last = standing.known(standing.last_at) if standing.started is not None else None
@@ -113,6 +117,7 @@ async def _look(known: _Known, record: RunRecord, depth: int) -> tuple[list[Bloc
         now=known.now,
         default_concurrency=known.default_concurrency,
         lease_ttl_s=known.lease_ttl_s,
+        server=known.server,
     )
     own = blockers(facts)
     busy = len(holding(standing, parents_of(children))) + busy_below

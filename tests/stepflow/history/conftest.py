@@ -64,9 +64,11 @@ class Hand:
         self.lease = Lease("engine-1", 1)
         self._last: dict[RunId, int] = {}
 
-    async def enter(self, owner: str = "engine-1", *, name: str = "one", ttl_s: float = 6.0) -> None:
+    async def enter(
+        self, owner: str = "engine-1", *, name: str = "one", ttl_s: float = 6.0, url: str | None = None
+    ) -> None:
         await self.backend.blobs.put(self.content, BlobType.FLOW)
-        engine = EngineRecord(owner=owner, name=name, place=f"host {name}", started_at=BEGAN)
+        engine = EngineRecord(owner=owner, name=name, place=f"host {name}", started_at=BEGAN, url=url)
         await self.backend.owners.enter(engine, ttl_s=ttl_s)
 
     def started(self, run_id: RunId = RUN, **fields: Any) -> RunStarted:

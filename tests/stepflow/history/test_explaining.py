@@ -140,6 +140,27 @@ async def test_steps_that_wait_are_told_by_reason_with_what_would_help(hand: Han
     assert variable.remedy == "set it where the run's engine starts and start that again, or in its program"
 
 
+@pytest.mark.parametrize(
+    ("url", "asked_at", "flag"),
+    [
+        (None, None, ""),
+        ("127.0.0.1:7840", None, ""),
+        ("10.0.0.7:7841", None, " --tasks-url 10.0.0.7:7841"),
+        ("10.0.0.7:7841", "https://flows.example", " --tasks-url https://flows.example"),
+    ],
+)
+async def test_a_queue_without_a_worker_is_told_with_the_line_that_starts_one_at_the_run_s_server(
+    hand: Hand, backend: Backend, url: str | None, asked_at: str | None, flag: str
+) -> None:
+    async with hand() as it:
+        await it.enter(url=url)
+        await it.begin(StepStarted(0, 0, 1, 0), StepWaiting(0, 0, "no worker serves queue 'gpu'", 1_000))
+
+        blocker = only(await asked(backend, 10, server=asked_at))
+
+    assert blocker.remedy == f"start a worker that serves it: stepflow worker MODULE:APP --queue gpu{flag}"
+
+
 async def test_a_run_whose_secrets_cannot_be_had_names_the_variable(hand: Hand, backend: Backend) -> None:
     async with hand() as it:
         await it.begin(StepStarted(0, 0, 1, 0), RunClaimed("engine-1", "one", 1_000))
