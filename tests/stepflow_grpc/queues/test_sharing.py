@@ -1,0 +1,104 @@
+"""Tasks that any engine's workers may do, of engines that share a store."""
+
+from typing import Any
+
+import anyio
+import pytest
+from queue_site import DOUBLE, FLOW, Site, results, site
+
+from stepflow.records import ErrorCode, RunStatus
+from stepflow.stores.memory import MemoryBackend
+from stepflow.testing.clock import TurnedClock
+from stepflow_grpc.queues.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def shared() -> MemoryBackend:
+    return MemoryBackend(shared=True, clock=TurnedClock())
+
+
+async def test_workers_of_another_engine_do_what_nobody_here_can(shared: MemoryBackend) -> None:
+    async with site(shared) as bare, site(shared) as there:
+        bare.learn()
+        there.worker(slots=4)
+
+        assert await results(bare, list(range(20))) == [2 * item for item in range(20)]
+        assert sorted(there.done) == list(range(20))
+        assert bare.done == []
+
+
+async def test_what_the_workers_of_another_engine_can_do_is_known_here(shared: MemoryBackend) -> None:
+    async with site(shared) as bare, site(shared) as there:
+        there.worker(slots=4)
+
+        assert await results(bare, [1, 2]) == [2, 4]
+        assert bare.plugin.components({}) == there.plugin.components({}) == tuple(DOUBLE)
+
+
+async def test_three_engines_share_the_workers_of_one(shared: MemoryBackend) -> None:
+    async with site(shared) as one, site(shared) as two, site(shared) as three:
+        for each in (one, two):
+            each.learn()
+        three.worker(slots=8)
+        outputs: list[Any] = []
+
+        async def run(each: Site, first: int) -> None:
+            outputs.append(await results(each, list(range(first, first + 30))))
+
+        async with anyio.create_task_group() as tasks:
+            for number, each in enumerate((one, two, three)):
+                tasks.start_soon(run, each, 100 * number)
+
+        assert sorted(value for each in outputs for value in each) == [
+            2 * (100 * n + item) for n in range(3) for item in range(30)
+        ]
+        assert len(three.done) == 90
+        assert three.busiest == 8
+
+
+async def test_the_limit_of_a_run_holds_at_the_workers_of_another_engine(shared: MemoryBackend) -> None:
+    async with site(shared) as bare, site(shared) as there:
+        bare.learn()
+        run = await bare.engine.submit(FLOW, list(range(20)), max_concurrency=2)
+        await bare.clock.sleep(30)
+        waited = set(bare.waits.reasons)
+        there.worker(slots=20)
+        await run.wait()
+
+        assert waited == {"no worker serves queue 'cpu'"}
+        assert there.busiest <= 3  # the one that looked whether anybody serves the queue has no slot
+        assert sorted(there.done) == list(range(20))
+
+
+async def test_a_queue_timeout_counts_while_other_engines_are_asked(shared: MemoryBackend) -> None:
+    async with site(shared, settings=Settings(queue_timeout_s=5.0)) as bare, site(shared):
+        bare.learn()
+        run = await bare.engine.submit(FLOW, [1])
+        (result,) = [result async for result in run.results()]
+
+    assert result.error is not None
+    assert result.error.code is ErrorCode.TIMEOUT
+
+
+async def test_a_worker_here_is_preferred(shared: MemoryBackend) -> None:
+    async with site(shared) as here, site(shared) as there:
+        here.worker(slots=20)
+        there.worker(slots=20)
+        await results(here, list(range(10)))
+
+        assert there.done == []
+
+
+async def test_when_a_worker_comes_back_home_the_rest_is_done_there(shared: MemoryBackend) -> None:
+    async with site(shared) as here:
+        here.learn()
+        run = await here.engine.submit(FLOW, list(range(10)))
+        await here.clock.sleep(30)
+        here.worker(slots=2)
+        record = await run.wait()
+
+        assert record.status is RunStatus.COMPLETED
+        assert sorted(here.done) == list(range(10))
+        assert here.hub.queues.statistics()[0].depth == 0
