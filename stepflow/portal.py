@@ -4,9 +4,9 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from functools import partial
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -50,11 +50,10 @@ class Portal:
         """
         if self._portal is not None:
             raise EngineClosedError(f"the {self._what} is open already; make another one for another `with`")
-        with ExitStack() as stack:
-            portal = stack.enter_context(_loop())
-            stack.enter_context(portal.wrap_async_context_manager(self._inside))
-            self._portal, self._process = portal, os.getpid()
-            self._closing = weakref.finalize(self, _close_all, stack.pop_all(), self._process)
+        loop = _Loop(self._inside)
+        self._closing = weakref.finalize(self, loop.close)
+        self._process = os.getpid()
+        self._portal = loop.open()
 
     def close(self) -> None:
         closing, self._closing, self._portal = self._closing, None, None
@@ -80,7 +79,11 @@ class Portal:
         portal = self._running_portal()
         task = _Task(partial(function, *args, **kwargs))
         try:
-            yield portal.start_task_soon(task.run)
+            yield self._started(portal, task.run)
+        except CancelledError:
+            if self._portal is portal:
+                raise
+            raise EngineClosedError(f"the {self._what} was closed before the call ended") from None
         finally:  # a signal may come before the future is in anybody's hand, so it is not the future that is cancelled
             if not task.is_over:
                 with suppress(RuntimeError):  # the loop has ended by itself, and all that ran on it
@@ -88,7 +91,14 @@ class Portal:
 
     def start(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> "Future[T]":
         """The same without waiting. Raises: EngineClosedError, where it is not open in this process."""
-        return self._running_portal().start_task_soon(lambda: function(*args, **kwargs))
+        return self._started(self._running_portal(), partial(function, *args, **kwargs))
+
+    def _started(self, portal: BlockingPortal, function: Callable[[], Coroutine[Any, Any, T]]) -> "Future[T]":
+        try:
+            return portal.start_task_soon(function)
+        except RuntimeError:
+            self._running_portal()  # another thread has closed it meanwhile
+            raise
 
     def _running_portal(self) -> BlockingPortal:
         if self._portal is None:
@@ -122,38 +132,93 @@ def result_of(future: "Future[T]") -> T:
     return future.result()
 
 
-@contextmanager
-def _loop() -> Iterator[BlockingPortal]:
-    """An event loop in a thread that keeps no interpreter from exiting; AnyIO's own does in older versions."""
-    started: Future[BlockingPortal] = Future()
+class _Loop:
+    """Something open on an event loop in a thread, which keeps no interpreter from exiting; AnyIO's own may."""
 
-    async def live() -> None:
-        async with BlockingPortal() as portal:
-            started.set_result(portal)
-            await portal.sleep_until_stopped()
+    def __init__(self, inside: AbstractAsyncContextManager[Any]) -> None:
+        self._inside = inside
+        self._thread = Thread(target=self._run, name="stepflow", daemon=True)
+        self._process = os.getpid()
+        self._opened: Future[BlockingPortal] = Future()
+        self._ended: Future[None] = Future()  # an interrupted `join` takes its thread for ended, before Python 3.13
+        self._failure: Exception | None = None
+        self._portal: BlockingPortal | None = None
+        self._scope: anyio.CancelScope
+        self._left: anyio.Event
+        self._is_unwanted = False
 
-    def run() -> None:
+    def open(self) -> BlockingPortal:
+        """An interrupt while it opens is raised once all of it is closed again."""
         try:
-            anyio.run(live)
+            self._thread.start()
+            return result_of(self._opened)
+        except BaseException:
+            self._is_unwanted = True
+            self._tell(self._cancel)
+            self._wait()
+            raise
+
+    def close(self) -> None:
+        """Raises: what closing raised; an interrupt after that, and a second one at once."""
+        if self._process != os.getpid():
+            return
+        self._tell(self._leave)
+        try:
+            self._wait()
+        except BaseException:
+            self._wait()
+            raise
+        if self._failure is not None:
+            raise self._failure
+
+    def _tell(self, function: Callable[[], object]) -> None:
+        if self._portal is not None:
+            with suppress(RuntimeError):  # the loop has ended by itself
+                self._portal.start_task_soon(function)
+
+    def _cancel(self) -> None:
+        if self._opened.done():
+            self._left.set()
+        else:
+            self._scope.cancel()
+
+    def _leave(self) -> None:
+        self._left.set()
+
+    def _wait(self) -> None:
+        if self._thread.ident is not None and self._thread is not current_thread():  # garbage is collected in any
+            result_of(self._ended)
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            anyio.run(self._live)
         except BaseException as error:
-            if started.done():
+            if self._opened.done():
                 raise
-            started.set_exception(error)
+            self._opened.set_exception(error)
+        finally:
+            self._ended.set_result(None)
 
-    thread = Thread(target=run, name="stepflow", daemon=True)
-    thread.start()
-    portal = started.result()
-    try:
-        yield portal
-    finally:
-        with suppress(RuntimeError):  # the loop has ended by itself
-            portal.call(portal.stop)
-        thread.join()
+    async def _live(self) -> None:
+        async with BlockingPortal() as portal:
+            try:
+                await self._hold(portal)
+            except Exception as error:  # noqa: BLE001  # raised in the thread that opens or closes
+                if self._opened.done():
+                    self._failure = error
+                else:
+                    self._opened.set_exception(error)
+            await portal.stop(cancel_remaining=True)  # a call of something else could go on for ever
 
-
-def _close_all(stack: ExitStack, process: int) -> None:
-    if process == os.getpid():
-        stack.close()
+    async def _hold(self, portal: BlockingPortal) -> None:
+        with anyio.CancelScope() as scope:
+            self._scope, self._left, self._portal = scope, anyio.Event(), portal
+            if self._is_unwanted:  # by whoever had no portal yet to say so
+                scope.cancel()
+            async with self._inside:
+                self._opened.set_result(portal)
+                await self._left.wait()
 
 
 class _Task(Generic[T]):
