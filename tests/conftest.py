@@ -18,6 +18,8 @@ from postgres_server import PostgresServer, empty_tables, fresh_schema, running_
 
 _left_out: Counter[str] = Counter()
 _schemas = count(1)
+_STDERR = pytest.StashKey[int]()
+_MORE_S = 120  # for a test that hangs again while it is taken down
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     is_searching = config.getoption("--all-tiers")
     settings.register_profile("stepflow", derandomize=not is_searching, deadline=None)
     settings.load_profile("stepflow")
+    config.stash[_STDERR] = os.dup(sys.__stderr__.fileno() if sys.__stderr__ else 2)  # before output is captured
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -57,10 +60,34 @@ def pytest_testnodedown(node: Any) -> None:
         _left_out[path] = number
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """End a process whose test hangs in spite of its timeout, with the stacks of all threads."""
+    _end_later(item)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Pytest lets go of the end that is to come when a test fails, though it is still to be taken down."""
+    if isinstance(node, pytest.Item):
+        _end_later(node)
+
+
+def _end_later(item: pytest.Item) -> None:
+    if not item.config.getoption("usepdb"):
+        marker = item.get_closest_marker("timeout")
+        limit = float(marker.args[0] if marker else item.config.getini("timeout"))
+        faulthandler.dump_traceback_later(limit + _MORE_S, exit=True, file=item.config.stash[_STDERR])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
     """A thread that keeps the interpreter from exiting is shown, and the exit is a failure."""
-    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(_MORE_S, exit=True, file=config.stash[_STDERR])
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
