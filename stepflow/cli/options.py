@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"([0-9]*\.?[0-9]+)\s*(ms|s|m|h|d)?")
@@ -28,6 +29,14 @@ def duration(ctx: click.Context, param: click.Parameter, value: str | None) -> f
             f"{value!r} is not a time above 0; write seconds, or 500ms, 90s, 5m, 2h, 30d", ctx, param
         )
     return seconds
+
+
+def filled(ctx: click.Context, param: click.Parameter, value: T) -> T:
+    """A text, or several, of which none is empty, as one is that was meant to come out of an unset variable."""
+    for text in (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ():
+        if not text.strip():
+            raise click.BadParameter("it is empty, and names nothing", ctx, param)
+    return value
 
 
 def flow_options(command: F) -> F:

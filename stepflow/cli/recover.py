@@ -10,7 +10,7 @@ from stepflow.cli.failure import COULD_NOT_RUN, INTERRUPTED, ITEM_FAILED, say
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import storing_engine
-from stepflow.cli.options import engine_options, examples
+from stepflow.cli.options import engine_options, examples, filled
 from stepflow.cli.place import Place
 from stepflow.cli.progress import Totals, bar, is_wanted
 from stepflow.cli.resuming import driver_of
@@ -27,11 +27,12 @@ _PAGE = 1_000
 
 
 @click.command("recover", epilog=examples("stepflow recover --app components:app --store runs.db"))
-@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, callback=filled)
 @engine_options
 @click.option(
     "--group",
     default=DEFAULT_GROUP,
+    callback=filled,
     show_default=True,
     metavar="NAME",
     help="Runs of engines of this group, where no RUN is named.",

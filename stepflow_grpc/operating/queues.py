@@ -12,6 +12,7 @@ from stepflow.cli.tables import tell_table
 from stepflow.history.words import duration
 from stepflow_grpc.address import DEFAULT, VARIABLE, Address, read_address
 from stepflow_grpc.client.client import Client
+from stepflow_grpc.flags import address_text
 from stepflow_grpc.questions import QueueState
 
 _HEADS = ("QUEUE", "ROUTES", "WORKERS", "SLOTS", "BUSY", "WAITING", "OLDEST", "")
@@ -21,6 +22,7 @@ _HEADS = ("QUEUE", "ROUTES", "WORKERS", "SLOTS", "BUSY", "WAITING", "OLDEST", ""
 @click.option(
     "--url",
     envvar=VARIABLE,
+    callback=address_text,
     metavar="URL",
     help=f"The server: host:port, or https://host:port for TLS. Not given: {VARIABLE}, else {DEFAULT}.",
 )

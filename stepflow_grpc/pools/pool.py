@@ -46,7 +46,7 @@ class Pool(msgspec.Struct, frozen=True):
     directory: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.queue:
+        if not self.queue.strip():
             raise PoolError("a pool needs the name of its queue")
         if (self.app is None) == (not self.command):
             raise PoolError(f"pool {self.queue!r} needs either an app or a command")

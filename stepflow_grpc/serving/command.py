@@ -17,7 +17,7 @@ from click.core import ParameterSource
 
 from stepflow.cli.apps import load_apps
 from stepflow.cli.failure import INTERRUPTED, say
-from stepflow.cli.options import app_option, duration, examples
+from stepflow.cli.options import app_option, duration, examples, filled
 from stepflow.config import open_engine
 from stepflow.config.model import Config, PoolSettings
 from stepflow.config.read import load_config
@@ -63,6 +63,7 @@ def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
     "--config",
     "-c",
     type=click.Path(),
+    callback=filled,
     envvar="STEPFLOW_CONFIG",
     metavar="FILE",
     help="The configuration. Not given: stepflow-config.yml here; else builtins only.",
@@ -77,7 +78,13 @@ def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
     "pool that the configuration has for the queue.",
 )
 @click.option("--config-stdin", is_flag=True, help="Read the configuration as JSON from stdin, to its end.")
-@click.option("--store", envvar="STEPFLOW_STORE", metavar="PATH|URL", help="Where runs are kept. Not given: memory.")
+@click.option(
+    "--store",
+    callback=filled,
+    envvar="STEPFLOW_STORE",
+    metavar="PATH|URL",
+    help="Where runs are kept. Not given: as the configuration says, else in memory, where they end with the server.",
+)
 @click.option(
     "--secrets",
     type=click.Choice(("strict", *SECRETS)),
@@ -98,6 +105,7 @@ def _grace(ctx: click.Context, param: click.Parameter, value: str) -> float:
 @log_options
 @click.option(
     "--orchestrator-id",
+    callback=filled,
     envvar="STEPFLOW_ORCHESTRATOR_ID",
     metavar="NAME",
     help="The engine's name, equal on every start: your word that no other of this name lives. Not given: a new one "

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from stepflow.cli.options import filled
 from stepflow.config.model import ServerSettings
 from stepflow_grpc.address import PORT
-from stepflow_grpc.credentials import CredentialsError, TokenFile, read_tokens
+from stepflow_grpc.credentials import TokenFile, read_tokens
 from stepflow_grpc.doors.guard import FixedTokens, Tokens
 from stepflow_grpc.doors.limits import Limits
 from stepflow_grpc.doors.tls import TlsFiles
@@ -21,7 +22,12 @@ _PORTS = click.IntRange(0, 65_535)
 _FILE = click.Path(exists=True, dir_okay=False)
 
 _OPTIONS = (
-    click.option("--host", envvar="STEPFLOW_HOST", help=f"The address to listen on. Not given: {HOST}."),
+    click.option(
+        "--host",
+        callback=filled,  # an empty one would be every address of the machine
+        envvar="STEPFLOW_HOST",
+        help=f"The address to listen on. Not given: {HOST}.",
+    ),
     click.option(
         "--port",
         "-p",
@@ -99,7 +105,11 @@ def read_listening(
     token_file: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Listening:
-    """Raises: CredentialsError, where a certificate has no key, or a token file no token."""
+    """
+    Raises:
+        click.UsageError: a certificate has no key, or a key no certificate.
+        CredentialsError: there is no token where tokens are said to be.
+    """
     environ = os.environ if environ is None else environ
     ports = _first(port, settings.port, PORT), _first(http_port, settings.http_port)
     return Listening(
@@ -122,7 +132,10 @@ def _tls(settings: ServerSettings, cert: str | None, key: str | None, client_ca:
     if cert is None and key is None and client_ca is None:
         return None
     if cert is None or key is None:
-        raise CredentialsError("TLS needs both a certificate and its key: give --tls-cert FILE and --tls-key FILE")
+        raise click.UsageError(
+            "TLS needs both a certificate and its key: give --tls-cert FILE and --tls-key FILE",
+            click.get_current_context(silent=True),
+        )
     return TlsFiles(cert=cert, key=key, client_ca=client_ca)
 
 

@@ -17,6 +17,7 @@ from stepflow.cli.options import (
     concurrency_option,
     duration,
     examples,
+    filled,
     flow_options,
     input_options,
     override_options,
@@ -38,6 +39,7 @@ from stepflow_grpc.address import DEFAULT, VARIABLE
 from stepflow_grpc.client.client import Client
 from stepflow_grpc.client.remote_run import RemoteRun
 from stepflow_grpc.client.submission import RemoteOptions
+from stepflow_grpc.flags import address_text
 from stepflow_grpc.submitting.watching import Begin, Watch
 
 _INPUTS = ("input", "input_json", "input_yaml", "inputs")
@@ -59,11 +61,15 @@ _INPUTS = ("input", "input_json", "input_yaml", "inputs")
 @click.option(
     "--url",
     envvar=VARIABLE,
+    callback=address_text,
     metavar="URL",
     help=f"The server: host:port, or https://host:port for TLS. Not given: {VARIABLE}, else {DEFAULT}.",
 )
 @click.option(
-    "--key", metavar="NAME", help="The run's name at the server: submitted again under it, the same run is given."
+    "--key",
+    callback=filled,
+    metavar="NAME",
+    help="The run's name at the server: submitted again under it, the same run is given.",
 )
 @click.option("--new", is_flag=True, help="Start over, whatever run has the key.")
 @click.option("--validation", type=click.Choice(VALIDATIONS), help="Whether inputs and variables must fit.")
@@ -72,7 +78,11 @@ _INPUTS = ("input", "input_json", "input_yaml", "inputs")
     "--wait-timeout", callback=duration, metavar="TIME", help="Wait so long for the results; the run goes on after it."
 )
 @click.option(
-    "--output", type=click.Path(), metavar="FILE", help="Write results here; the file gets its name at the end."
+    "--output",
+    type=click.Path(),
+    callback=filled,
+    metavar="FILE",
+    help="Write results here; the file gets its name at the end.",
 )
 @click.option("--detach", is_flag=True, help="Don't wait for results: print the run's id.")
 @click.option(
@@ -82,9 +92,12 @@ _INPUTS = ("input", "input_json", "input_yaml", "inputs")
     help="Say as JSON what became of the run: last on stderr; on stdout with --detach.",
 )
 @click.option(
-    "--follow", metavar="RUN", help="Instead of a flow: the results of a run, by its id, the id's beginning, or last."
+    "--follow",
+    callback=filled,
+    metavar="RUN",
+    help="Instead of a flow: the results of a run, by its id, the id's beginning, or last.",
 )
-@click.option("--cancel", metavar="RUN", help="Instead of a flow: end a run.")
+@click.option("--cancel", callback=filled, metavar="RUN", help="Instead of a flow: end a run.")
 @click.pass_context
 def command(ctx: click.Context, /, output: str | None, **given: Any) -> None:
     """Run a flow at a server, on one input or on many.
@@ -193,8 +206,6 @@ def _in_our_words(problem: Problem) -> Problem:
 
 
 def _options(flow: Flow, given: dict[str, Any]) -> RemoteOptions:
-    if given["key"] is not None and not given["key"].strip():
-        raise click.UsageError("--key: a key is a name, not empty", click.get_current_context())
     variables = given_variables(**{name: given[name] for name in ("variables", "variables_json", "variables_yaml")})
     if given["env_variables"]:
         variables = environment_variables(flow, variables)

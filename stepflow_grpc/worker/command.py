@@ -10,12 +10,13 @@ import click
 import msgspec
 
 from stepflow.cli.apps import load_app
-from stepflow.cli.options import duration, examples
+from stepflow.cli.options import duration, examples, filled
 from stepflow.clock import SystemClock
 from stepflow.components import Components
 from stepflow.protocols import Clock
 from stepflow_grpc.address import Address
 from stepflow_grpc.credentials import read_credentials
+from stepflow_grpc.flags import address_text
 from stepflow_grpc.worker.blocking import serve_until_told
 from stepflow_grpc.worker.readiness import LOOK_S, ReadyFile, health_port
 from stepflow_grpc.worker.worker import QUEUE, SLOTS, Worker
@@ -56,6 +57,7 @@ class Probes(msgspec.Struct, frozen=True):
     "--queue-name",
     "-q",
     "queue",
+    callback=filled,
     default=QUEUE,
     show_default=True,
     envvar="STEPFLOW_QUEUE_NAME",
@@ -65,6 +67,7 @@ class Probes(msgspec.Struct, frozen=True):
     "--tasks-url",
     "--url",
     "url",
+    callback=address_text,
     envvar=["STEPFLOW_TASKS_URL", "STEPFLOW_URL"],
     metavar="HOST:PORT",
     help="The orchestrators: each address behind the name is connected. https://HOST:PORT speaks TLS. Not given: "
@@ -82,8 +85,20 @@ class Probes(msgspec.Struct, frozen=True):
     metavar="N|auto",
     help="Most tasks at a time; auto: as many as get the most done, found out as it goes.",
 )
-@click.option("--worker-id", envvar="STEPFLOW_WORKER_ID", metavar="NAME", help="Not given: host, process, and chance.")
-@click.option("--blob-url", envvar="STEPFLOW_BLOB_URL", metavar="HOST:PORT", help="Not given: the orchestrators.")
+@click.option(
+    "--worker-id",
+    callback=filled,
+    envvar="STEPFLOW_WORKER_ID",
+    metavar="NAME",
+    help="Not given: host, process, and chance.",
+)
+@click.option(
+    "--blob-url",
+    callback=address_text,
+    envvar="STEPFLOW_BLOB_URL",
+    metavar="HOST:PORT",
+    help="Not given: the orchestrators.",
+)
 @click.option(
     "--blob-threshold",
     type=click.IntRange(min=0),
@@ -107,7 +122,13 @@ class Probes(msgspec.Struct, frozen=True):
     help="Serve the component udf too, whose functions come as text in blobs: whoever may submit runs can then run "
     "code here. No registry is needed.",
 )
-@click.option("--ready-file", metavar="FILE", envvar="STEPFLOW_READY_FILE", help="Exists while the worker is ready.")
+@click.option(
+    "--ready-file",
+    callback=filled,
+    metavar="FILE",
+    envvar="STEPFLOW_READY_FILE",
+    help="Exists while the worker is ready.",
+)
 @click.option(
     "--health-port",
     type=click.IntRange(0, 65_535),
@@ -116,6 +137,7 @@ class Probes(msgspec.Struct, frozen=True):
 )
 @click.option(
     "--health-host",
+    callback=filled,
     default="0.0.0.0",
     show_default=True,
     envvar="STEPFLOW_HEALTH_HOST",

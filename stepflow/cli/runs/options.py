@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import click
 
+from stepflow.cli.options import filled
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -12,6 +14,7 @@ def store_option(command: F) -> F:
     return click.option(
         "--store",
         envvar="STEPFLOW_STORE",
+        callback=filled,
         metavar="FILE|URL",
         help="Where the runs are. Not given: STEPFLOW_STORE, then the configuration, then the one store here.",
     )(command)
@@ -21,6 +24,7 @@ def url_option(command: F) -> F:
     return click.option(
         "--url",
         metavar="URL",
+        callback=filled,
         help="Ask the server there instead: host:port, or https://host:port. "
         "Also STEPFLOW_URL, where no store is named.",
     )(command)
@@ -31,6 +35,7 @@ def place_options(command: F) -> F:
     command = click.option(
         "--config",
         type=click.Path(),
+        callback=filled,
         metavar="FILE",
         help="The configuration that names the store. Not given: stepflow-config.yml here.",
     )(command)
@@ -38,11 +43,11 @@ def place_options(command: F) -> F:
 
 
 def run_argument(command: F) -> F:
-    return click.argument("run", metavar="RUN")(command)
+    return click.argument("run", metavar="RUN", callback=filled)(command)
 
 
 def runs_argument(command: F) -> F:
-    return click.argument("runs", metavar="RUN...", nargs=-1, required=True)(command)
+    return click.argument("runs", metavar="RUN...", nargs=-1, required=True, callback=filled)(command)
 
 
 def json_option(form: str) -> Callable[[F], F]:

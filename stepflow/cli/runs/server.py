@@ -3,7 +3,10 @@
 from importlib.metadata import entry_points
 from typing import Protocol
 
+import click
+
 from stepflow.cli.failure import CommandError
+from stepflow.errors import StepflowError
 from stepflow.protocols import Backend
 
 _GROUP = "stepflow.servers"
@@ -33,11 +36,17 @@ class Desk(Protocol):
 
 
 def desk_at(url: str) -> Desk:
-    """Raises: CommandError, where nothing that is installed reaches servers."""
+    """
+    Raises:
+        CommandError: nothing that is installed reaches servers.
+        click.UsageError: the url is none.
+    """
     for entry in entry_points(group=_GROUP):
         try:
             desk: Desk = entry.load()(url)
         except ModuleNotFoundError as missing:
             raise CommandError(f"--url needs {missing.name}; {_REMEDY}") from missing
+        except StepflowError as error:
+            raise click.UsageError(f"--url: {error}", click.get_current_context()) from error
         return desk
     raise CommandError(f"nothing that is installed reaches servers; {_REMEDY}")

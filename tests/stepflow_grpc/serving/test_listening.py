@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+import click
 import pytest
 
 from stepflow.config.model import ServerSettings
-from stepflow_grpc.credentials import CredentialsError
 from stepflow_grpc.doors.tls import TlsFiles
 from stepflow_grpc.serving.listening import Listening, read_listening
 
@@ -43,5 +43,5 @@ def test_tokens_come_from_the_first_that_has_any(tmp_path: Path) -> None:
 
 
 def test_a_certificate_alone_is_refused() -> None:
-    with pytest.raises(CredentialsError, match="--tls-key"):
+    with pytest.raises(click.UsageError, match="--tls-key"):
         read_listening(ServerSettings(), tls_cert="c", environ={})

@@ -269,6 +269,36 @@ def test_slots_are_a_number_or_found_out(monkeypatch: pytest.MonkeyPatch, given:
     assert made["max_concurrent"] == taken
 
 
+@pytest.mark.parametrize(
+    ("flag", "given", "words"),
+    [
+        ("--queue", "", "'--queue' / '--queue-name' / '-q': it is empty"),
+        ("--queue", "  ", "it is empty"),
+        ("--worker-id", "", "it is empty"),
+        ("--ready-file", "", "it is empty"),
+        ("--health-host", "", "it is empty"),
+        ("--url", "", "write host:port, or https://host:port for TLS"),
+        ("--url", "ftp://far", "write host:port, or https://host:port for TLS"),
+        ("--blob-url", "far:x", "write host:port, or https://host:port for TLS"),
+    ],
+)
+def test_what_names_nothing_is_refused_before_anything_is_loaded(flag: str, given: str, words: str) -> None:
+    refused = CliRunner().invoke(module.command, ["no_such_module:app", flag, given])
+
+    assert refused.exit_code == 2
+    assert words in refused.output
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STEPFLOW_QUEUE_NAME", "STEPFLOW_TASKS_URL", "STEPFLOW_BLOB_URL", "STEPFLOW_WORKER_ID"):
+        monkeypatch.setenv(name, "")
+
+    begun = CliRunner().invoke(module.command, ["no_such_module:app"])
+
+    assert begun.exit_code == 1
+    assert "no_such_module" in str(begun.exception)
+
+
 @pytest.mark.parametrize("given", ["0", "-1", "few", "1.5"])
 def test_slots_that_are_neither_are_refused(given: str) -> None:
     refused = CliRunner().invoke(module.command, ["components:app", "--max-concurrent", given])
