@@ -36,6 +36,8 @@ from stepflow_grpc.serving.spoken_logs import spoken_logs
 
 _STDERR = 2
 
+_FORGETS = "runs are kept in memory and end with this server: --store runs.db keeps them, as does a PostgreSQL URL"
+
 LAST_WORDS_S = 1.0
 """How long the process waits at its end for somebody to read what it said."""
 
@@ -215,6 +217,8 @@ async def _serve(engine: Engine, make: Callable[..., Server]) -> None:
             say(line)
         for name, reason in engine.failed_plugins().items():
             say(f"plugin {name!r} can't be used, and steps that are routed to it fail: {reason}")
+        if not engine.backend.is_durable:
+            say(_FORGETS)
         await stopped.wait()
         server.tell("stopping")
 

@@ -92,6 +92,7 @@ async def test_it_serves_the_components_of_an_app_and_ends_when_told(serve: Serv
     assert answer == 42
     assert code == 0
     assert f"serving on 127.0.0.1:{served.port}" in err
+    assert err.count("runs are kept in memory and end with this server: --store runs.db keeps them") == 1
 
 
 async def test_a_configuration_may_come_on_stdin_with_nulls(serve: Serve, call: Any) -> None:
@@ -127,6 +128,7 @@ async def test_a_killed_server_goes_on_with_its_runs(serve: Serve, call: Any, fo
         (result,) = (await calls("RunsService", "GetRunItems", run_id=run_id)).results
 
     assert from_value(result.output) == 7
+    assert "runs are kept in memory" not in again.stop()[1]
 
 
 @pytest.mark.slow
