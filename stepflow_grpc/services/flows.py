@@ -1,5 +1,6 @@
 """Flows, stored by their content."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,13 @@ from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.refusals import invalid, not_found
 from stepflow_grpc.services.blobs import blob_id_of
 from stepflow_grpc.wire import fill_struct, from_struct, to_value
+
+logger = logging.getLogger("stepflow.server")
+
+_KEPT = (
+    "flow %s was asked to be deleted, and is kept, as others will be: runs and other programs may use the same content; a "
+    "`retention` with `ageSecs` in the configuration deletes flows that nobody has used for so long"
+)
 
 _LEVELS = {
     "fatal": NUMBERS["DIAGNOSTIC_LEVEL_FATAL"],
@@ -43,6 +51,7 @@ class FlowsService:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._is_kept_said = False
 
     async def StoreFlow(self, request: Any) -> Any:
         if not request.HasField("flow"):
@@ -65,8 +74,14 @@ class FlowsService:
         return response
 
     async def DeleteFlow(self, request: Any) -> Any:
-        """Nothing is deleted: other flows and runs may use the same content; retention deletes what nobody uses."""
-        blob_id_of(request.flow_id)
+        """Nothing is deleted: other flows and runs may use the same content; retention deletes what nobody uses.
+
+        Who asks is told yes all the same, as by the reference's server: programs clean up with it. The log says it.
+        """
+        id = blob_id_of(request.flow_id)
+        if not self._is_kept_said:
+            self._is_kept_said = True
+            logger.warning(_KEPT, id)
         return new("DeleteFlowResponse")
 
     async def GetFlowVariables(self, request: Any) -> Any:

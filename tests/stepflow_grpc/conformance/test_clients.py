@@ -382,4 +382,17 @@ async def test_a_flow_comes_back_normalised_with_its_examples(client: Any) -> No
     assert [(each.name, from_value(each.input)) for each in got.all_examples] == [("e", {"v": 1}), ("c", {"v": 2})]
     assert await client.refused("FlowsService", "GetFlow", flow_id=data.blob_id) == "INVALID_ARGUMENT"
     assert await client.refused("FlowsService", "StoreFlow") == "INVALID_ARGUMENT"
-    await client("FlowsService", "DeleteFlow", flow_id=flow_id)
+
+
+async def test_a_flow_that_is_asked_to_be_deleted_is_kept_for_its_runs_which_the_log_says_once(
+    client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    flow_id = await client.store(SAME)
+
+    for _ in range(2):
+        await client("FlowsService", "DeleteFlow", flow_id=flow_id)
+    kept = await client("FlowsService", "GetFlow", flow_id=flow_id)
+
+    assert kept.flow_id == flow_id
+    assert caplog.text.count(f"flow {flow_id} was asked to be deleted, and is kept") == 1
+    assert await client.refused("FlowsService", "DeleteFlow", flow_id="no id") == "INVALID_ARGUMENT"
