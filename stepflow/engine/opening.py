@@ -12,6 +12,8 @@ from stepflow.engine.parts import Parts, wired
 from stepflow.engine.setup import Setup
 from stepflow.errors import EngineClosedError, StoreError
 from stepflow.protocols import Backend
+from stepflow.records import EngineRecord
+from stepflow.stores.apart import whereabouts
 
 logger = logging.getLogger("stepflow.engine")
 
@@ -53,10 +55,22 @@ class OpenedEngine:
     async def _start(self) -> Parts:
         parts = wired(self._setup, self._tasks)
         await parts.membership.enter()
+        if self.backend.is_durable:
+            await self._agree_on_blobs(parts)
         await self._tasks.start(parts.executor.serve)
         self._tasks.start_soon(parts.membership.serve)
         await parts.membership.recover_at_start()
         return parts
+
+    async def _agree_on_blobs(self, parts: Parts) -> None:
+        async def others() -> list[EngineRecord]:
+            return [each for each in await self.backend.owners.engines() if each.owner != parts.membership.owner]
+
+        try:
+            await whereabouts(self.backend).agree(self._setup.chance.run_id(self._setup.clock.now()), others)
+        except StoreError:
+            await parts.membership.leave()
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

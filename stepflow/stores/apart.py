@@ -6,6 +6,7 @@ from typing import Self
 from stepflow.errors import StoreError
 from stepflow.protocols import Backend, Blobs, BlobStore, Dispatch, Inbox, Owners, Retention, Runs, Signals, Store
 from stepflow.records import Blob, BlobId, BlobType, RunId
+from stepflow.stores.whereabouts import Whereabouts
 
 
 class BackendWithBlobs:
@@ -25,7 +26,13 @@ class BackendWithBlobs:
         self._store = blobs
         self._opened = AsyncExitStack()
         self._blobs = _Blobs(runs.blobs, blobs.blobs)
-        self._retention = _Retention(runs.retention, blobs)
+        self._whereabouts = Whereabouts(runs.blobs, blobs)
+        self._retention = _Retention(runs.retention, blobs, self._whereabouts)
+
+    @property
+    def whereabouts(self) -> Whereabouts:
+        """What is noted of where the blobs are."""
+        return self._whereabouts
 
     @property
     def journal(self) -> Store:
@@ -93,9 +100,10 @@ class _Blobs:
 
 
 class _Retention:
-    def __init__(self, runs: Retention, apart: BlobStore) -> None:
+    def __init__(self, runs: Retention, apart: BlobStore, whereabouts: Whereabouts) -> None:
         self._runs = runs
         self._apart = apart
+        self._whereabouts = whereabouts
 
     async def delete(self, root_id: RunId) -> bool:
         return await self._runs.delete(root_id)
@@ -104,7 +112,13 @@ class _Retention:
         return await self._runs.prune(ended_before=ended_before, keep=keep, limit=limit)
 
     async def prune_blobs(self, *, untouched_before: float, limit: int = 100) -> int:
+        await self._whereabouts.keep()
         count = await self._runs.prune_blobs(untouched_before=untouched_before, limit=limit)
         if count == limit:
             return count
         return count + await self._apart.retention.prune_blobs(untouched_before=untouched_before, limit=limit - count)
+
+
+def whereabouts(backend: Backend) -> Whereabouts:
+    """What is noted of where a store's blobs are, whether that is beside its runs or not."""
+    return backend.whereabouts if isinstance(backend, BackendWithBlobs) else Whereabouts(backend.blobs, None)

@@ -63,6 +63,9 @@ class FileBlobs:
         self._threads: anyio.CapacityLimiter
         self._unseen: Iterator[Path] | None = None  # where pruning goes on
 
+    def __str__(self) -> str:
+        return str(self._open or self._directory)
+
     @property
     def blobs(self) -> Self:
         return self
