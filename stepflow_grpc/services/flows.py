@@ -21,8 +21,8 @@ from stepflow_grpc.wire import fill_struct, from_struct, to_value
 logger = logging.getLogger("stepflow.server")
 
 _KEPT = (
-    "flow %s was asked to be deleted, and is kept, as others will be: runs and other programs may use the same content; a "
-    "`retention` with `ageSecs` in the configuration deletes flows that nobody has used for so long"
+    "flow %s was asked to be deleted, and is kept, as others will be: runs and programs may use the same content. "
+    "A `retention` with `ageSecs` in the configuration deletes flows that nobody has used for so long"
 )
 
 _LEVELS = {

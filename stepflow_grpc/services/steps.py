@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 
+import anyio.lowlevel
+
 from stepflow.engine import Engine
 from stepflow.execution.events import (
     Event,
@@ -30,7 +32,10 @@ from stepflow_grpc.services.flows import stored_flow
 from stepflow_grpc.wire import CODE, STATUS, UnfitError, timestamp, to_value
 
 MOST_TOLD = 100
-"""Items of a run of which a question for the run alone tells all: the steps, and when each item ended."""
+"""Items of a run of which a question for the run alone tells all steps."""
+
+_ROWS = 64
+"""Of a journal, decoded before others have a turn."""
 
 _TYPES = {
     "run_created": NUMBERS["STATUS_EVENT_TYPE_RUN_CREATED"],
@@ -51,12 +56,11 @@ async def plan_of(engine: Engine, started: RunStarted) -> Plan:
 
 
 async def item_ends(engine: Engine, record: RunRecord) -> dict[int, float]:
-    """When the items of a small run ended, in seconds since the epoch."""
+    """When items ended, in seconds since the epoch: those whose end the store's journal still has."""
     ends: dict[int, float] = {}
-    if not is_small(record):
-        return ends
     began, position = record.created_at, 0
-    while rows := await engine.backend.journal.history(record.id, after=position):
+    while rows := await engine.backend.journal.history(record.id, after=position, limit=_ROWS):
+        await anyio.lowlevel.checkpoint()
         for row in rows:
             position = row.first + row.count - 1
             for event in decode_events(row.payload):

@@ -129,12 +129,16 @@ async def test_73_items_come_by_index(client: Any, t: Any) -> None:
     assert [from_value(result.output) for result in results] == [6, 2, 4]
 
 
-async def test_73_items_that_have_ended_say_when(client: Any, t: Any) -> None:
-    run_id = await client.begin(t.one("/here/double"), [1, "x", {}])
+@pytest.mark.parametrize("more", [0, 250])
+async def test_73_items_that_have_ended_say_when(client: Any, t: Any, more: int) -> None:
+    run_id = await client.begin(t.one("/here/double"), [1, "x", {}, *range(more)])
     ended = await client("RunsService", "GetRun", run_id=run_id, wait=True)
     first, last = (stamp.ToNanoseconds() for stamp in (ended.summary.created_at, ended.summary.completed_at))
 
-    for result in (await client("RunsService", "GetRunItems", run_id=run_id)).results:
+    results = (await client("RunsService", "GetRunItems", run_id=run_id)).results
+
+    assert len(results) == 3 + more
+    for result in results:
         assert first - 1_000_000 <= result.completed_at.ToNanoseconds() <= last + 1_000_000
 
 
