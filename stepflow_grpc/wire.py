@@ -22,6 +22,7 @@ from stepflow.records import (
     RunStatus,
     Succeeded,
     Task,
+    TaskId,
 )
 from stepflow_grpc.messages import MESSAGES, NUMBERS, Struct, Timestamp, Value, new
 
@@ -179,6 +180,17 @@ def discovery(task_id: str, *, url: str) -> Any:
 def _set_context(message: Any, url: str, root_run_id: str) -> None:
     message.context.orchestrator_service_url = url
     message.context.root_run_id = root_run_id
+
+
+_TASK_ID = b"\x0a"
+"""The first field, a text: programs write fields in the order of their numbers."""
+
+
+def task_id_in(head: bytes) -> TaskId:
+    """The task of a `CompleteTaskRequest` of which only the first bytes are here; empty: they don't say it."""
+    if len(head) < 2 or head[:1] != _TASK_ID or len(head) < 2 + head[1] or head[1] > 127:
+        return ""
+    return head[2 : 2 + head[1]].decode("utf-8", "replace")
 
 
 def outcome_of(request: Any) -> Outcome | None:

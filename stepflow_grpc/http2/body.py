@@ -2,9 +2,10 @@
 
 import zlib
 
-from stepflow_grpc.http2.methods import Ended, Status
+from stepflow_grpc.http2.methods import Ended, Status, TooLong
 
 _PREFIX = 5
+_HEAD = 256
 _ANY_FORMAT = 47  # zlib finds out itself whether it is gzip's or its own
 
 
@@ -42,7 +43,7 @@ class Body:
         while len(rest) >= _PREFIX:
             size = int.from_bytes(rest[1:_PREFIX])
             if size > self._longest:
-                raise self._too_long(size)
+                raise TooLong(size, self._longest, bytes(rest[_PREFIX : _PREFIX + _HEAD]))
             if len(rest) < _PREFIX + size:
                 break
             with memoryview(rest) as view:
@@ -61,10 +62,7 @@ class Body:
         except zlib.error:
             raise Ended(Status.INTERNAL, f"a message is no {self._encoding}") from None
         if len(found) > self._longest:
-            raise self._too_long(len(found))
+            raise TooLong(len(found), self._longest, found[:_HEAD])
         if not inflating.eof:
             raise Ended(Status.INTERNAL, f"a message breaks off in its {self._encoding}")
         return found
-
-    def _too_long(self, size: int) -> Ended:
-        return Ended(Status.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {self._longest})")

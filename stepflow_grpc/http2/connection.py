@@ -48,7 +48,7 @@ from stepflow_grpc.http2.framing import (
     window_update,
 )
 from stepflow_grpc.http2.headers import LONGEST, RESPONSE, Head, HeaderReader, http_answer, trailers
-from stepflow_grpc.http2.methods import Ended, Find, Rpc, Status
+from stepflow_grpc.http2.methods import Ended, Find, Rpc, Status, TooLong
 from stepflow_grpc.http2.silence import Patience, Silence, Verdict
 from stepflow_grpc.http2.writing import Writer
 
@@ -415,6 +415,8 @@ class Connection(asyncio.Protocol):
         try:
             messages = call.body.feed(unpadded(flags, payload))
         except Ended as ended:
+            if isinstance(ended, TooLong) and call.rpc.on_too_long is not None:
+                call.rpc.on_too_long(ended, self._peer)
             self._fail_request(call, ended)
             return
         if flags & END_STREAM:

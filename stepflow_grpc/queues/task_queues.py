@@ -210,6 +210,14 @@ class TaskQueues:
         entry = self._entries.get(task_id)
         return None if entry is None else entry.queued.task
 
+    def worker_of(self, task_id: TaskId) -> str | None:
+        """The worker that claimed a task, or to which alone it was sent."""
+        entry = self._entries.get(task_id)
+        if entry is None:
+            return None
+        names = [entry.claimant.id] if entry.claimant is not None else list(entry.names)
+        return names[0] if len(names) == 1 else None
+
     def is_sent_to(self, task_id: TaskId, worker_id: str) -> bool:
         """Whether a task went to a worker through a stream of this engine, or is claimed here by somebody."""
         entry = self._entries.get(task_id)

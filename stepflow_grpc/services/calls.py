@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from stepflow_grpc.doors.guard import Service
 from stepflow_grpc.http2.call import Call
-from stepflow_grpc.http2.methods import Rpc
+from stepflow_grpc.http2.methods import Rpc, TooLong
 from stepflow_grpc.messages import PACKAGE, Method, methods
 from stepflow_grpc.refusals import CallError, Code, ended, invalid
 from stepflow_grpc.services.beside import CALL
@@ -43,15 +44,21 @@ def service_of(service: str, implementation: object, package: str = PACKAGE, *, 
     """The methods of a service, each answered by the implementation's method of the same name.
 
     A unary one is a coroutine of the request, a streaming one an async generator; where the request is a stream too,
-    it is given as an async iterator.
+    it is given as an async iterator. Its `on_too_long`, if it has one, is told the method of a request that was refused
+    for its length, with how that ended, and from where it came.
     """
     gate = None if service in _OF_WORKERS else gate
     found = {
-        name: _rpc(method, getattr(implementation, name), gate)
+        name: _rpc(method, getattr(implementation, name), gate)._replace(on_too_long=_told(implementation, name))
         for name, method in methods(service, package).items()
         if hasattr(implementation, name)
     }
     return Service(f"{package}.{service}", found)
+
+
+def _told(implementation: object, name: str) -> Callable[[TooLong, str], None] | None:
+    tell = getattr(implementation, "on_too_long", None)
+    return None if tell is None else partial(tell, name)
 
 
 def _rpc(method: Method, answer: Callable[..., Any], gate: Gate | None) -> Rpc:

@@ -1,5 +1,6 @@
 """What workers call back for: they claim tasks, answer them, and submit runs of their own."""
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from math import isfinite
@@ -12,9 +13,10 @@ from stepflow.engine import Engine
 from stepflow.errors import ComponentError, RunNotFoundError
 from stepflow.execution.handle import Run
 from stepflow.protocols import Clock
-from stepflow.records import Json, ParentLink, RunRecord
+from stepflow.records import ErrorCode, Failed, Json, ParentLink, RunRecord
 from stepflow_grpc.answers import Answers, Verdict
 from stepflow_grpc.deadlocks import Deadlocks
+from stepflow_grpc.http2.methods import TooLong
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.peers import HOLDER, OWNER, REPORT, Peers
 from stepflow_grpc.plugin import Hub
@@ -26,7 +28,9 @@ from stepflow_grpc.services.room import Room
 from stepflow_grpc.services.runs import create_run, fill_items, sub_run_of, wait_for
 from stepflow_grpc.services.tasks import DISCOVERY, Discoveries
 from stepflow_grpc.services.watchers import Watchers
-from stepflow_grpc.wire import fill_run, outcome_of
+from stepflow_grpc.wire import fill_run, outcome_of, task_id_in
+
+logger = logging.getLogger("stepflow.server")
 
 _IN_PROGRESS = NUMBERS["TASK_STATUS_IN_PROGRESS"]
 _ALREADY_CLAIMED = NUMBERS["TASK_STATUS_ALREADY_CLAIMED"]
@@ -115,6 +119,21 @@ class OrchestratorService:
                 raise CallError(Code.UNAVAILABLE, f"the answer to task {request.task_id} can't be kept now; try again")
             case Verdict.NOBODY:
                 raise not_found("task", request.task_id)
+
+    def on_too_long(self, method: str, refused: TooLong, peer: str) -> None:
+        """An answer that can't be taken fails its step, which would be done again and again for nothing."""
+        if method != "CompleteTask":
+            return
+        task_id = task_id_in(refused.head)
+        worker = self._queues.worker_of(task_id) or peer
+        mib = 1024 * 1024
+        text = (
+            f"the answer of worker {worker!r} is too large: a message of {refused.size / mib:.1f} MiB, and "
+            f"{refused.longest / mib:.1f} MiB are taken; have the component put large parts into blobs and give their "
+            "ids, or raise `maxMessageBytes` of the server"
+        )
+        logger.warning("task %s: %s", task_id or "unknown", text)
+        self._answers.now(task_id, Failed(ErrorCode.WORKER_ERROR, text, may_retry=False))
 
     async def _told(self, request: Any) -> Any:
         is_taken = self._discoveries.answered(request.task_id, request.list_components)

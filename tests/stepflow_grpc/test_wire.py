@@ -32,6 +32,13 @@ plain = st.recursive(
 )
 
 
+def test_the_task_of_an_answer_is_in_its_first_bytes() -> None:
+    whole = wire.complete(RUN, RUN, Succeeded("x" * 1_000)).SerializeToString()
+
+    assert [wire.task_id_in(whole[:size]) for size in (0, 1, 2, 37, 38, 256)] == ["", "", "", "", RUN, RUN]
+    assert wire.task_id_in(new("CompleteTaskRequest", run_id=RUN).SerializeToString()) == ""
+
+
 @given(plain)
 def test_a_value_comes_back_equal(value: Any) -> None:
     arrived = Value.FromString(wire.to_value(value).SerializeToString())

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from stepflow_grpc.http2.body import Body
-from stepflow_grpc.http2.methods import Ended, Status
+from stepflow_grpc.http2.methods import Ended, Status, TooLong
 
 PACKED = {"gzip": gzip.compress, "deflate": zlib.compress}
 
@@ -47,6 +47,19 @@ def test_one_that_is_too_long_is_refused_before_it_is_here() -> None:
         Status.RESOURCE_EXHAUSTED,
         "Received message larger than max (101 vs. 100)",
     )
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+def test_of_one_that_is_too_long_the_beginning_is_told(encoding: str) -> None:
+    content = b"begins so" + b"x" * 1_000
+    is_packed = encoding in PACKED
+    data = framed(PACKED[encoding](content) if is_packed else content, is_packed=is_packed)
+
+    ended = refused(Body(500, encoding), data)
+
+    assert isinstance(ended, TooLong)
+    assert (ended.longest, ended.head) == (500, content[: len(ended.head)])
+    assert len(ended.head) > 100
 
 
 @pytest.mark.parametrize("encoding", PACKED)

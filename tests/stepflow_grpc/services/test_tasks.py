@@ -12,6 +12,7 @@ from stepflow.config import open_engine
 from stepflow.engine import Engine
 from stepflow.protocols import Observer
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, RunId, Succeeded, Task
+from stepflow_grpc.doors.limits import Limits
 from stepflow_grpc.messages import NUMBERS, methods, new
 from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.queues.settings import Settings
@@ -29,6 +30,17 @@ ROUTES = {"/w": [{"plugin": "workers"}], "/gpu": [{"plugin": "workers", "queueNa
 @pytest.fixture
 def settings() -> Settings:
     return Settings()
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits()
+
+
+@pytest.fixture
+async def server(engine: Engine, limits: Limits) -> AsyncIterator[Server]:
+    async with Server(engine, port=0, limits=limits) as opened:
+        yield opened
 
 
 class Watching(Observer):
@@ -279,6 +291,38 @@ async def test_a_worker_that_lists_other_components_is_routed_to(calls: Any, pul
         await worker.answer(await worker.next(), Succeeded(1))
 
         assert from_value((await results(calls, run_id))[0].output) == 1
+
+
+@pytest.mark.parametrize("limits", [Limits(message_bytes=100_000)])
+async def test_an_answer_that_is_too_large_fails_its_step_at_once_and_says_whose_it_was(
+    calls: Any, pull: Any, limits: Limits, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with pull() as worker:
+        run_id = await submit(calls, [1])
+        task = await worker.next()
+        await worker.claim(task)
+        answer = complete(task.task_id, run_id, Succeeded("x" * 200_000))
+        code, _ = await calls.refused("OrchestratorService", "CompleteTask", answer)
+        (result,) = await results(calls, run_id)
+
+    assert code == "RESOURCE_EXHAUSTED"
+    assert result.error_code == NUMBERS["TASK_ERROR_CODE_WORKER_ERROR"]
+    assert "the answer of worker 'w1' is too large: a message of 0.2 MiB, and 0.1 MiB are taken" in result.error_message
+    assert "put large parts into blobs" in result.error_message
+    assert f"task {task.task_id}: the answer of worker 'w1' is too large" in caplog.text
+
+
+@pytest.mark.parametrize("limits", [Limits(message_bytes=100_000)])
+async def test_an_answer_that_is_too_large_to_a_task_that_nobody_knows_is_logged(
+    calls: Any, limits: Limits, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = complete("no-task", "", Succeeded("x" * 200_000))
+
+    await calls.refused("OrchestratorService", "CompleteTask", answer)
+    await calls.refused("BlobService", "PutBlob", raw_data=b"x" * 200_000, blob_type="binary")
+
+    assert caplog.text.count("is too large") == 1
+    assert "task no-task: the answer of worker '127.0.0.1" in caplog.text
 
 
 async def test_a_late_list_of_components_is_not_found(calls: Any) -> None:
