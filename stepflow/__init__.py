@@ -4,8 +4,8 @@ The names below load on first use (PEP 562), so that `import stepflow` stays ine
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # that of `typing`, whose import would be most of this one: an interrupt of it can't be heeded
 if TYPE_CHECKING:
     from stepflow.blocking import SyncEngine, SyncRun, run, run_batch
     from stepflow.components import Batch, Components, Context

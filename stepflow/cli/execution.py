@@ -9,7 +9,8 @@ from typing import TypeAlias
 import anyio
 import anyio.abc
 
-from stepflow.cli.failure import INTERRUPTED, ITEM_FAILED, say
+from stepflow.cli.failure import ITEM_FAILED, say
+from stepflow.cli.impatience import INTERRUPTED
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.job import Submitted
 from stepflow.cli.place import Place, is_newest, short_id

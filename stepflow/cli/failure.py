@@ -11,12 +11,12 @@ from typing import NoReturn
 import click
 import msgspec
 
+from stepflow.cli.impatience import end_when_interrupted
 from stepflow.errors import Problem, ProblemsError, StepflowError, StoreInUseError
 
 COULD_NOT_RUN = 1
 USAGE = 2
 ITEM_FAILED = 3
-INTERRUPTED = 130
 
 _PATIENCE_S = 0.2  # idle worker threads need a moment to end
 
@@ -27,6 +27,7 @@ class CommandError(Exception):
 
 def leave(code: int) -> NoReturn:
     """End the process, without waiting for threads that still run a component nobody waits for any more."""
+    end_when_interrupted()
     own = (threading.current_thread(), threading.main_thread())
     others = [thread for thread in threading.enumerate() if not thread.daemon and thread not in own]
     for thread in others:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from stepflow.cli.failure import INTERRUPTED
+from stepflow.cli.impatience import INTERRUPTED, end_when_interrupted
 
 
 async def heed_interrupts(heed: Callable[[], Awaitable[None]]) -> None:
@@ -15,9 +15,13 @@ async def heed_interrupts(heed: Callable[[], Awaitable[None]]) -> None:
     if sys.platform == "win32":
         return
     is_second = False
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            if is_second:
-                os._exit(INTERRUPTED)
-            is_second = True
-            await heed()
+    try:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                if is_second:
+                    os._exit(INTERRUPTED)
+                is_second = True
+                await heed()
+    finally:
+        if is_second:  # also while the event loop is closed
+            end_when_interrupted()

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 import stepflow
-from stepflow.cli.failure import INTERRUPTED, USAGE, exit_code, explain, explain_usage, leave
+from stepflow.cli.failure import USAGE, exit_code, explain, explain_usage, leave
+from stepflow.cli.impatience import INTERRUPTED, end_when_interrupted, is_interrupt
 from stepflow.cli.lazy import load_command
 from stepflow.cli.logs import DESTINATIONS, FORMATS, LEVELS, set_up_logs
 from stepflow.cli.streams import silence_stdout
@@ -186,16 +187,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         explain_usage(error)
         sys.exit(USAGE)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        if arguments is None:  # as above
-            leave(INTERRUPTED)
-        sys.exit(INTERRUPTED)
+        _leave_interrupted(is_own=arguments is None)
     except ReaderGoneError:
         silence_stdout()
         sys.exit(128 + 13)  # as if the signal had ended it
     except Exception as error:  # noqa: BLE001  # every failure becomes a line; with --debug also the traceback
+        if is_interrupt(error):
+            _leave_interrupted(is_own=arguments is None)
         explain(error, debug=debug)
         sys.exit(exit_code(error))
+
+
+def _leave_interrupted(*, is_own: bool) -> NoReturn:
+    """
+    Args:
+        is_own: the process is the command's, with all of its threads.
+    """
+    if is_own:
+        end_when_interrupted()
+    click.echo("interrupted", err=True)
+    if is_own:
+        leave(INTERRUPTED)
+    sys.exit(INTERRUPTED)
 
 
 def _own(given: list[str]) -> tuple[list[str], bool]:

@@ -6,7 +6,8 @@ import anyio
 import anyio.abc
 import click
 
-from stepflow.cli.failure import COULD_NOT_RUN, INTERRUPTED, ITEM_FAILED, say
+from stepflow.cli.failure import COULD_NOT_RUN, ITEM_FAILED, say
+from stepflow.cli.impatience import INTERRUPTED
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import storing_engine

@@ -295,7 +295,7 @@ class Executor:
     def _abandon(self, run: LiveRun, refused: LeaseLost | KeyTaken) -> None:
         if isinstance(refused, KeyTaken):
             run.key_taken = refused.run_id
-        else:
+        elif run.lost is None:  # else this engine has closed meanwhile, and let it go itself
             logger.warning("run %s was taken over by another engine (lease %d)", run.id, refused.current)
         for each in list(run.tree.runs.values()):  # a tree has one owner
             self._give_up(each)

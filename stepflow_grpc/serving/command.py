@@ -16,7 +16,8 @@ import msgspec
 from click.core import ParameterSource
 
 from stepflow.cli.apps import load_apps
-from stepflow.cli.failure import INTERRUPTED, say
+from stepflow.cli.failure import say
+from stepflow.cli.impatience import INTERRUPTED
 from stepflow.cli.options import app_option, duration, examples, filled
 from stepflow.config import open_engine
 from stepflow.config.model import Config, PoolSettings

@@ -9,7 +9,8 @@ import anyio
 import anyio.abc
 import msgspec
 
-from stepflow.cli.failure import COULD_NOT_RUN, INTERRUPTED, ITEM_FAILED, say
+from stepflow.cli.failure import COULD_NOT_RUN, ITEM_FAILED, say
+from stepflow.cli.impatience import INTERRUPTED
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.progress import bar
 from stepflow.cli.results import OutputError, Results

@@ -425,3 +425,20 @@ async def test_whoever_is_cancelled_in_a_call_leaves_nothing_behind(app: Compone
 
         assert busy == []
         assert all(record.status is RunStatus.CANCELLED for record in await engine.list_runs())
+
+
+async def test_a_run_that_is_cancelled_as_the_engine_closes_was_taken_over_by_nobody(
+    app: Components, caplog: pytest.LogCaptureFixture
+) -> None:
+    @app.component("/forever")
+    async def forever(value: Any) -> None:
+        await anyio.sleep_forever()
+
+    flow = {"steps": [{"id": "f", "component": "/forever"}], "output": {"$step": "f"}}
+    async with Engine(app) as engine:
+        run = await engine.submit(flow, [1])
+        run.cancel_now()
+
+    assert caplog.text == ""
+    with pytest.raises(EngineClosedError):
+        await run.wait()

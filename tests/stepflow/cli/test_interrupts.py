@@ -29,6 +29,29 @@ async def main():
 
 anyio.run(main)
 """
+CLOSING = """\
+import signal
+
+import anyio
+
+from stepflow.cli.interrupts import heed_interrupts
+
+
+async def main():
+    async with anyio.create_task_group() as tasks:
+
+        async def heed():
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(heed_interrupts, heed)
+        await anyio.wait_all_tasks_blocked()
+        signal.raise_signal(signal.HOW)
+        await anyio.sleep_forever()
+
+
+anyio.run(main)
+signal.raise_signal(signal.HOW)
+"""
 FLOW = """\
 steps: [{id: s, component: /slow, input: {}}]
 output: {$step: s}
@@ -62,6 +85,15 @@ def test_the_first_signal_is_heeded_and_the_second_ends_the_process(how: signal.
 
     assert said == ["ready\n", "heeded\n"]
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_the_second_signal_ends_the_process_without_a_word_though_it_comes_after_the_run(how: str) -> None:
+    program = CLOSING.replace("HOW", how)
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+
+    assert [done.returncode, done.stderr] == [130, ""]
 
 
 def test_a_command_whose_component_holds_a_thread_ends_with_the_interrupt(tmp_path: Path) -> None:

@@ -114,6 +114,17 @@ def test_an_interrupt_before_anything_runs_is_130_without_a_traceback(cli, monke
     assert (outcome.code, outcome.err.strip()) == (130, "interrupted")
 
 
+def test_an_interrupt_that_comes_as_another_error_is_one(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> dict[str, bytes]:
+        raise RuntimeError("Error calling __set_name__ on a field") from KeyboardInterrupt()
+
+    monkeypatch.setattr("stepflow.cli.init.templates", interrupted)
+
+    outcome = cli("init", "x")
+
+    assert (outcome.code, outcome.err.strip()) == (130, "interrupted")
+
+
 @click.command()
 def serve() -> None:
     click.echo("serving")

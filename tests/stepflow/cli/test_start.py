@@ -5,27 +5,65 @@ import sys
 
 import pytest
 
+LOADS = """
+import importlib
+import signal
+import sys
+
 from stepflow.cli import start
 
+load = start.import_module
 
-def test_an_interrupt_while_the_command_line_is_loaded_ends_it_with_a_word(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupted(name: str) -> None:
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr(start, "import_module", interrupted)
+def interrupted(name):
+    if name == "stepflow.cli.main":
+        RAISE
+    return load(name)
 
-    with pytest.raises(SystemExit) as ended:
-        start.main()
 
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "interrupted\n"
+start.import_module = interrupted
+write = sys.stderr.write
+sys.stderr.write = lambda text: (write(text), AFTER)
+start.main()
+"""
+
+
+def _said(raised: str, after: str = "None") -> list[object]:
+    program = LOADS.replace("RAISE", raised).replace("AFTER", after)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    return [done.returncode, done.stderr]
+
+
+@pytest.mark.parametrize("raised", ["raise KeyboardInterrupt", "raise RuntimeError from KeyboardInterrupt()"])
+def test_an_interrupt_while_the_command_line_is_loaded_ends_it_with_a_word(raised: str) -> None:
+    assert _said(raised) == [130, "interrupted\n"]
+
+
+def test_a_second_interrupt_ends_it_without_another_word() -> None:
+    assert _said("raise KeyboardInterrupt", "signal.raise_signal(signal.SIGINT)") == [130, "interrupted\n"]
+
+
+def test_an_error_while_it_is_loaded_is_no_interrupt() -> None:
+    code, said = _said("raise ImportError('gone')")
+
+    assert code == 1
+    assert "gone" in str(said)
+
+
+def test_nothing_is_loaded_before_an_interrupt_is_heeded() -> None:
+    program = "import sys; before = {*sys.modules}; import stepflow.cli.start; print(*{*sys.modules} - before)"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+
+    heavy = [
+        name for name in done.stdout.split() if name.partition(".")[0] not in ("stepflow", "importlib", "warnings")
+    ]
+    assert heavy == []
 
 
 def test_it_leads_to_the_command_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "stepflow.cli.start", "--version"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "stepflow.cli.start", "--version"], capture_output=True, text=True, timeout=120
     )
 
     assert [done.returncode, done.stdout.split()[0]] == [0, "stepflow"]
