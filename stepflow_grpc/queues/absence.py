@@ -28,12 +28,13 @@ class Absence:
         """Warn, if it has been long."""
         if queue.lacks_since is None or queue.is_warned_of:
             return
+        queue.lacks_since = max(queue.lacks_since, queue.served_elsewhere_until - TRUSTED_S)
         warned_at = queue.lacks_since + WARNED_AFTER_S
         if self._deadlines.now() < warned_at:
             self._deadlines.set(queue, warned_at)
             return
         queue.lacks_since = None
-        if self.is_served_somewhere(queue) or not (queue.unclaimed or queue.is_wanted):
+        if queue.is_served or not (queue.unclaimed or queue.is_wanted):
             return
         queue.is_warned_of = True
         waiting = f"{len(queue.unclaimed)} tasks wait in it" if queue.unclaimed else "steps wait for one"
@@ -49,5 +50,7 @@ class Absence:
         """Another engine has taken a task."""
         was_served = self.is_served_somewhere(queue)
         queue.served_elsewhere_until = self._deadlines.now() + TRUSTED_S
+        queue.is_warned_of = False
+        self.note(queue)
         if not was_served:
             queue.ring()
