@@ -25,7 +25,7 @@ class Bench:
         self.clock = clock
         self.outcomes: dict[tuple[str, int], Outcome] = {}
         self.waits: list[str] = []
-        self._tasks = tasks
+        self.tasks = tasks
 
     @asynccontextmanager
     async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
@@ -35,7 +35,7 @@ class Bench:
 
     async def offer(self, item: int, run: str = RUN, attempt: int = 1, **limits: Any) -> str:
         queued = queued_of(item, run, attempt, **limits)
-        self._tasks.start_soon(self._offer, queued)
+        self.tasks.start_soon(self._offer, queued)
         await self.clock.advance(0)
         return queued.id
 

@@ -1,7 +1,7 @@
 """Which task goes to which worker, and where it stands meanwhile."""
 
 import pytest
-from queue_bench import OTHER_RUN, Bench, items, ours
+from queue_bench import OTHER_RUN, Bench, items, ours, queued_of
 
 pytestmark = pytest.mark.anyio
 
@@ -52,3 +52,67 @@ async def test_a_copy_that_was_not_sent_yet_is_removed_by_the_claim(bench: Bench
 
     assert items(quick) == []
     assert len(quick.out) == 0
+
+
+async def test_what_a_worker_declines_is_for_others_at_its_old_place(bench: Bench) -> None:
+    one = ours(bench, "one", 2)
+    ids = [await bench.offer(item) for item in range(4)]
+    one.more(2)
+    two = ours(bench, "two", 0)
+
+    one.decline([ids[0], "a task that it was never sent"])
+    two.grant(4)
+
+    assert items(two) == [0, 2, 3]
+    assert one.unclaimed()[0].id == ids[1]
+
+
+async def test_a_copy_goes_to_no_worker_that_was_sent_it_before(bench: Bench) -> None:
+    one, two = ours(bench, "one", 5), ours(bench, "two", 5)
+    await bench.offer(1)
+    first = items(one)
+    bench.queues.beat("one", held_up_s=1.0)
+
+    await bench.turn(0.3)
+    second = items(two)
+    for _ in range(3):
+        await bench.turn(0.5)
+        bench.queues.beat("one", held_up_s=1.0)
+        bench.queues.beat("two", held_up_s=1.0)
+
+    assert (first, second) == ([1], [1])
+    assert (items(one), items(two)) == ([], [])
+
+
+async def test_a_task_that_waits_for_credit_alone_keeps_a_worker_free_and_is_not_sent(bench: Bench) -> None:
+    stream = ours(bench, "w", 1)
+    entry = bench.queues.enter(queued_of(1))
+    entry.wants_only_credit = True
+    distribution = bench.queues.distribution
+
+    distribution.line_up(entry)
+    kept = entry.reserved, stream.credit, items(stream)
+    distribution.give_credit_back(entry)
+    given_back = entry.reserved, stream.credit
+    entry.wants_only_credit = False
+    distribution.line_up(entry)
+
+    assert kept == (stream, 0, [])
+    assert given_back == (None, 1)
+    assert items(stream) == [1]
+    bench.queues.leave(entry)
+
+
+async def test_a_worker_that_was_kept_and_has_gone_is_not_waited_for(bench: Bench) -> None:
+    gone = ours(bench, "gone", 1)
+    entry = bench.queues.enter(queued_of(1))
+    entry.wants_only_credit = True
+    bench.queues.distribution.line_up(entry)
+    gone.disconnect()
+
+    entry.wants_only_credit = False
+    stream = ours(bench, "w", 1)
+    bench.queues.distribution.line_up(entry)
+
+    assert items(stream) == [1]
+    bench.queues.leave(entry)

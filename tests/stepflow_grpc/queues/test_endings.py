@@ -4,10 +4,7 @@ import pytest
 from queue_bench import RUN, Bench, items, ours
 
 from stepflow.records import ErrorCode, Failed, Succeeded
-from stepflow_grpc.queues.records import (
-    Heard,
-    Taken,
-)
+from stepflow_grpc.queues.records import Heard, Taken, Withdrawn
 
 pytestmark = pytest.mark.anyio
 
@@ -54,3 +51,71 @@ async def test_a_success_between_two_attempts_saves_the_second(bench: Bench) -> 
     assert kept is Taken.ACCEPTED
     assert await bench.settle(1) == Succeeded("late")
     assert items(stream) == []
+
+
+async def test_what_no_worker_of_its_queue_can_take_fails_as_the_last_of_them_said(bench: Bench) -> None:
+    one, two = ours(bench, "one", 1), ours(bench, "two", 1)
+    id = await bench.offer(1)
+    (first,) = one.more(1)
+    one.refuse(id, Failed(ErrorCode.COMPONENT_NOT_FOUND, "not here"))
+    before = dict(bench.outcomes)
+
+    second = items(two)
+    two.refuse(id, Failed(ErrorCode.COMPONENT_NOT_FOUND, "nor here"))
+
+    assert first is not None
+    assert before == {}
+    assert second == [1]
+    assert await bench.settle(1) == Failed(ErrorCode.COMPONENT_NOT_FOUND, "nor here")
+    assert [stream.credit for stream in (one, two)] == [1, 1]
+
+
+async def test_what_one_worker_refused_waits_for_the_other_and_fails_when_that_one_goes(bench: Bench) -> None:
+    one, busy = ours(bench, "one", 1), ours(bench, "busy", 0)
+    id = await bench.offer(1)
+    one.more(1)
+    one.refuse(id, BROKEN)
+    await bench.turn(10)
+    before = dict(bench.outcomes), items(one)
+
+    busy.disconnect()
+
+    assert before == ({}, [])
+    assert await bench.settle(1) == BROKEN
+
+
+async def test_what_a_worker_refused_is_done_by_one_that_comes(bench: Bench) -> None:
+    one, _ = ours(bench, "one", 1), ours(bench, "busy", 0)
+    id = await bench.offer(1)
+    one.more(1)
+    one.refuse(id, BROKEN)
+
+    new = ours(bench, "new", 1)
+    bench.claim(new)
+    bench.queues.complete(id, Succeeded("done"), attempt=1, worker_id="new")
+
+    assert await bench.settle(1) == Succeeded("done")
+
+
+async def test_only_the_worker_that_has_it_is_told_that_nobody_wants_it(bench: Bench) -> None:
+    one, two = ours(bench, "one", 1), ours(bench, "two", 1)
+    id = await bench.offer(1)
+    bench.claim(one)
+
+    bench.queues.cancel(id)
+
+    assert (one.more(9), two.more(9)) == ([Withdrawn(id, 1)], [])
+
+
+async def test_answers_count_and_what_was_given_up_counts_apart(bench: Bench) -> None:
+    stream = ours(bench, "w", 3)
+    ids = [await bench.offer(item, execution_timeout_s=1.0) for item in range(3)]
+    for _ in ids:
+        bench.claim(stream)
+
+    bench.queues.complete(ids[0], Succeeded(0))
+    bench.queues.complete(ids[1], BROKEN)
+    await bench.turn(1.5)
+
+    (queue,) = bench.queues.statistics()
+    assert (queue.finished, queue.timed_out, queue.claimed, queue.depth) == (2, 1, 0, 0)

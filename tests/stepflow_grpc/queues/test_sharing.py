@@ -3,15 +3,114 @@
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
+from queue_bench import Bench, items, ours, queued_of
 from queue_site import DOUBLE, FLOW, Site, results, site
+from sample_task import RUN
 
-from stepflow.records import ErrorCode, RunStatus
+from stepflow.protocols import Credit, Work
+from stepflow.records import ErrorCode, Failed, Offer, RunStatus, Succeeded
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock
 from stepflow_grpc.queues.settings import Settings
+from stepflow_grpc.queues.sharing import Sharing
 
 pytestmark = pytest.mark.anyio
+
+
+class Nobody:
+    """An exchange on which no other engine takes anything, and how many tasks were on it."""
+
+    def __init__(self) -> None:
+        self.on_offer: list[int] = []
+        self.most = 0
+
+    async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
+        self.on_offer.append(msgspec.json.decode(offer.body)["item"])
+        self.most = max(self.most, len(self.on_offer))
+        try:
+            await credit.acquire()
+            return await work(offer.body)
+        finally:
+            self.on_offer.remove(msgspec.json.decode(offer.body)["item"])
+
+
+def sharing(bench: Bench, exchange: Any) -> Sharing:
+    return Sharing(bench.queues, exchange, bench.clock)
+
+
+async def share(bench: Bench, among: Sharing, item: int) -> str:
+    """Offer it beside the test."""
+    queued = queued_of(item)
+
+    async def offer() -> None:
+        bench.outcomes[RUN, item] = await among.offer(queued, bench.waiting)
+
+    bench.tasks.start_soon(offer)
+    await bench.turn(0)
+    return queued.id
+
+
+async def test_of_a_queue_that_nobody_seems_to_serve_one_task_at_a_time_is_on_offer(bench: Bench) -> None:
+    exchange = Nobody()
+    among = sharing(bench, exchange)
+    ids = [await share(bench, among, item) for item in range(3)]
+
+    first = list(exchange.on_offer)
+    bench.queues.cancel(ids[0])
+    await bench.turn(20)
+    second, most = list(exchange.on_offer), exchange.most
+    for id in ids:
+        bench.queues.cancel(id)
+    await bench.turn(0)
+
+    assert (first, len(second), most) == ([0], 1, 1)
+    assert second != [0]
+    assert exchange.on_offer == []
+    assert all(isinstance(outcome, Failed) for outcome in bench.outcomes.values())
+    assert len(bench.outcomes) == 3
+
+
+async def test_once_another_engine_is_seen_to_serve_the_queue_all_its_tasks_are_on_offer(bench: Bench) -> None:
+    exchange = Nobody()
+    among = sharing(bench, exchange)
+    for item in range(3):
+        await share(bench, among, item)
+    (queue,) = bench.queues.all()
+
+    bench.queues.absence.note_served_elsewhere(queue)
+    await bench.turn(0)
+
+    assert sorted(exchange.on_offer) == [0, 1, 2]
+
+
+async def test_what_a_worker_of_another_engine_answered_is_the_outcome(bench: Bench) -> None:
+    class Elsewhere(Nobody):
+        async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
+            return msgspec.json.encode(Succeeded("there"))
+
+    await share(bench, sharing(bench, Elsewhere()), 1)
+    (queue,) = bench.queues.all()
+
+    assert await bench.settle(1) == Succeeded("there")
+    assert bench.queues.absence.is_served_somewhere(queue)
+
+
+async def test_a_worker_that_comes_here_gets_what_waited(bench: Bench) -> None:
+    among = sharing(bench, Nobody())
+    ids = [await share(bench, among, item) for item in range(2)]
+
+    stream = ours(bench, "w", 2)
+    for _ in ids:
+        await bench.turn(2)
+        bench.queues.beat("w")
+    sent = items(stream)
+    for id in ids:
+        bench.queues.complete(id, Succeeded("here"), attempt=1, worker_id="w")
+
+    assert sorted(sent, key=str) == [0, 1]
+    assert [await bench.settle(item) for item in range(2)] == [Succeeded("here")] * 2
 
 
 @pytest.fixture
