@@ -6,12 +6,12 @@ a pooler may hand each transaction to another session.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import anyio
 from psycopg import AsyncConnection, Error
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from stepflow.errors import StoreError
 from stepflow_postgres.arrays import register_arrays
@@ -29,6 +29,9 @@ Statement: TypeAlias = tuple[str, Parameters]
 WAIT_S = 10.0
 """How long to wait for a free connection, or for a new one."""
 
+ASKED_S = 0.01
+"""How long to wait for a connection that is asked for only to have the pool open one."""
+
 OLDEST = 140_000
 """The first version of PostgreSQL whose words all statements are made of."""
 
@@ -44,6 +47,7 @@ class Database:
         self._pool: AsyncConnectionPool[Connection] | None = None
         self._kept: tuple[Connection, Sender] | None = None
         self._is_writing = False
+        self._tries: set[asyncio.Task[None]] = set()
 
     @property
     def schema(self) -> str:
@@ -67,7 +71,8 @@ class Database:
             configure=_configure,
             timeout=WAIT_S,
             max_idle=IDLE_S,
-            reconnect_timeout=1.0,  # then whoever asks next tries anew at once
+            reconnect_timeout=1.0,  # then whoever asks next tries anew at once,
+            reconnect_failed=self._try_anew,  # and whoever has asked already does not wait in vain
             name="stepflow",
         )
         with in_our_words(self.shown):
@@ -178,6 +183,13 @@ class Database:
         """Drop what else was lost with a connection, so that not everybody has to find out."""
         await self._opened().check()
 
+    def _try_anew(self, pool: AsyncConnectionPool[Connection]) -> None:
+        """Ask once more for those who wait: a pool that gave up connecting begins again only for whoever comes then."""
+        if pool.get_stats().get("requests_waiting"):
+            task = asyncio.create_task(_ask_for_one(pool))
+            self._tries.add(task)
+            task.add_done_callback(self._tries.discard)
+
     def _opened(self) -> AsyncConnectionPool[Connection]:
         if self._pool is None:
             raise StoreError(f"{self.shown}: the store is not open; use it inside `async with`")
@@ -248,6 +260,11 @@ def require_asyncio() -> None:
             "PostgreSQL needs asyncio: run the engine with asyncio.run() or anyio.run(…, backend='asyncio'); "
             "on Trio take memory or SQLite"
         ) from None
+
+
+async def _ask_for_one(pool: AsyncConnectionPool[Connection]) -> None:
+    with suppress(PoolTimeout, PoolClosed):
+        await pool.putconn(await pool.getconn(timeout=ASKED_S))
 
 
 async def _configure(connection: Connection) -> None:

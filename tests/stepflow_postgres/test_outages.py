@@ -128,3 +128,27 @@ async def test_while_the_server_is_away_every_question_is_refused_as_unavailable
         for ask in asked:
             with pytest.raises(StoreUnavailableError):
                 await ask()
+
+
+@pytest.mark.slow
+async def test_who_waits_for_a_connection_has_one_as_soon_as_the_server_is_back(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(connection, "WAIT_S", 5 * PATIENCE_S)
+    listed: list[object] = []
+    async with PostgresBackend(own_postgres.url) as store, anyio.create_task_group() as tasks:
+        pool = store.database._opened()
+
+        async def ask() -> None:
+            listed.append(await store.runs.list())
+
+        await run_sync(own_postgres.stop, "immediate")
+        with anyio.fail_after(PATIENCE_S):
+            tasks.start_soon(answered, ask)
+            while pool.get_stats().get("connections_errors", 0) < 4 or not pool.get_stats().get("requests_waiting"):
+                await anyio.sleep(0.01)
+            await run_sync(own_postgres.start)
+            while not listed:
+                await anyio.sleep(0.01)
+
+    assert listed == [[]]
