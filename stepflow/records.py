@@ -317,6 +317,7 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     engine: EngineRecord | None
     expires_in_s: float | None = None  # until the owner counts as dead unless it is heard of; None: no such limit
+    unanswered_since: float | None = None  # when the owner asked its store for what it waits for yet, if it says so
 
 
 class MessageKind(StrEnum):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         NotAllowedError,
         NotServedError,
         ServerBusyError,
+        ServerStoreError,
         ServerUnavailableError,
         TooLargeError,
     )
@@ -49,6 +50,7 @@ _HOMES = {
     "Server": "server",
     "ServerBusyError": "client.errors",
     "ServerError": "ports",
+    "ServerStoreError": "client.errors",
     "ServerUnavailableError": "client.errors",
     "SyncClient": "client.blocking",
     "SyncRemoteRun": "client.blocking",
@@ -78,6 +80,7 @@ __all__ = [
     "Server",
     "ServerBusyError",
     "ServerError",
+    "ServerStoreError",
     "ServerUnavailableError",
     "SyncClient",
     "SyncRemoteRun",

@@ -14,6 +14,9 @@ DOMAIN = "stepflow.io"
 LONGEST = 2_000
 """Bytes of a message on the wire. It goes twice into the trailers, of which most clients take 8 KiB in all."""
 
+STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+"""The reason of an UNAVAILABLE that the server itself says: it is there, and its store is not."""
+
 Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 _Status = message("google.rpc.Status")

@@ -17,7 +17,7 @@ from stepflow.errors import (
     StoreUnavailableError,
 )
 from stepflow.records import RunId
-from stepflow_grpc.details import bad_request, debug_info, error_info, missing, short, trailers
+from stepflow_grpc.details import STORE_UNAVAILABLE, bad_request, debug_info, error_info, missing, short, trailers
 from stepflow_grpc.http2.methods import Ended
 from stepflow_grpc.queues.records import QueueFull
 from stepflow_grpc.wire import UnfitError
@@ -25,6 +25,8 @@ from stepflow_grpc.wire import UnfitError
 logger = logging.getLogger("stepflow.server")
 
 Code = grpc.StatusCode
+
+STORE_AWAY = error_info(STORE_UNAVAILABLE)
 
 
 class CallError(StepflowError):
@@ -76,7 +78,9 @@ def refusal_of(error: Exception) -> CallError:
             return not_found("blob", error.blob_id)
         case RunActiveError():
             return CallError(Code.FAILED_PRECONDITION, str(error), detail=error_info("RUN_NOT_DELETABLE"))
-        case StoreUnavailableError() | EngineClosedError():
+        case StoreUnavailableError():
+            return CallError(Code.UNAVAILABLE, str(error), detail=STORE_AWAY)
+        case EngineClosedError():
             return CallError(Code.UNAVAILABLE, str(error))
         case DecodeError():  # of a stream; a request alone is named
             return invalid("the bytes are no message of this method")

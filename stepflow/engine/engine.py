@@ -236,6 +236,7 @@ class Engine(ServedEngine):
             now=self._setup.clock.now(),
             default_concurrency=self._setup.rules.max_concurrency,
             lease_ttl_s=self._setup.recovery.lease_ttl_s,
+            ownership=self.ownership,
         )
 
     async def get(self, run_id: RunId) -> RunRecord:

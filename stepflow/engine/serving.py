@@ -6,6 +6,7 @@ from typing import Unpack
 
 import anyio
 import anyio.lowlevel
+import msgspec
 
 from stepflow.engine.listing import made, routes_to
 from stepflow.engine.opening import OpenedEngine
@@ -21,10 +22,14 @@ from stepflow.records import (
     BlobId,
     Json,
     Outcome,
+    Ownership,
     RunId,
     Task,
     TaskId,
 )
+
+SLOW_STORE_S = 2.0
+"""A store that takes less for an answer keeps nobody waiting who looks."""
 
 PASSED_ON_ROUNDS = 10
 """Rounds of the loop that an answer may take from a plugin to the run's state."""
@@ -54,6 +59,19 @@ class ServedEngine(OpenedEngine):
     def is_driving(self, run_id: RunId) -> bool:
         """Whether this engine drives the run now."""
         return self._parts.live(run_id) is not None
+
+    @property
+    def unanswered_since(self) -> float | None:
+        """Since when the store has not answered what is to be recorded; None: it has, or soon enough."""
+        since = self._parts.executor.unanswered_since
+        return None if since is None or self._setup.clock.now() - since < SLOW_STORE_S else since
+
+    async def ownership(self, run_id: RunId) -> Ownership | None:
+        """Who has a run; of this engine also since when its store has not answered. None: there is no such run."""
+        found = await self.backend.owners.ownership(run_id)
+        if found is None or found.owner != self.owner:
+            return found
+        return msgspec.structs.replace(found, unanswered_since=self.unanswered_since)
 
     def observe(self, observer: Observer) -> None:
         """Let somebody more watch what happens, for as long as the engine is open."""

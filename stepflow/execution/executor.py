@@ -119,6 +119,11 @@ class Executor:
         """Why nothing more can be recorded; None: it can."""
         return self._recorder.failure
 
+    @property
+    def unanswered_since(self) -> float | None:
+        """When the store was asked to record what it has not answered yet; None: it has answered."""
+        return self._recorder.asked_at
+
     def live(self, run_id: RunId) -> LiveRun | None:
         """The run of this id, if it is being driven here."""
         for tree in self.trees.values():

@@ -58,6 +58,7 @@ class Recorder:
         self._is_closing = False
         self._served = anyio.Event()  # nobody commits any more
         self.failure: Exception | None = None  # what ended it, if anything but closing did
+        self.asked_at: float | None = None  # when the store was asked for the commit that is under way
 
     async def serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Commit for as long as the engine is open. It says when it has begun: from then on, it will say that it ends.
@@ -180,7 +181,11 @@ class Recorder:
         return run.take_writes(self._checkpoint_every)
 
     async def _commit(self, writes: list[Write]) -> Sequence[Verdict]:
-        return await patiently(self._clock, lambda: self._store.commit(writes))
+        self.asked_at = self._clock.now()
+        try:
+            return await patiently(self._clock, lambda: self._store.commit(writes))
+        finally:
+            self.asked_at = None
 
 
 def tell(observer: Observer, run_id: RunId, events: Sequence[Event]) -> None:

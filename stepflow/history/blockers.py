@@ -68,7 +68,7 @@ def blockers(facts: Facts) -> list[Blocker]:
     """The most important first; empty for a run that has ended or goes on."""
     if facts.record.status.is_terminal or facts.standing.has_ended:
         return []
-    found = [*_paused(facts), *_unowned(facts)] or _held(facts)
+    found = _unrecorded(facts) or [*_paused(facts), *_unowned(facts)] or _held(facts)
     if found:
         return found
     found = [*_waiting(facts), *_retrying(facts)]
@@ -105,6 +105,21 @@ def _paused(facts: Facts) -> list[Blocker]:
             message=f"it is paused, so no step begins{goes_on}",
             since=None if since is None else standing.known(since),
             remedy=f"stepflow runs resume {facts.record.id}",
+        )
+    ]
+
+
+def _unrecorded(facts: Facts) -> list[Blocker]:
+    """What the store does not take is not seen in it either, so nothing else that it says can be relied on."""
+    ownership = facts.ownership
+    if ownership is None or ownership.engine is None or ownership.unanswered_since is None:
+        return []
+    return [
+        facts.blocker(
+            kind=BlockerKind.STORE,
+            message=f"the store has not answered {_engine(ownership.engine)}, which wants to record what happened",
+            since=ownership.unanswered_since,
+            remedy="see that the store runs, has room, and that nothing locks its tables; nothing is lost meanwhile",
         )
     ]
 

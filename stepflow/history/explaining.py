@@ -1,6 +1,6 @@
 """Why a run stands still, asked of a store."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -44,6 +44,7 @@ async def explain(
     default_concurrency: int | None = None,
     lease_ttl_s: float = 6.0,
     server: str | None = None,
+    ownership: Callable[[RunId], Awaitable[Ownership | None]] | None = None,
 ) -> Explanation:
     """Where a run stands and what keeps it from going on, the most important first.
 
@@ -54,6 +55,7 @@ async def explain(
         default_concurrency: slots of a run that was submitted without a number of its own. None: not known.
         lease_ttl_s: of the engines that share the store.
         server: where it is asked, as workers can be told. None: where the run's engine says that it can be reached.
+        ownership: tells who has the run; absent: the store does.
 
     Raises:
         RunNotFoundError: no run has this id.
@@ -74,7 +76,7 @@ async def explain(
     known = _Known(
         backend,
         now,
-        await backend.owners.ownership(run_id),
+        await (ownership or backend.owners.ownership)(run_id),
         await backend.owners.engines(),
         default_concurrency,
         lease_ttl_s,

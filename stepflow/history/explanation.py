@@ -12,6 +12,7 @@ class BlockerKind(StrEnum):
     """What kind of fact keeps a run from going on, the most important first."""
 
     PAUSED = "paused"
+    STORE = "store"  # it does not answer
     UNOWNED = "unowned"  # its engine is gone, or about to be counted as gone
     WAITING = "waiting"  # steps wait for something outside the engine
     RETRYING = "retrying"

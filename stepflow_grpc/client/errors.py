@@ -2,7 +2,8 @@
 
 StepflowError
 ├── ServerUnavailableError  nobody answers at the address
-│   └── CallTimeoutError    or not in time
+│   ├── CallTimeoutError    or not in time
+│   └── ServerStoreError    the server is there, and its store does not answer it
 ├── ServerBusyError         the server takes nothing more for the moment
 ├── TooLargeError           what is to be sent does not fit
 ├── NotAllowedError         the server wants a token, or a certificate, that was not shown
@@ -29,7 +30,7 @@ from stepflow.errors import (
 )
 from stepflow_grpc.absence import START, absence
 from stepflow_grpc.address import Address
-from stepflow_grpc.details import read_details
+from stepflow_grpc.details import STORE_UNAVAILABLE, read_details
 
 Code = grpc.StatusCode
 
@@ -62,6 +63,18 @@ class CallTimeoutError(ServerUnavailableError):
 
     def __reduce__(self) -> "tuple[type[CallTimeoutError], tuple[str, str]]":  # type: ignore[override]
         return type(self), (self.address, self.method)
+
+
+class ServerStoreError(ServerUnavailableError):
+    """The server has no answer from its store. What was asked for may or may not have been done."""
+
+    def __init__(self, address: Address | str, reason: str) -> None:
+        StepflowError.__init__(self, f"the server at {address} has no answer from its store: {reason}")
+        self.address = str(address)
+        self.reason, self.remedy = reason, "see that its store runs and can be reached"
+
+    def __reduce__(self) -> "tuple[type[ServerStoreError], tuple[str, str]]":  # type: ignore[override]
+        return type(self), (self.address, self.reason)
 
 
 class ServerBusyError(StepflowError):
@@ -137,7 +150,7 @@ def error_of(
         case Code.FAILED_PRECONDITION if method == "DeleteRun":
             return _active(text)
         case Code.UNAVAILABLE | Code.CANCELLED:
-            return _away(text, address)
+            return _away(text, address, metadata)
         case Code.DEADLINE_EXCEEDED:
             return CallTimeoutError(address, method)
         case Code.RESOURCE_EXHAUSTED:
@@ -151,7 +164,9 @@ def error_of(
             return CallFailedError(method, code.name, text)
 
 
-def _away(text: str, address: Address) -> StepflowError:
+def _away(text: str, address: Address, metadata: Any) -> StepflowError:
+    if STORE_UNAVAILABLE in (getattr(detail, "reason", "") for detail in read_details(metadata)):
+        return ServerStoreError(address, text)
     found = absence(text)
     if found is not None:
         return ServerUnavailableError(address, found.reason, found.remedy)

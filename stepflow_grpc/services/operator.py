@@ -7,6 +7,7 @@ import msgspec
 
 from stepflow.engine import Engine
 from stepflow.errors import SecretKeyError, StoreError, StoreUnavailableError
+from stepflow.history.words import clock_time
 from stepflow.records import MessageKind, RunId, RunRecord
 from stepflow_grpc.questions import (
     MOST_ROWS,
@@ -28,7 +29,7 @@ from stepflow_grpc.questions import (
     answering,
     question_of,
 )
-from stepflow_grpc.refusals import CallError, Code, invalid
+from stepflow_grpc.refusals import STORE_AWAY, CallError, Code, invalid
 
 
 class OperatorService:
@@ -45,8 +46,17 @@ class OperatorService:
             raise invalid(
                 f"the question can't be read; the asking side may be newer than this server: {error}"
             ) from None
-        for piece in answering(await self._answer(asked)):
+        try:
+            answer = await self._answer(asked)
+        except StoreUnavailableError as error:
+            raise CallError(Code.UNAVAILABLE, f"{error}{self._since()}", detail=STORE_AWAY) from error
+        for piece in answering(answer):
             yield piece
+
+    def _since(self) -> str:
+        """Since when nothing can be recorded either."""
+        since = self._engine.unanswered_since
+        return "" if since is None else f"; it has not answered since {clock_time(since)}"
 
     async def _answer(self, asked: Question) -> object:
         backend = self._engine.backend
@@ -58,7 +68,7 @@ class OperatorService:
             case ListRuns():
                 return await self._listed(asked)
             case GetOwnership():
-                return await backend.owners.ownership(asked.run_id)
+                return await self._engine.ownership(asked.run_id)
             case ListEngines():
                 return await backend.owners.engines()
             case ReadJournal():

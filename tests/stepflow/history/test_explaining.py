@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from stepflow.errors import RunNotFoundError
@@ -122,6 +123,25 @@ class TestLease:
         assert silent.until == pytest.approx(BEGAN + 6)
         assert dead.kind is BlockerKind.UNOWNED
         assert "no engine of group" in dead.remedy
+
+
+async def test_a_store_that_does_not_answer_the_run_s_engine_comes_before_all_that_it_holds(
+    hand: Hand, backend: Backend
+) -> None:
+    async def ownership(run_id: str) -> Any:
+        found = await backend.owners.ownership(run_id)
+        return msgspec.structs.replace(found, unanswered_since=BEGAN + 3)
+
+    async with hand() as it:
+        await it.begin(StepStarted(0, 0, 1, 0), inputs=2, max_concurrency=1)
+
+        slots = only(await asked(backend, 60))
+        store = only(await asked(backend, 60, ownership=ownership))
+
+    assert slots.kind is BlockerKind.SLOTS
+    assert (store.kind, store.since) == (BlockerKind.STORE, BEGAN + 3)
+    assert store.message == "the store has not answered engine one (host one), which wants to record what happened"
+    assert "nothing locks its tables" in store.remedy
 
 
 async def test_steps_that_wait_are_told_by_reason_with_what_would_help(hand: Hand, backend: Backend) -> None:

@@ -6,7 +6,14 @@ from typing import Any
 import grpc
 import pytest
 
-from stepflow.errors import BlobNotFoundError, FlowInvalidError, InputInvalidError, RunActiveError, RunNotFoundError
+from stepflow.errors import (
+    BlobNotFoundError,
+    FlowInvalidError,
+    InputInvalidError,
+    RunActiveError,
+    RunNotFoundError,
+    StoreUnavailableError,
+)
 from stepflow_grpc.address import Address
 from stepflow_grpc.client.errors import (
     CallFailedError,
@@ -15,6 +22,7 @@ from stepflow_grpc.client.errors import (
     NotAllowedError,
     NotServedError,
     ServerBusyError,
+    ServerStoreError,
     ServerUnavailableError,
     TooLargeError,
     error_of,
@@ -22,6 +30,7 @@ from stepflow_grpc.client.errors import (
     shown_size,
 )
 from stepflow_grpc.details import trailers
+from stepflow_grpc.refusals import ended
 
 Code = grpc.StatusCode
 HERE = Address("127.0.0.1", 7840)
@@ -70,6 +79,17 @@ def test_each_status_has_its_exception(code: Any, details: str, method: str, kin
 
     assert type(error) is kind
     assert words in str(error)
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_a_server_that_does_not() -> None:
+    said = ended(StoreUnavailableError("no connection was free"))
+
+    error = error_of(Code.UNAVAILABLE, said.message, "GetRun", HERE, said.metadata)
+
+    assert said.code == Code.UNAVAILABLE.value[0]
+    assert isinstance(error, ServerStoreError)
+    assert str(error) == f"the server at {HERE} has no answer from its store: no connection was free"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_a_busy_server_says_when_to_come_again() -> None:

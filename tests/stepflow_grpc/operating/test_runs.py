@@ -9,7 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from stepflow.engine import Engine
+from stepflow.engine import Engine, serving
+from stepflow.errors import StoreUnavailableError
 from stepflow_grpc.address import read_address
 from stepflow_grpc.operating.store import ServerBackend
 from stepflow_grpc.server import Server
@@ -45,6 +46,42 @@ def test_runs_of_a_server_can_be_looked_at_though_it_keeps_them_in_memory(cli: C
     assert any("item 1  g  failed with COMPONENT_FAILED" in line for line in told.out.splitlines())
     assert explained.objects[0]["status"] == "running"
     assert run.id in Path("run.html").read_text()
+
+
+def test_a_store_that_takes_nothing_is_named_in_place_of_the_slots_that_it_keeps_busy(
+    cli: Cli, at: At, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses(writes: object) -> None:
+        raise StoreUnavailableError("the disk is full")
+
+    monkeypatch.setattr(serving, "SLOW_STORE_S", 0.0)
+    run = at.submit([3])
+    with monkeypatch.context() as patch:
+        patch.setattr(at.engine.backend.journal, "commit", refuses)
+        gate.touch()
+        until(lambda: at.engine.unanswered_since is not None)
+        explained = cli("runs", "explain", "last", "--url", at.url)
+        told = str(at.portal.call(at.engine.explain, run.id))
+
+    assert "the store has not answered engine" in explained.out
+    assert "the store has not answered engine" in told
+    assert at.ended(run) == "completed"
+
+
+def test_a_store_that_cannot_be_read_either_is_not_taken_for_a_server_that_is_away(
+    cli: Cli, at: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(text: str) -> None:
+        raise StoreUnavailableError("no connection was free")
+
+    monkeypatch.setattr(at.engine.backend.runs, "find", silent)
+
+    refused = cli("runs", "explain", "last", "--url", at.url)
+
+    assert (refused.code, refused.err) == (
+        1,
+        f"error: the server at {at.url} has no answer from its store: no connection was free\n",
+    )
 
 
 def test_events_are_followed_over_the_port_until_the_run_ends(cli: Cli, at: At, gate: Path) -> None:
