@@ -338,7 +338,10 @@ class Executor:
         run.notify()
         if held.events and type(held.events[-1]) is RunEnded:
             self._retire(run)
-        self.kick(tree)
+        if held.ready and run.leaves_process(held.ready[0][1]):
+            self._runners.kick_all(tree)
+        else:
+            self.kick(tree)
 
     def _tell_exchange(self, run: LiveRun, events: Sequence[Event]) -> None:
         for event in events:

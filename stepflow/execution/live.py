@@ -224,6 +224,11 @@ class LiveRun:
         due = self.state.items[index].due
         return 0.0 if due is None else self.began + due.get(step, 0) / 1_000
 
+    def leaves_process(self, step: int) -> bool:
+        """Whether a step is performed elsewhere, as far as that is known yet."""
+        way = self.ways[step]
+        return way is not None and way.leaves_process
+
     def task(self, way: Way, item: int, step: int, attempt: int, input: Json) -> Task:
         """An attempt of a step, as its plugin gets it."""
         planned = self.plan.steps[step]

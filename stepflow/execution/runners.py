@@ -66,7 +66,8 @@ class Runners:
         self._event = type(anyio.Event())  # that of the backend that runs, which need not be looked for each time
         self._idle: list[anyio.Event] = []
         self._waking = 0  # runners that were woken and have not looked for work yet
-        self._left = TURN  # steps before the loop's next turn
+        self._left = TURN  # steps that wait for nothing before the loop's next turn
+        self._taken = 0  # steps so far
         self._is_turning = False  # one of them waits for it
 
     def kick(self, tree: Tree[LiveRun]) -> None:
@@ -82,8 +83,10 @@ class Runners:
             self._wake_one()
 
     def kick_all(self, tree: Tree[LiveRun]) -> None:
-        """The same for as many steps of it as may begin at once, so that their starts share a commit."""
+        """The same for as many steps of it as may begin at once, so that they share a commit, and frames to workers."""
         self.kick(tree)
+        if tree.is_held:
+            return
         for _ in range(min(tree.free, tree.ready_count) - self._waking):
             self._wake()
 
@@ -134,7 +137,7 @@ class Runners:
             if self._runnable and (not self._idle or self._has_more(tree)):
                 self._wake_one()
             tree.performing += 1
-            self._left -= 1
+            number = self._taken = self._taken + 1
             try:
                 if self._term.until is not None:
                     await self._term.be_sure()
@@ -142,6 +145,8 @@ class Runners:
             finally:
                 tree.performing -= 1
                 tree.give_back(run)
+                if self._taken == number:
+                    self._left -= 1  # it waited for nothing: others would have begun meanwhile
                 if not tree.is_listed:
                     self.kick(tree)
 

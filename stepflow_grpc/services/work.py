@@ -35,8 +35,8 @@ from stepflow_grpc.services.tasks import Discoveries
 
 logger = logging.getLogger("stepflow.server")
 
-MOST_TASKS = 256
-"""Of one frame."""
+MOST_TASKS = 64
+"""Of one frame: the worker is at the first ones while the next are made."""
 
 MOST_RECEIPTS = 1_000
 """Answers that are recorded and not said to be, at most."""

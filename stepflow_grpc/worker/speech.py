@@ -10,8 +10,8 @@ from stepflow.records import ErrorCode, Failed, Json, Outcome, TaskId
 from stepflow_grpc.frames import Begun, FromServer, FromWorker, Progress, Reply, frame
 from stepflow_grpc.worker.link import Desk, Given
 
-MOST_ANSWERS = 256
-"""Of one frame."""
+MOST_ANSWERS = 64
+"""Of one frame: the server is at the first ones while the next are made."""
 
 MOST_PROGRESS = 32
 """Of one frame: as many of the longest as a server takes."""

@@ -1,7 +1,8 @@
 """Who performs which step when, and how many at a time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -11,6 +12,8 @@ from stepflow.components import Components, Context
 from stepflow.engine import Engine
 from stepflow.errors import RetryAfter
 from stepflow.execution.runners import TURN
+from stepflow.protocols import Host
+from stepflow.records import ComponentInfo, Json, Outcome, Succeeded, Task
 from stepflow.testing.clock import turned_backend
 
 pytestmark = pytest.mark.anyio
@@ -154,3 +157,76 @@ async def test_the_event_loop_has_turns_while_steps_wait_for_nothing(
 
     assert len(turns) >= 6_000 / TURN - 5
     assert len(set(turns)) > 10
+
+
+async def test_what_ended_at_once_is_followed_by_as_many_steps_at_once(
+    make_engine: MakeEngine, chained: Chained
+) -> None:
+    """A runner whose step has waited goes on: the event loop had its turn meanwhile."""
+    app, begun, gate = Components(), [0, 0], anyio.Event()
+
+    @app.component("/hold")
+    async def hold(is_second: bool) -> bool:
+        begun[is_second] += 1
+        await (anyio.sleep_forever() if is_second else gate.wait())
+        return is_second
+
+    many = 2 * TURN
+    async with make_engine(app) as engine:
+        run = await engine.submit(chained("/hold"), [False] * many + [True] * many, max_concurrency=many)
+        await turns_until(lambda: begun[0] == many)
+        gate.set()
+        await turns_until(lambda: begun[1] == many, most=10)
+        await run.cancel()
+
+    assert begun == [many, many]
+
+
+class Away:
+    """A plugin whose first steps wait for a gate, those of the first item excepted."""
+
+    leaves_process = True
+
+    def __init__(self) -> None:
+        self.gate = anyio.Event()
+        self.begun = {"s0": 0, "s1": 0}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        yield
+
+    def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo]:
+        return [ComponentInfo(id="c")]
+
+    async def wait_components(self, params: Mapping[str, Json]) -> None:
+        """They are known."""
+
+    async def perform(self, task: Task, host: Host) -> Outcome:
+        self.begun[task.step_id] += 1
+        if task.item:
+            await (self.gate.wait() if task.step_id == "s0" else anyio.sleep_forever())
+        return Succeeded(task.input)
+
+
+async def test_steps_that_become_ready_at_once_leave_the_process_at_once(
+    make_engine: MakeEngine, chained: Chained
+) -> None:
+    """So they go in one frame to a worker."""
+    plugin = Away()
+
+    async with make_engine(echo(), plugins={"w": plugin}, routes={"/w": [{"plugin": "w"}]}) as engine:
+        run = await engine.submit(chained("/w/c", "/w/c"), range(51), max_concurrency=51)
+        await turns_until(lambda: plugin.begun == {"s0": 51, "s1": 1})
+        plugin.gate.set()
+        await turns_until(lambda: plugin.begun["s1"] == 51, most=10)
+        await run.cancel()
+
+    assert plugin.begun == {"s0": 51, "s1": 51}
+
+
+async def turns_until(holds: Callable[[], bool], *, most: int = 10_000) -> None:
+    """Give the event loop turns until something holds, at most so many."""
+    for _ in range(most):
+        if holds():
+            return
+        await anyio.lowlevel.checkpoint()
