@@ -36,27 +36,26 @@ class Portal:
         self._what = what
         self._opened_by = opened_by
         self._closing: Callable[[], object] | None = None
-        self._portal: BlockingPortal | None = None
-        self._process = 0  # where its thread runs: a fork has none
+        self._loop: _Loop | None = None
 
     @property
     def is_open(self) -> bool:
-        return self._portal is not None
+        return self._loop is not None and self._loop.is_here and not self._loop.is_unwanted
 
     def open(self) -> None:
         """What is not closed is closed when the interpreter exits.
 
         Raises: EngineClosedError, where it is open already; and what opening raises.
         """
-        if self._portal is not None:
+        if self._loop is not None:
             raise EngineClosedError(f"the {self._what} is open already; make another one for another `with`")
         loop = _Loop(self._inside)
         self._closing = weakref.finalize(self, loop.close)
-        self._process = os.getpid()
-        self._portal = loop.open()
+        loop.open()
+        self._loop = loop
 
     def close(self) -> None:
-        closing, self._closing, self._portal = self._closing, None, None
+        closing, self._closing, self._loop = self._closing, None, None
         if closing is not None:
             closing()  # what the body raised is not its own: the thread would print it
 
@@ -81,7 +80,7 @@ class Portal:
         try:
             yield self._started(portal, task.run)
         except CancelledError:
-            if self._portal is portal:
+            if self.is_open:
                 raise
             raise EngineClosedError(f"the {self._what} was closed before the call ended") from None
         finally:  # a signal may come before the future is in anybody's hand, so it is not the future that is cancelled
@@ -101,13 +100,13 @@ class Portal:
             raise
 
     def _running_portal(self) -> BlockingPortal:
-        if self._portal is None:
+        if self._loop is None or (self._loop.is_here and self._loop.is_unwanted):
             raise EngineClosedError(f"the {self._what} is not open: use it inside `{self._opened_by}`")
-        if self._process != os.getpid():
+        if not self._loop.is_here:
             raise EngineClosedError(
                 f"the {self._what} was opened before this process was forked: open one in each process"
             )
-        return self._portal
+        return self._loop.portal
 
     def iterate(self, source: AsyncIterator[T]) -> Iterator[T]:
         """What an asynchronous iterator gives; each step is a hop to the loop's thread."""
@@ -135,34 +134,44 @@ def result_of(future: "Future[T]") -> T:
 class _Loop:
     """Something open on an event loop in a thread, which keeps no interpreter from exiting; AnyIO's own may."""
 
+    portal: BlockingPortal
+
     def __init__(self, inside: AbstractAsyncContextManager[Any]) -> None:
         self._inside = inside
         self._thread = Thread(target=self._run, name="stepflow", daemon=True)
         self._process = os.getpid()
-        self._opened: Future[BlockingPortal] = Future()
+        self._opened: Future[None] = Future()
         self._ended: Future[None] = Future()  # an interrupted `join` takes its thread for ended, before Python 3.13
         self._failure: Exception | None = None
-        self._portal: BlockingPortal | None = None
-        self._scope: anyio.CancelScope
+        self._scope: anyio.CancelScope | None = None
         self._left: anyio.Event
-        self._is_unwanted = False
+        self.is_unwanted = False
 
-    def open(self) -> BlockingPortal:
+    @property
+    def is_here(self) -> bool:
+        """Whether this process has its thread: one that was forked has none."""
+        return self._process == os.getpid()
+
+    @property
+    def _is_collected_inside(self) -> bool:
+        """Whether it is closed by its own thread, which meets garbage of others, too."""
+        return self._thread is current_thread()
+
+    def open(self) -> None:
         """An interrupt while it opens is raised once all of it is closed again."""
         try:
             self._thread.start()
-            return result_of(self._opened)
+            result_of(self._opened)
         except BaseException:
-            self._is_unwanted = True
-            self._tell(self._cancel)
+            self._end()
             self._wait()
             raise
 
     def close(self) -> None:
         """Raises: what closing raised; an interrupt after that, and a second one at once."""
-        if self._process != os.getpid():
+        if not self.is_here:
             return
-        self._tell(self._leave)
+        self._end()
         try:
             self._wait()
         except BaseException:
@@ -171,22 +180,21 @@ class _Loop:
         if self._failure is not None:
             raise self._failure
 
-    def _tell(self, function: Callable[[], object]) -> None:
-        if self._portal is not None:
+    def _end(self) -> None:
+        self.is_unwanted = True
+        if self._is_collected_inside:
+            self._leave()
+        elif self._scope is not None:  # else it is not so far yet, and will see it
             with suppress(RuntimeError):  # the loop has ended by itself
-                self._portal.start_task_soon(function)
-
-    def _cancel(self) -> None:
-        if self._opened.done():
-            self._left.set()
-        else:
-            self._scope.cancel()
+                self.portal.start_task_soon(self._leave)
 
     def _leave(self) -> None:
         self._left.set()
+        if self._scope is not None and not self._opened.done():
+            self._scope.cancel()
 
     def _wait(self) -> None:
-        if self._thread.ident is not None and self._thread is not current_thread():  # garbage is collected in any
+        if self._thread.ident is not None and not self._is_collected_inside:
             result_of(self._ended)
             self._thread.join()
 
@@ -202,22 +210,23 @@ class _Loop:
 
     async def _live(self) -> None:
         async with BlockingPortal() as portal:
+            self.portal = portal
             try:
-                await self._hold(portal)
+                await self._hold()
             except Exception as error:  # noqa: BLE001  # raised in the thread that opens or closes
-                if self._opened.done():
-                    self._failure = error
-                else:
-                    self._opened.set_exception(error)
+                self._failure = error
+            if not self._opened.done():
+                self._opened.set_exception(self._failure or EngineClosedError("it was closed while it opened"))
+                self._failure = None
             await portal.stop(cancel_remaining=True)  # a call of something else could go on for ever
 
-    async def _hold(self, portal: BlockingPortal) -> None:
-        with anyio.CancelScope() as scope:
-            self._scope, self._left, self._portal = scope, anyio.Event(), portal
-            if self._is_unwanted:  # by whoever had no portal yet to say so
-                scope.cancel()
+    async def _hold(self) -> None:
+        self._left = anyio.Event()
+        with anyio.CancelScope() as self._scope:
+            if self.is_unwanted:  # by whoever had no scope yet to say so
+                self._scope.cancel()
             async with self._inside:
-                self._opened.set_result(portal)
+                self._opened.set_result(None)
                 await self._left.wait()
 
 

@@ -12,11 +12,3 @@ def end_when_interrupted() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: os._exit(INTERRUPTED))
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether it came of Ctrl-C: what is raised in a module that is being imported may arrive as another error."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, KeyboardInterrupt):
-        found = found.__cause__ or found.__context__
-    return found is not None

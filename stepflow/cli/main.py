@@ -9,9 +9,10 @@ import click
 
 import stepflow
 from stepflow.cli.failure import USAGE, exit_code, explain, explain_usage, leave
-from stepflow.cli.impatience import INTERRUPTED, end_when_interrupted, is_interrupt
+from stepflow.cli.impatience import INTERRUPTED, end_when_interrupted
 from stepflow.cli.lazy import load_command
 from stepflow.cli.logs import DESTINATIONS, FORMATS, LEVELS, set_up_logs
+from stepflow.cli.start import is_interrupt
 from stepflow.cli.streams import silence_stdout
 from stepflow.plan.suggest import did_you_mean
 

@@ -1,20 +1,30 @@
 """Where the command line begins: an interrupt is heeded before most of it is loaded."""
 
+import os
 import sys
 from importlib import import_module
+
+_INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and exit; see `stepflow.cli.main`."""
     try:
         import_module("stepflow.cli.main").main()
-    except (Exception, KeyboardInterrupt) as error:  # while it was loaded: later it is said by the command
-        impatience = import_module("stepflow.cli.impatience")
-        if not impatience.is_interrupt(error):
+    except (Exception, KeyboardInterrupt) as error:
+        if not is_interrupt(error):
             raise
-        impatience.end_when_interrupted()
-        sys.stderr.write("interrupted\n")
-        sys.exit(impatience.INTERRUPTED)
+        sys.stderr.write("interrupted\n")  # while it was loaded, or once more while it ended: else the command says it
+        sys.stderr.flush()
+        os._exit(_INTERRUPTED)  # at once: another interrupt may come
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it came of Ctrl-C: what is raised in a module that is being loaded may arrive as another error."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found is not None
 
 
 if __name__ == "__main__":

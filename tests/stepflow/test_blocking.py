@@ -123,7 +123,7 @@ def test_a_closed_engine_says_so(app: stepflow.Components) -> None:
 def test_the_function_run_stays_a_function_whatever_was_imported_before() -> None:
     code = "import stepflow; stepflow.Engine; stepflow.Run; assert callable(stepflow.run), stepflow.run"
 
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_a_flow_path_that_is_not_there_is_a_plain_error() -> None:
@@ -277,6 +277,32 @@ def test_a_program_that_leaves_its_engine_open_exits_and_lets_its_runs_go(tmp_pa
         events = [type(event).__name__ for event in _until_now(engine, run_id)]
 
     assert events[-1] == "RunReleased"
+
+
+KEEPS_ITS_RESULTS = """
+import itertools, os, sys
+import stepflow
+
+flow = {"steps": [], "output": {"$input": "$"}}
+results = stepflow.run_batch(flow, itertools.count())
+print(next(results).output, flush=True)
+if HOW:
+    sys.exit()
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+results.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("is_left", [True, False])
+def test_results_that_nobody_read_to_the_end_are_left_without_a_word(is_left: bool) -> None:
+    program = KEEPS_ITS_RESULTS.replace("HOW", str(is_left))
+
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+
+    assert [found.returncode, found.stdout, found.stderr] == [0, "0\n", ""]
 
 
 def _until_now(engine: SyncEngine, run_id: str) -> list[object]:

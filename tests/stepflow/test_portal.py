@@ -88,8 +88,9 @@ class Interrupting:
 
 def interrupt(portal: Portal, monkeypatch: pytest.MonkeyPatch, at: int = 1) -> None:
     """Interrupt the `at`-th thing that is started from now on, when it has been."""
-    assert portal._portal is not None
-    monkeypatch.setattr(portal, "_portal", Interrupting(portal._portal, at))
+    loop = portal._loop
+    assert loop is not None
+    monkeypatch.setattr(loop, "portal", Interrupting(loop.portal, at))
 
 
 @pytest.mark.parametrize(("before", "after"), [("await wait()", "pass"), ("pass", "await linger()")])
@@ -234,3 +235,49 @@ def test_one_that_is_closed_runs_nothing(portal: Portal) -> None:
 def test_one_that_is_open_is_not_opened_again(portal: Portal) -> None:
     with pytest.raises(EngineClosedError, match="open already"):
         portal.open()
+
+
+def test_closing_what_another_thread_still_opens_ends_the_opening() -> None:
+    begun = threading.Event()
+    heard: list[str] = []
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[None]:
+        begun.set()
+        await anyio.sleep_forever()
+        yield
+
+    portal = Portal(slow(), "thing", "with thing:")
+
+    def open_it() -> None:
+        try:
+            portal.open()
+        except EngineClosedError as error:
+            heard.append(str(error))
+
+    opening = threading.Thread(target=open_it)
+    opening.start()
+    assert begun.wait(120)
+    portal.close()
+    opening.join(120)
+
+    assert heard == ["it was closed while it opened"]
+
+
+def test_what_is_dropped_on_its_own_loop_is_closed() -> None:
+    closed = threading.Event()
+
+    @asynccontextmanager
+    async def inside() -> AsyncIterator[None]:
+        yield
+        closed.set()
+
+    held = [Portal(inside(), "thing", "with thing:")]
+    held[0].open()
+
+    async def drop() -> None:
+        held.clear()
+
+    held[0].start(drop)
+
+    assert closed.wait(120)
