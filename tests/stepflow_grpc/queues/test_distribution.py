@@ -116,3 +116,34 @@ async def test_a_worker_that_was_kept_and_has_gone_is_not_waited_for(bench: Benc
 
     assert items(stream) == [1]
     bench.queues.leave(entry)
+
+
+async def test_a_worker_that_has_more_credit_is_not_sent_again_what_it_has_not_claimed(bench: Bench) -> None:
+    stream = ours(bench, "w", 2)
+    await bench.offer(0)
+    await bench.offer(1)
+    bench.claim(stream)
+    sent = items(stream)
+    for _ in range(3):
+        await bench.turn(0.3)
+        bench.queues.beat("w", held_up_s=1.0)
+
+    stream.grant(1)
+    (queue,) = bench.queues.all()
+
+    assert sent == [1]
+    assert len(queue.overdue) == 1
+    assert items(stream) == []
+
+
+async def test_what_is_sent_once_more_to_a_worker_that_comes_leaves_the_line(bench: Bench) -> None:
+    slow = bench.queues.connect("q", "slow")
+    await bench.offer(1)
+    first = items(slow)
+    await bench.turn(0.3)
+
+    quick, other = ours(bench, "quick", 2), ours(bench, "other", 2)
+
+    assert first == [1]
+    assert (items(quick), items(other)) == ([1], [])
+    assert (quick.credit, other.credit) == (1, 2)
