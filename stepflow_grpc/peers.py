@@ -23,7 +23,8 @@ from stepflow_grpc.address import read_address
 from stepflow_grpc.cancellation import answer_of
 from stepflow_grpc.channel import open_channel
 from stepflow_grpc.credentials import read_credentials
-from stepflow_grpc.messages import NUMBERS, methods, new
+from stepflow_grpc.messages import NUMBERS, WORK_PACKAGE, Frame, methods, new
+from stepflow_grpc.questions import Question, asking
 from stepflow_grpc.reports import Report
 from stepflow_grpc.services.beside import FORWARDED, said
 
@@ -103,6 +104,30 @@ class Peers:
         urls = await self._others()
         answers = await asyncio.gather(*(self._ask(url, "CompleteTask", request) for url in urls))
         return any(answer is not None for answer in answers)
+
+    async def each(self, question: Question) -> Sequence[tuple[str, Sequence[Frame] | None]]:
+        """What every other engine that can be reached says to a question of its operator; None: nothing in time."""
+        if not self.may_exist:
+            return ()
+        self._read_at = None  # whoever looks sees who is there now
+        urls = await self._others()
+        return list(zip(urls, await asyncio.gather(*(self._heard_from(url, question) for url in urls)), strict=True))
+
+    async def _heard_from(self, url: str, question: Question) -> Sequence[Frame] | None:
+        authorization = said("authorization")
+        method = methods("OperatorService", WORK_PACKAGE)["Ask"]
+        stub = self._channel(url).unary_stream(
+            method.path, request_serializer=method.request.SerializeToString, response_deserializer=_parser(method)
+        )
+        call = stub(asking(question), metadata=() if authorization is None else (("authorization", authorization),))
+        try:
+            with self._clock.timeout(PATIENCE_S):
+                return [frame async for frame in call]
+        except grpc.aio.AioRpcError as error:
+            logger.info("the orchestrator at %s did not answer for an operator: %s", url, error.details())
+        finally:
+            call.cancel()
+        return None
 
     async def report(self, report: Report) -> None:
         """Tell the engine that drives a run how far a task of it is; whether it hears that is not known.

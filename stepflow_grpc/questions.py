@@ -97,8 +97,10 @@ class PruneRuns(msgspec.Struct, frozen=True, tag="prune", kw_only=True):
     limit: int = 100
 
 
-class ListQueues(msgspec.Struct, frozen=True, tag="queues"):
-    """→ `QueueState`s."""
+class ListQueues(msgspec.Struct, frozen=True, tag="queues", omit_defaults=True):
+    """→ `QueueState`s. `everywhere`: of all servers that share the store."""
+
+    everywhere: bool = False
 
 
 Question: TypeAlias = (
@@ -118,9 +120,10 @@ Question: TypeAlias = (
 
 
 class QueueState(msgspec.Struct, frozen=True, kw_only=True):
-    """How a queue of one server is now."""
+    """How a queue of one server is now. Of a server that did not say, `queue` is empty, and `remark` says so."""
 
     queue: str
+    server: str = ""  # where it is, as the others know it
     routes: tuple[str, ...] = ()  # that lead to it
     workers: int = 0  # that are connected
     expected: int = 0  # that its pools have

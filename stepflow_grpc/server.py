@@ -113,6 +113,7 @@ class Server:
         self._is_heard, self._owns_speaker = say is not None, not isinstance(say, Speaker)
         self._speaker = say if isinstance(say, Speaker) else Speaker(say or _to_stderr)
         self._routes: dict[str, list[str]] = {}  # by queue
+        self._announced = ""  # where other engines reach it
         self._is_open = False
         self._health = HealthService(self._clock, self.is_ready)
 
@@ -126,7 +127,7 @@ class Server:
         ours = {
             "BatchService": self._batches,
             "BeatService": BeatService(self._hub, HeldUpWorkers(self._engine, self._hub.queues)),
-            "OperatorService": OperatorService(self._engine, self._queue_states),
+            "OperatorService": OperatorService(self._engine, self._queue_states, self._orchestrator.peers),
             "WorkService": self._connections,
         }
         services += [service_of(name, service, WORK_PACKAGE, gate=self._gate) for name, service in ours.items()]
@@ -136,7 +137,8 @@ class Server:
         self._connections.url = self._tasks.url
         self._pools = Pools(self._all_pools(), clock=self._clock, chance=SystemChance(), grace_s=self._drain_s)
         is_secure = self._doors.url.startswith("https:")
-        await self._engine.announce(await asyncio.to_thread(reachable, self.host, self.port, is_secure=is_secure))
+        self._announced = await asyncio.to_thread(reachable, self.host, self.port, is_secure=is_secure)
+        await self._engine.announce(self._announced)
         self._work = [asyncio.create_task(work) for work in self._queue_work()]
         self._looking_after = asyncio.create_task(self._hub.queues.run())
         self._watching = asyncio.create_task(self._watch())
@@ -178,7 +180,7 @@ class Server:
         return {row.queue for row in self.queues() if row.workers or row.service is Service.STARTING}
 
     def _queue_states(self) -> list[QueueState]:
-        return queue_states(self.queues(), self.statistics(), self.address)
+        return queue_states(self.queues(), self.statistics(), self.address, server=self._announced)
 
     def statistics(self) -> Statistics:
         """How queues and workers are, with the last that each worker said of itself."""

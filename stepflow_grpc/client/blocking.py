@@ -150,8 +150,8 @@ class SyncClient:
     def retry(self, run_id: RunId) -> SyncRemoteRun:
         return SyncRemoteRun(self, self.call(self.client.retry, run_id))
 
-    def queues(self) -> Sequence[QueueState]:
-        return self.call(self.client.queues)
+    def queues(self, *, everywhere: bool = False) -> Sequence[QueueState]:
+        return self.call(self.client.queues, everywhere=everywhere)
 
     def get(self, run_id: RunId) -> RunRecord:
         return self.call(self.client.get, run_id)

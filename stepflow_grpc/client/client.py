@@ -274,9 +274,17 @@ class Client:
         """
         return await self._run(await ask(self._calls, RetryRun(run_id), RunRecord, repeat=False))
 
-    async def queues(self) -> Sequence[QueueState]:
-        """How the queues of this server are now: who serves them, and how much waits. Raises: NotServedError."""
-        found: Sequence[QueueState] = await ask(self._calls, ListQueues(), tuple[QueueState, ...])
+    async def queues(self, *, everywhere: bool = False) -> Sequence[QueueState]:
+        """How the queues of this server are now: who serves them, and how much waits.
+
+        Args:
+            everywhere: also those of the other servers that share its store, each of which has queues of its own. One
+                that does not say within two seconds has a row without a queue.
+
+        Raises:
+            NotServedError: the server does not answer operators.
+        """
+        found: Sequence[QueueState] = await ask(self._calls, ListQueues(everywhere), tuple[QueueState, ...])
         return found
 
     async def _run(self, record: RunRecord) -> RemoteRun:

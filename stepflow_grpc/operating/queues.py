@@ -28,11 +28,11 @@ _HEADS = ("QUEUE", "ROUTES", "WORKERS", "SLOTS", "BUSY", "WAITING", "OLDEST", ""
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line instead of a table.")
 def command(url: str | None, as_json: bool) -> None:
-    """Show the queues of a server: who serves them, and how much waits in them.
+    """Show the queues of a server, and of those that share its store: who serves them, and how much waits in them.
 
     SLOTS is how many tasks their workers can be at, BUSY at how many they are; WAITING counts tasks that no worker has
     taken, and OLDEST is how long the first of them has waited. Of several servers on one store, each has queues of its
-    own: ask each of them.
+    own: all are shown, with their SERVER. A worker that is connected to several of them is counted at each.
     """
     address = read_address(url)
     found = anyio.run(_asked, address, backend="asyncio")
@@ -43,15 +43,20 @@ def command(url: str | None, as_json: bool) -> None:
     if not found:
         say(f"the server at {address} has no queues: no route leads to one, and no worker is connected")
         return
-    tell_table(_HEADS, [_row(state) for state in found], numbers=_HEADS[3:7], texts=(_HEADS[1], _HEADS[7]))
+    is_one = len({state.server for state in found}) == 1
+    heads = _HEADS if is_one else ("SERVER", *_HEADS)
+    rows = [_row(state) if is_one else (state.server, *_row(state)) for state in found]
+    tell_table(heads, rows, numbers=_HEADS[3:7], texts=(_HEADS[1], _HEADS[7]))
 
 
 async def _asked(address: Address) -> Sequence[QueueState]:
     async with Client(str(address)) as client:
-        return await client.queues()
+        return await client.queues(everywhere=True)
 
 
 def _row(state: QueueState) -> Sequence[str]:
+    if not state.queue:
+        return ("", "", "", "", "", "", "", state.remark)
     return (
         state.queue,
         " ".join(state.routes) or "none",

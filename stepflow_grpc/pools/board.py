@@ -77,8 +77,13 @@ def queue_rows(
     return [row for row in rows if row.routes or row.pools or row.workers]
 
 
-def queue_states(rows: Sequence[QueueRow], statistics: Statistics, url: str) -> list[QueueState]:
-    """The same with what waits in each queue. Workers of ours have a slot for all that they are sent, and are at it."""
+def queue_states(rows: Sequence[QueueRow], statistics: Statistics, url: str, *, server: str = "") -> list[QueueState]:
+    """The same with what waits in each queue. Workers of ours have a slot for all that they are sent, and are at it.
+
+    Args:
+        url: of the server, where workers start beside it.
+        server: the same, as other machines know it.
+    """
     known = {each.name: each for each in statistics.queues}
     sent: Counter[str] = Counter()
     for worker in statistics.workers:
@@ -90,6 +95,7 @@ def queue_states(rows: Sequence[QueueRow], statistics: Statistics, url: str) -> 
         found.append(
             QueueState(
                 queue=row.queue,
+                server=server,
                 routes=row.routes,
                 workers=row.workers,
                 expected=row.expected,

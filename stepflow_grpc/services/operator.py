@@ -9,6 +9,7 @@ from stepflow.engine import Engine
 from stepflow.errors import SecretKeyError, StoreError, StoreUnavailableError
 from stepflow.history.words import clock_time
 from stepflow.records import MessageKind, RunId, RunRecord
+from stepflow_grpc.peers import Peers
 from stepflow_grpc.questions import (
     MOST_ROWS,
     MOST_RUNS,
@@ -26,6 +27,7 @@ from stepflow_grpc.questions import (
     ReadJournal,
     RetryRun,
     TellRun,
+    answer_of,
     answering,
     question_of,
 )
@@ -33,11 +35,12 @@ from stepflow_grpc.refusals import STORE_AWAY, CallError, Code, invalid
 
 
 class OperatorService:
-    """Runs as the store has them, and the queues of this server."""
+    """Runs as the store has them, and the queues of this server and of those that share its store."""
 
-    def __init__(self, engine: Engine, queues: Callable[[], Sequence[QueueState]]) -> None:
+    def __init__(self, engine: Engine, queues: Callable[[], Sequence[QueueState]], peers: Peers) -> None:
         self._engine = engine
         self._queues = queues
+        self._peers = peers
 
     async def Ask(self, message: Any) -> AsyncIterator[Any]:
         try:
@@ -76,7 +79,7 @@ class OperatorService:
             case GetBlob():
                 return await backend.blobs.get(asked.blob_id)
             case ListQueues():
-                return self._queues()
+                return await self._listed_queues() if asked.everywhere else self._queues()
             case TellRun() | RetryRun() | DeleteRun() | PruneRuns():
                 return await self._done(asked)
             case _:
@@ -92,6 +95,15 @@ class OperatorService:
             limit=min(asked.limit, MOST_RUNS),
             before=asked.before,
         )
+
+    async def _listed_queues(self) -> Sequence[QueueState]:
+        found = list(self._queues())
+        for url, frames in await self._peers.each(ListQueues()):
+            if frames is None:
+                found.append(QueueState(queue="", server=url, remark="this server does not answer"))
+            else:
+                found += answer_of(frames, tuple[QueueState, ...])
+        return found
 
     async def _rows(self, asked: ReadJournal) -> object:
         journal, limit = self._engine.backend.journal, min(asked.limit, MOST_ROWS)

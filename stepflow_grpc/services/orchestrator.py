@@ -53,7 +53,7 @@ class OrchestratorService:
         self._discoveries = discoveries
         self._clock = clock
         self._answers = Answers(engine, hub.queues)
-        self._peers = Peers(engine, clock)
+        self.peers = self._peers = Peers(engine, clock)
         self._reports = hub.reports
         self._reports.authorization = partial(said, "authorization")
         self._followers = Followers(engine)

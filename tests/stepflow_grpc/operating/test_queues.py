@@ -1,10 +1,17 @@
 """`stepflow queues`: what an operator scales pools by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from stepflow.engine import Engine
+from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc.client.blocking import SyncClient
+from stepflow_grpc.doors.guard import FixedTokens
+from stepflow_grpc.plugin import QueuePlugin
+from stepflow_grpc.server import Server
 
 from .conftest import QUEUED, At, Outcome
 from .test_runs import until
@@ -38,3 +45,49 @@ def test_the_variable_names_the_server(cli: Cli, at: At, monkeypatch: pytest.Mon
     monkeypatch.setenv("STEPFLOW_URL", at.url)
 
     assert cli("queues").out.splitlines()[1].startswith("gpu ")
+
+
+def test_the_queues_of_all_servers_on_a_store_are_shown_and_one_that_does_not_answer_is_named(
+    cli: Cli, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPFLOW_TOKEN", "sesame")
+    store = MemoryBackend(shared=True)
+    with (
+        start_blocking_portal() as portal,
+        served(portal, store, "gpu") as here,
+        served(portal, store, "cpu") as there,
+        portal.wrap_async_context_manager(Engine(store=store)) as gone,
+    ):
+        both = cli("queues", "--url", here)
+        portal.call(gone.announce, f"127.0.0.1:{free_port}")
+        with SyncClient(here) as client:
+            alone = client.queues()
+            everywhere = client.queues(everywhere=True)
+        told = cli("queues", "--url", there, "--json")
+
+    head, *rows = both.out.splitlines()
+    assert head.split()[:2] == ["SERVER", "QUEUE"]
+    assert [row.split()[:2] for row in rows] == [[here, "gpu"], [there, "cpu"]]
+    assert [state.queue for state in alone] == ["gpu"]
+    assert {(state.server, state.queue) for state in everywhere} == {
+        (here, "gpu"),
+        (there, "cpu"),
+        (f"127.0.0.1:{free_port}", ""),
+    }
+    assert {(each["server"], each["queue"], each["remark"]) for each in told.objects if not each["queue"]} == {
+        (f"127.0.0.1:{free_port}", "", "this server does not answer")
+    }
+    assert len(told.objects) == 3
+
+
+@contextmanager
+def served(portal: BlockingPortal, store: MemoryBackend, queue: str) -> Iterator[str]:
+    """The URL of a server with this queue, which wants a token, on a store that others have too."""
+    plugins = {"workers": QueuePlugin(name="workers", queue=queue)}
+    routes = {f"/{queue}": [{"plugin": "workers"}]}
+    tokens = FixedTokens(("sesame",))
+    with (
+        portal.wrap_async_context_manager(Engine(store=store, plugins=plugins, routes=routes)) as engine,
+        portal.wrap_async_context_manager(Server(engine, port=0, tokens=tokens)) as server,
+    ):
+        yield f"127.0.0.1:{server.port}"
