@@ -1,5 +1,5 @@
--- Root runs that have ended, all of whose sub-runs have, go with all that belongs to them. One that another deletes is
--- left to it. A key goes back to the newest run that is left of those that had it. Arrays, not joins: a join might read
+-- Root runs that have ended, all of whose sub-runs have, go with all that belongs to them; their events and results are
+-- noted to follow in small statements. One that another deletes is left to it. A key goes back to the newest run that is left of those that had it. Arrays, not joins: a join might read
 -- whole tables.
 WITH roots AS MATERIALIZED (
     SELECT root.no, root.id, root.key
@@ -23,13 +23,11 @@ members AS MATERIALIZED (
     INNER JOIN roots ON roots.id = runs.root_id
     WHERE runs.parent_run IS NOT NULL
 ),
-entries AS (
-    DELETE FROM stepflow._entries
-    WHERE run_no = ANY(ARRAY(SELECT no FROM members))
-),
-results AS (
-    DELETE FROM stepflow._results
-    WHERE run_no = ANY(ARRAY(SELECT no FROM members))
+noted AS (
+    INSERT INTO stepflow._deleted (no)
+    SELECT no
+    FROM members
+    ON CONFLICT DO NOTHING
 ),
 messages AS (
     DELETE FROM stepflow._inbox

@@ -1,7 +1,8 @@
 """Opening a store, and what its parts do besides the contract."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import anyio
 import psycopg
@@ -15,6 +16,7 @@ from stepflow.errors import StoreError, StoreUnavailableError
 from stepflow.records import BlobType, ParentLink, RunChange, RunStatus
 from stepflow.stores.open import open_reader, open_store
 from stepflow.testing.suites.writes import Ids, begin, enter, record, result, write
+from stepflow_postgres import retention
 from stepflow_postgres.arrays import blobs, bools, floats, ints, texts
 from stepflow_postgres.backend import PostgresBackend
 from stepflow_postgres.escape import escaped, plain
@@ -250,9 +252,52 @@ async def test_deleting_a_run_reads_no_whole_table(store: PostgresBackend, ids: 
     for name, asked in (
         ("find_old", {"ended_before": 1.0, "keep": 5, "limit": 10}),
         ("delete_trees", {"nos": ints([no])}),
+        ("sweep_entries", {"nos": ints([no]), "no": 0, "after": -1, "limit": 10}),
+        ("sweep_results", {"nos": ints([no]), "no": 0, "after": -1, "limit": 10}),
     ):
         plan = await store.database.ask_sql(b"EXPLAIN " + statement(name, store.database.schema), asked)
 
         told = "\n".join(line for (line,) in plan)
         assert "Index" in told
         assert not [table for table in ("_runs", "_entries", "_results") if f"Seq Scan on {table}" in told]
+
+
+async def test_what_belongs_to_deleted_runs_goes_a_few_rows_at_a_time_and_what_was_cut_off_with_the_next(
+    store: PostgresBackend, ids: Ids, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(retention, "ROWS", 10)
+    monkeypatch.setattr(retention, "RUNS_AT_ONCE", 3)
+    runs = [await begin(store, record(ids.draw())) for _ in range(5)]
+    for run, rows in zip(runs, (0, 35, 3, 10, 12), strict=True):
+        more = [write(run, 2 + n, ["x"], results=[result(n)]) for n in range(rows)]
+        await store.journal.commit([*more, write(run, 2 + rows, ["end"], change=ENDED)])
+    other = await begin(store, record(ids.draw()))
+    await store.journal.commit([write(other, 2, ["x"], results=[result(0)])])
+    send, deleted, left = store.database.write, [], 4
+
+    async def write_some(name: str, asked: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        nonlocal left
+        left -= name.startswith("sweep_")
+        if left < 0:
+            raise StoreUnavailableError("cut off")
+        rows = await send(name, asked)
+        if name.startswith("sweep_") and rows:
+            deleted.append(rows[0][0])
+        return rows
+
+    monkeypatch.setattr(store.database, "write", write_some)
+    with pytest.raises(StoreUnavailableError):
+        await store.retention.prune(keep=0)
+    seen, left = await store.runs.list(), 1_000
+    gone = await store.retention.prune(keep=0)
+
+    assert [run.id for run in seen] == [other]
+    assert gone == 0
+    assert max(deleted) == 10
+    assert sum(deleted) == 2 * 60 + 2 * 5  # each run has an entry at its beginning and one at its end
+    assert [await rows_of(store, name) for name in ("_deleted", "_entries", "_results")] == [0, 2, 1]
+
+
+async def rows_of(store: PostgresBackend, table: str) -> int:
+    [(count,)] = await store.database.ask_sql(store.database.sql(f"SELECT count(*) FROM stepflow.{table}"))
+    return int(count)

@@ -51,7 +51,8 @@ async def test_engines_that_start_at_once_make_it_once(postgres_url: str):
 async def test_without_the_switch_an_older_schema_is_refused_with_what_to_run(postgres_url: str):
     for url, options in ((postgres_url, {"auto_migrate": False}), (f"{postgres_url}&auto_migrate=0", {})):
         with pytest.raises(
-            StoreError, match=r"0001_tables, 0002_views, 0003_keys, 0004_announced; run `stepflow migrate`"
+            StoreError,
+            match=r"0001_tables, 0002_views, 0003_keys, 0004_announced, 0005_deleted; run `stepflow migrate`",
         ):
             await PostgresBackend(url, **options).__aenter__()
 

@@ -1,0 +1,2 @@
+DELETE FROM stepflow._deleted
+WHERE no = ANY(%(nos)s);
