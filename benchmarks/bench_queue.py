@@ -6,10 +6,12 @@ The last line of the output is one JSON object. See README.md beside this file.
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import grpc
 from queue_site import Site, site
 from shape import chain
 
@@ -18,16 +20,24 @@ UPSTREAM_ITEMS = 1_000
 
 WARM_UP = 200
 
+TRIES = 3
+"""Of a round that does not come to its end, on whichever side that is: `again` says how many were made once more."""
+
+
+class UnfinishedError(RuntimeError):
+    """A batch did not come to its end."""
+
 
 def rate(place: Site, flow_id: str, items: int, steps: int, concurrency: int) -> dict[str, float]:
     """One batch, from its submission to its end."""
     inputs = [{"n": n} for n in range(items)]
     before = place.server_cpu_s(), place.workers_cpu_s()
     started = time.perf_counter()
-    summary = place.wait(place.begin(flow_id, inputs, concurrency))
-    elapsed = time.perf_counter() - started
-    assert summary.items.completed == items, summary
     tasks = items * steps
+    summary = place.wait(place.begin(flow_id, inputs, concurrency), tasks)
+    elapsed = time.perf_counter() - started
+    if summary.items.completed != items:
+        raise UnfinishedError(f"{summary.items.completed} of {items} items are done after {elapsed:.0f} s")
     return {
         "tasks_per_s": tasks / elapsed,
         "server_us_per_task": (place.server_cpu_s() - before[0]) / tasks * 1e6,
@@ -72,13 +82,41 @@ def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
 def measure(pairs: Sequence[tuple[str, str, int]], given: argparse.Namespace) -> list[dict[str, Any]]:
     """Pairs in turn, so that all meet the same machine; the medians of the rounds."""
     rounds: dict[tuple[str, str, int], list[dict[str, float]]] = {pair: [] for pair in pairs}
-    for _ in range(given.repeat):
-        for server, worker, workers in pairs:
-            rounds[server, worker, workers].append(one_round(server, worker, given, workers))
+    again = dict.fromkeys(pairs, 0)
+    for number in range(given.repeat):
+        for pair in pairs:
+            found, tries = tried(pair, given)
+            rounds[pair].append(found)
+            again[pair] += tries - 1
+            if not given.json:
+                said = f"round {number + 1} of {given.repeat}: {named(pair)}: {found['tasks_per_s']:,.0f} tasks/s"
+                print(said, file=sys.stderr)
     return [
-        {"server": server, "worker": worker, "workers": workers, **medians(found)}
+        {
+            "server": server,
+            "worker": worker,
+            "workers": workers,
+            **medians(found),
+            "again": again[server, worker, workers],
+        }
         for (server, worker, workers), found in rounds.items()
     ]
+
+
+def tried(pair: tuple[str, str, int], given: argparse.Namespace) -> tuple[dict[str, float], int]:
+    """A round that came to its end, and how many it took."""
+    server, worker, workers = pair
+    for number in range(1, TRIES):
+        try:
+            return one_round(server, worker, given, workers), number
+        except (UnfinishedError, grpc.RpcError) as error:
+            print(f"{named(pair)}: {error}; once more with fresh processes", file=sys.stderr)
+    return one_round(server, worker, given, workers), TRIES
+
+
+def named(pair: tuple[str, str, int]) -> str:
+    server, worker, workers = pair
+    return f"server {server}, worker {worker} × {workers}"
 
 
 def flood(given: argparse.Namespace) -> dict[str, Any]:
@@ -125,13 +163,19 @@ def pairs_of(given: argparse.Namespace) -> list[tuple[str, str, int]]:
 
 
 def compared(found: list[dict[str, Any]]) -> dict[str, float]:
-    """How many times the tasks a second of the reference's pair."""
-    rates = {(each["server"], each["worker"], each["workers"]): each["tasks_per_s"] for each in found}
-    pair = rates["upstream", "upstream", 1]
+    """How many times the tasks a second of the reference's pair, and how many times our time of the processor it takes.
+
+    The latter stays as it is where others take their share of the machine.
+    """
+    pairs = {(each["server"], each["worker"], each["workers"]): each for each in found}
+    rates = {pair: each["tasks_per_s"] for pair, each in pairs.items()}
+    costs = {pair: each["server_us_per_task"] + each["worker_us_per_task"] for pair, each in pairs.items()}
+    ours, reference = ("ours", "ours", 1), ("upstream", "upstream", 1)
     return {
-        "ours_is": round(rates["ours", "ours", 1] / pair, 1),
-        "upstream_worker_is": round(rates["ours", "upstream", 1] / pair, 2),
-        "four_upstream_workers_are": round(rates["ours", "upstream", 4] / pair, 2),
+        "ours_is": round(rates[ours] / rates[reference], 1),
+        "reference_cpu_is": round(costs[reference] / costs[ours], 1) if costs[ours] else 0.0,
+        "upstream_worker_is": round(rates["ours", "upstream", 1] / rates[reference], 2),
+        "four_upstream_workers_are": round(rates["ours", "upstream", 4] / rates[reference], 2),
         "four_upstream_workers_to_its_own_server": round(
             rates["ours", "upstream", 4] / rates["upstream", "upstream", 4], 2
         ),
@@ -151,21 +195,20 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--items", type=int, default=20_000, help="with the reference on either end at most 1,000 tasks"
-    )
-    parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--server", choices=("ours", "upstream"), default="ours")
-    parser.add_argument("--worker", choices=("ours", "upstream"), default="ours")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--slots", type=int, default=200, help="of our worker")
-    parser.add_argument("--upstream-slots", type=int, default=32, help="of the reference's worker")
-    parser.add_argument("--concurrency", type=int, default=10, help="of the run, if the slots are fewer")
-    parser.add_argument("--singles", type=int, default=100, help="runs of one item whose times are p50_ms and p99_ms")
-    parser.add_argument("--repeat", type=int, default=5, help="rounds of which the medians are given")
-    parser.add_argument("--compare", action="store_true", help="all pairs of servers and workers, in turn")
-    parser.add_argument("--flood", action="store_true", help="what a flooded queue and a dead one do to another's runs")
-    parser.add_argument("--json", action="store_true", help="only the JSON line, no table")
+    add = parser.add_argument
+    add("--compare", action="store_true", help="all pairs of servers and workers in turn: up to a minute a round")
+    add("--flood", action="store_true", help="instead: what a flooded queue and a dead one do to another's runs")
+    add("--items", type=int, default=20_000, help="of a batch (%(default)s); with the reference at most 1,000 tasks")
+    add("--steps", type=int, default=1, help="of each item, one after the other, a task each (%(default)s)")
+    add("--repeat", type=int, default=5, help="rounds of which the medians are given (%(default)s)")
+    add("--server", choices=("ours", "upstream"), default="ours", help="without --compare (%(default)s)")
+    add("--worker", choices=("ours", "upstream"), default="ours", help="without --compare (%(default)s)")
+    add("--workers", type=int, default=1, help="processes, without --compare (%(default)s)")
+    add("--slots", type=int, default=200, help="tasks that our worker does at a time (%(default)s)")
+    add("--upstream-slots", type=int, default=32, help="the same of the reference's worker (%(default)s)")
+    add("--concurrency", type=int, default=10, help="tasks under way at least, if the slots are fewer (%(default)s)")
+    add("--singles", type=int, default=100, help="runs of one item that p50_ms and p99_ms are of (%(default)s)")
+    add("--json", action="store_true", help="only the JSON line, no table")
     return parser.parse_args()
 
 

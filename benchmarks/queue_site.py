@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,7 +30,15 @@ def _config(queues: Sequence[str]) -> dict[str, Any]:
     }
 
 
-READY_S = 60.0
+READY_S = 180.0
+"""How long a server or a worker may take to be there: the first start on a cold machine reads a lot from the disk."""
+
+CALL_S = 30.0
+"""How long an answer may take, besides what tasks take."""
+
+SLOWEST = 20
+"""Tasks a second, below which something has got lost."""
+
 _LIMITS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 
@@ -44,10 +53,10 @@ class Site:
         channel = grpc.insecure_channel(f"127.0.0.1:{port}", options=_LIMITS)
         self._channel = stack.enter_context(channel)
 
-    def call(self, service: str, name: str, **fields: Any) -> Any:
+    def call(self, service: str, name: str, within_s: float = CALL_S, **fields: Any) -> Any:
         method = methods(service)[name]
         make = self._channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)
-        return make(new(method.request.DESCRIPTOR.name, **fields), timeout=900)
+        return make(new(method.request.DESCRIPTOR.name, **fields), timeout=within_s)
 
     def worker(self, kind: str, queue: str = "cpu", *, slots: int) -> None:
         python, script = (sys.executable, "queue_worker.py")
@@ -62,12 +71,16 @@ class Site:
 
     def begin(self, flow_id: str, inputs: list[Any], slots: int) -> str:
         values = [to_value(each) for each in inputs]
-        created = self.call("RunsService", "CreateRun", flow_id=flow_id, input=values, max_concurrency=slots)
+        within_s = CALL_S + len(inputs) / SLOWEST
+        created = self.call("RunsService", "CreateRun", within_s, flow_id=flow_id, input=values, max_concurrency=slots)
         run_id: str = created.summary.run_id
         return run_id
 
-    def wait(self, run_id: str) -> Any:
-        return self.call("RunsService", "GetRun", run_id=run_id, wait=True, timeout_secs=800).summary
+    def wait(self, run_id: str, tasks: int = 1) -> Any:
+        """A run of so many tasks as it is at its end. Raises: grpc.RpcError, where it takes far too long."""
+        within_s = CALL_S + tasks / SLOWEST
+        asked = {"run_id": run_id, "wait": True, "timeout_secs": int(within_s)}
+        return self.call("RunsService", "GetRun", within_s + CALL_S, **asked).summary
 
     def until_served(self, flow: dict[str, Any]) -> str:
         """Store a flow, and run it once where that can be, so that its workers are there: its id."""
@@ -91,8 +104,10 @@ class Site:
 def site(kind: str, queues: Sequence[str] = ("cpu",)) -> Iterator[Site]:
     """A server with a fresh memory store; the components of a queue are below its name."""
     with ExitStack() as stack:
-        server = stack.enter_context(_running(_server_command(kind), json.dumps(_config(queues))))
-        yield Site(stack, server, _announced(server))
+        said = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "said"
+        with said.open("w") as out:  # a pipe that nobody reads would fill, and hold the server up
+            server = stack.enter_context(_running(_server_command(kind), json.dumps(_config(queues)), out))
+        yield Site(stack, server, _announced(server, said))
 
 
 def _server_command(kind: str) -> list[str]:
@@ -112,9 +127,9 @@ def _server_command(kind: str) -> list[str]:
 
 
 @contextmanager
-def _running(command: list[str], given: str = "") -> Iterator[subprocess.Popen[str]]:
+def _running(command: list[str], given: str = "", out: Any = subprocess.DEVNULL) -> Iterator[subprocess.Popen[str]]:
     quiet = {} if os.environ.get("BENCH_VERBOSE") else {"stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **quiet)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, text=True, **quiet)
     assert process.stdin is not None
     process.stdin.write(given)
     process.stdin.close()
@@ -123,20 +138,17 @@ def _running(command: list[str], given: str = "") -> Iterator[subprocess.Popen[s
     finally:
         process.kill()
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
-def _announced(server: subprocess.Popen[str]) -> int:
-    assert server.stdout is not None
+def _announced(server: subprocess.Popen[str], said: Path) -> int:
+    """The port that a server says in its first lines."""
     until = time.monotonic() + READY_S
-    while time.monotonic() < until:
-        line = server.stdout.readline()
-        if line.startswith('{"port"'):
-            port: int = json.loads(line)["port"]
-            return port
-        if not line:
-            break
+    while time.monotonic() < until and server.poll() is None:
+        for line in said.read_text().splitlines(keepends=True):
+            if line.startswith('{"port"') and line.endswith("\n"):
+                port: int = json.loads(line)["port"]
+                return port
+        time.sleep(0.02)
     raise RuntimeError("the server did not say its port; BENCH_VERBOSE=1 shows why")
 
 
