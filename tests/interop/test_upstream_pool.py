@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_process import Serving, is_alive, until
+from polled import until
+from serve_process import Serving, is_alive
 
 pytestmark = [pytest.mark.slow]
 

@@ -7,12 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-BOUND_S = 60.0
+from polled import BOUND_S, until
 
 CLI = "from stepflow.cli.main import main; main()"
 SERVER = "from stepflow_grpc.serving.command import server; server()"
@@ -24,17 +23,6 @@ CLEARED = (
     "STEPFLOW_SECRET_KEY",
     "STEPFLOW_TOKEN",
 )
-
-
-def until(fact: Callable[[], Any], what: str, bound_s: float = BOUND_S) -> Any:
-    """What the function gives as soon as that is true."""
-    deadline = time.monotonic() + bound_s
-    while time.monotonic() < deadline:
-        found = fact()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not within {bound_s} s: {what}")
 
 
 def is_alive(pid: int) -> bool:

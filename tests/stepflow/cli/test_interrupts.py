@@ -3,10 +3,10 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from polled import until
 
 PROGRAM = """\
 import anyio
@@ -101,10 +101,7 @@ def test_a_command_whose_component_holds_a_thread_ends_with_the_interrupt(tmp_pa
     (tmp_path / "slow.py").write_text(SLOW)
     line = [sys.executable, "-m", "stepflow.cli.start", "test", "flow.yaml", "--app", "slow:app"]
     with subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        for _ in range(3_000):
-            if (tmp_path / "begun").exists():
-                break
-            time.sleep(0.01)
+        until((tmp_path / "begun").exists, "the component has begun", process=process)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
 

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from polled import until
 
 APP = ("--app", "components:app")
 TEXT = '{"text": "hi there"}'
@@ -346,9 +346,4 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    for _ in range(3000):
-        if path.exists():
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError(f"{path} never came")
+    until(path.exists, f"{path} is there", process=process)

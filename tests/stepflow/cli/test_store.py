@@ -6,13 +6,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from polled import until
 
 from stepflow.cli.place import shown
 from stepflow.cli.resuming import derived_key, resuming_line
@@ -91,11 +91,7 @@ def cut(how: int, *line: str, stdin: str = "") -> tuple[int, str]:
     assert process.stdin is not None
     process.stdin.write(stdin)
     process.stdin.flush()
-    for _ in range(3000):
-        if Path("stalled").exists():
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    until(Path("stalled").exists, "a component stalls", process=process)
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
     Path("stalls").unlink()
@@ -245,9 +241,7 @@ def test_the_file_has_one_engine_whose_process_is_named(cli, batch: Path) -> Non
     Path("stalls").touch()
     process = started(*STORED)
     try:
-        while not Path("stalled").exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
+        until(Path("stalled").exists, "a component stalls", process=process)
 
         outcome = cli(*STORED)
 

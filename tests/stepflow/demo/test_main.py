@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from polled import until
 from rich.console import Console
 
 from stepflow.demo import main
@@ -114,20 +114,14 @@ def test_whoever_ends_the_demo_ends_all_that_it_started(tmp_path: Path, how: sig
     command = [sys.executable, "-m", "stepflow.cli.main", "demo", "--quick"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     demo = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True)
-    while not list(tmp_path.glob("stepflow-demo-*/audit.db")):
-        assert demo.poll() is None
-        time.sleep(0.01)
+    until(lambda: list(tmp_path.glob("stepflow-demo-*/audit.db")), "the batch has a store", process=demo)
 
     demo.send_signal(how)
     _, said = demo.communicate(timeout=60)
 
     assert (demo.returncode, said.strip()) == (130, b"interrupted")
     assert not list(tmp_path.iterdir())
-    for _ in range(3000):
-        if not is_anybody_left(demo.pid):
-            break
-        time.sleep(0.01)
-    assert not is_anybody_left(demo.pid)
+    until(lambda: not is_anybody_left(demo.pid), "all processes of the demo have ended")
 
 
 def is_anybody_left(group: int) -> bool:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from polled import until
 
 from stepflow.engine import Engine
 from stepflow.stores.memory import MemoryBackend
@@ -14,7 +15,6 @@ from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.server import Server
 
 from .conftest import QUEUED, At, Outcome
-from .test_runs import until
 
 Cli = Callable[..., Outcome]
 
@@ -22,7 +22,7 @@ Cli = Callable[..., Outcome]
 def test_a_queue_that_nobody_serves_is_shown_with_what_waits_in_it(cli: Cli, at: At) -> None:
     at.submit([1, 2, 3], QUEUED)
     with SyncClient(at.url) as client:
-        until(lambda: client.queues()[0].waiting == 3)
+        until(lambda: client.queues()[0].waiting == 3, "three tasks wait")
     shown = cli("queues", "--url", at.url)
     told = cli("queues", "--url", at.url, "--json")
 

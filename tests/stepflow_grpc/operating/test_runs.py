@@ -1,13 +1,13 @@
 """`stepflow runs` at a server: the same commands, over its port."""
 
 import json
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
+from polled import until
 
 from stepflow.engine import Engine, serving
 from stepflow.errors import StoreUnavailableError
@@ -20,17 +20,9 @@ from .conftest import At, Outcome
 Cli = Callable[..., Outcome]
 
 
-def until(holds: Callable[[], bool]) -> None:
-    for _ in range(1_000):
-        if holds():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it never held")
-
-
 def test_runs_of_a_server_can_be_looked_at_though_it_keeps_them_in_memory(cli: Cli, at: At) -> None:
     run = at.submit([0, 1, 2, 3])
-    until(lambda: at.portal.call(run.record).failed == 1)
+    until(lambda: at.portal.call(run.record).failed == 1, "one item has failed")
 
     listed = cli("runs", "list", "--url", at.url)
     shown = cli("runs", "show", "last", "--url", at.url, "--json")
@@ -59,7 +51,7 @@ def test_a_store_that_takes_nothing_is_named_in_place_of_the_slots_that_it_keeps
     with monkeypatch.context() as patch:
         patch.setattr(at.engine.backend.journal, "commit", refuses)
         gate.touch()
-        until(lambda: at.engine.unanswered_since is not None)
+        until(lambda: at.engine.unanswered_since is not None, "the store does not answer")
         explained = cli("runs", "explain", "last", "--url", at.url)
         told = str(at.portal.call(at.engine.explain, run.id))
 
@@ -98,6 +90,7 @@ def test_a_run_is_paused_resumed_cancelled_and_deleted_through_the_server(cli: C
     run = at.submit([0, 3, 4])
 
     paused = cli("runs", "pause", "last", "--url", at.url)
+    explained = cli("runs", "explain", "last", "--url", at.url)
     while_paused = at.portal.call(run.record).status.value
     resumed = cli("runs", "resume", "last", "--url", at.url)
     while_resumed = at.portal.call(run.record).status.value
@@ -109,6 +102,7 @@ def test_a_run_is_paused_resumed_cancelled_and_deleted_through_the_server(cli: C
 
     assert [paused.code, resumed.code, refused.code, cancelled.code, deleted.code] == [0, 0, 1, 0, 0]
     assert paused.last == f"next: stepflow runs resume {run.id[:8]} --url {at.url}"
+    assert f"; stepflow runs resume {run.id} --url {at.url}\n" in explained.out
     assert [while_paused, while_resumed, at_the_end] == ["paused", "running", "cancelled"]
     assert f"end it first: stepflow runs cancel {run.id[:8]} --url {at.url}" in refused.err
     assert listed.last == f"no runs at {at.url}"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serve_process import children_of, command_line, is_alive, until
+from polled import until
+from serve_process import children_of, command_line, is_alive
 
 from stepflow.clock import SystemChance, SystemClock
 from stepflow_grpc.pools import replica

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from certificate_authority import Authority
-from serve_process import Serving, is_alive, until
+from polled import until
+from serve_process import Serving, is_alive
 
 from stepflow_grpc.wire import from_value, to_struct, to_value
 

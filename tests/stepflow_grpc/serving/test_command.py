@@ -15,7 +15,8 @@ from typing import Any
 import anyio
 import pytest
 from free_ports import free_port
-from serve_process import BOUND_S, CLEARED, Serving, is_alive
+from polled import BOUND_S
+from serve_process import CLEARED, Serving, is_alive
 
 from stepflow.cli.main import main
 from stepflow.components import Components

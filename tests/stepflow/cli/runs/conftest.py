@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from polled import until
 
 FLOW = """\
 name: gated
@@ -78,15 +78,6 @@ def records(cli: Callable[..., Any]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in cli("runs", "list", "--json").lines]
 
 
-def until(is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    for _ in range(3_000):
-        if is_so():
-            return
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    raise AssertionError("it has not come to pass")
-
-
 @contextmanager
 def started(*line: str) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, killed at the end if it is still there."""
@@ -104,7 +95,7 @@ def started(*line: str) -> Iterator[subprocess.Popen[str]]:
 def live(cli: Callable[..., Any], gated: Path) -> Iterator[subprocess.Popen[str]]:
     """`stepflow run`, whose run waits with some items ended, one of them failed."""
     with started(*LINE) as process:
-        until(lambda: _has_stalled(cli, process), process)
+        until(lambda: _has_stalled(cli, process), "every item has begun its second step", process=process)
         yield process
 
 

@@ -6,14 +6,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from polled import until
 
 from stepflow.cli.runs import asking
 
-from .conftest import ENDED_FIRST, ITEMS, LINE, records, started, until
+from .conftest import ENDED_FIRST, ITEMS, LINE, records, started
 
 
 def test_a_run_can_be_looked_at_while_it_goes_on(cli, live: subprocess.Popen[str]) -> None:
-    until(lambda: any(line.endswith("item 5  second  begins") for line in cli("runs", "events", "last").lines))
+    until(
+        lambda: any(line.endswith("item 5  second  begins") for line in cli("runs", "events", "last").lines), "item 5"
+    )
     (record,) = records(cli)
 
     listed = cli("runs", "list")
@@ -82,7 +85,7 @@ def test_events_are_followed_to_the_end(cli, live: subprocess.Popen[str]) -> Non
 def test_what_nobody_drives_is_asked_for_here(cli, live: subprocess.Popen[str]) -> None:
     live.kill()
     live.communicate(timeout=60)
-    until(lambda: records(cli)[0]["owner"] is None)
+    until(lambda: records(cli)[0]["owner"] is None, "nobody has the run")
 
     orphan = cli("runs", "list")
     explained = cli("runs", "explain", "last")
@@ -103,13 +106,15 @@ def test_an_engine_that_does_not_answer_does_it_when_it_goes_on(
     cli, live: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "PATIENCE_S", 0.3)
-    until(lambda: cli("runs", "events", "last").out.count("second  begins") == ITEMS)  # then it writes no more
+    until(
+        lambda: cli("runs", "events", "last").out.count("second  begins") == ITEMS, "all have begun"
+    )  # then it writes no more
     live.send_signal(signal.SIGSTOP)
 
     asked = cli("runs", "cancel", "last")
     before = records(cli)[0]["status"]
     live.send_signal(signal.SIGCONT)
-    until(lambda: records(cli)[0]["status"] == "cancelled")
+    until(lambda: records(cli)[0]["status"] == "cancelled", "the run is cancelled")
 
     assert (asked.code, before) == (1, "running")
     assert f"process {live.pid} was asked and has not answered for 0 s; it will do it when it goes on" in asked.err
@@ -141,7 +146,7 @@ def test_a_paused_line_stays_paused_and_says_how_it_goes_on(cli, live: subproces
     with started(*LINE) as again:
         assert again.stderr is not None
         said = again.stderr.readline()
-        until(lambda: records(cli)[0]["owner"] is not None, again)
+        until(lambda: records(cli)[0]["owner"] is not None, "somebody has the run", process=again)
         resumed = cli("runs", "resume", "last")
         again.communicate(timeout=60)
 
