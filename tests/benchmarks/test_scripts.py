@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 def last_line(script, *arguments):
     command = [sys.executable, BENCHMARKS / script, *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=240)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -75,7 +75,11 @@ def test_recovery_is_measured_from_a_kill_to_the_last_step_that_runs_again(store
 @pytest.mark.parametrize("script", sorted(path.name for path in BENCHMARKS.glob("bench_*.py")))
 def test_every_benchmark_says_what_it_can_be_told(script):
     done = subprocess.run(
-        [sys.executable, BENCHMARKS / script, "--help"], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, BENCHMARKS / script, "--help"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=240,
     )
 
     assert done.stdout.startswith(f"usage: {script}")

@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 def address(folder: Path, upstream_python: Path) -> Iterator[str]:
     """Of a server of the reference system with one worker."""
     where = [upstream_python, "-c", "import stepflow_orchestrator as s; print(s.__path__[0])"]
-    package = Path(subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip())
+    package = Path(subprocess.run(where, capture_output=True, text=True, check=True, timeout=240).stdout.strip())
     line = [package / "bin/stepflow-server", "--port", "0", "--config", "./config.yml", "--log-level", "error"]
     processes = [subprocess.Popen(line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)]
     try:

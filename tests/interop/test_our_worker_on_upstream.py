@@ -101,7 +101,7 @@ class Reference:
 @pytest.fixture
 def reference(tmp_path: Path, upstream_python: Path) -> Iterator[Reference]:
     where = [upstream_python, "-c", "import stepflow_orchestrator as s; print(s.__path__[0])"]
-    package = Path(subprocess.run(where, capture_output=True, text=True, check=True).stdout.strip())
+    package = Path(subprocess.run(where, capture_output=True, text=True, check=True, timeout=240).stdout.strip())
     made = Reference(package / "bin/stepflow-server", tmp_path)
     yield made
     made.kill()

@@ -117,7 +117,9 @@ class PostgresServer:
 
     def _may_run(self, program: Path) -> bool:
         try:
-            subprocess.run([program, "--version"], user=self._user, cwd="/", check=True, capture_output=True)
+            subprocess.run(
+                [program, "--version"], user=self._user, cwd="/", check=True, capture_output=True, timeout=240
+            )
         except (PermissionError, subprocess.CalledProcessError):
             return False
         return True

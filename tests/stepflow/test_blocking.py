@@ -86,7 +86,7 @@ def test_an_engine_serves_many_threads(app: stepflow.Components) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            thread.join(240)
 
     assert outputs == {number: 2 * number for number in range(16)}
 

@@ -72,7 +72,9 @@ def test_another_copy_of_the_same_names_may_be_loaded_too(is_first: bool) -> Non
     )
     ours = "from stepflow_grpc.messages import new\nassert new('TaskAssignment', task_id='x').task_id == 'x'\n"
 
-    done = subprocess.run([sys.executable, "-c", theirs + ours if is_first else ours + theirs], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", theirs + ours if is_first else ours + theirs], capture_output=True, timeout=240
+    )
 
     assert done.returncode == 0, done.stderr.decode()
 
@@ -80,6 +82,6 @@ def test_another_copy_of_the_same_names_may_be_loaded_too(is_first: bool) -> Non
 def test_the_core_is_imported_without_it() -> None:
     script = "import stepflow, sys; stepflow.Engine; assert not any('google.protobuf' in name for name in sys.modules)"
 
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=240)
 
     assert done.returncode == 0, done.stderr.decode()

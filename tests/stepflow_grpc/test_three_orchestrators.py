@@ -179,7 +179,7 @@ async def test_when_the_orchestrator_of_the_workers_is_killed_others_have_its_ru
     owners = unfinished(empty_postgres_url)
 
     doomed.send_signal(signal.SIGKILL)
-    doomed.wait()
+    doomed.wait(240)
     before = ledger.calls()
     await until(lambda: len(unfinished(empty_postgres_url)) == 1 or _is_taken_over(owners, empty_postgres_url))
     serve(port)

@@ -63,7 +63,10 @@ class EngineProcess:
     def heartbeat(self) -> int | None:
         """The id of the process that beats; None: there is none at the moment."""
         found = subprocess.run(
-            ["pgrep", "-f", f"stepflow_postgres.heartbeat {self.pid}$"], capture_output=True, text=True
+            ["pgrep", "-f", f"stepflow_postgres.heartbeat {self.pid}$"],
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
         return int(found.stdout) if found.stdout else None
 
@@ -189,7 +192,7 @@ async def test_nothing_beats_for_an_engine_that_left(postgres_url, start):
     heartbeat = process.heartbeat()
 
     process.tell("leave")
-    process.wait()
+    process.wait(240)
     await until_gone(heartbeat)
 
     async with PostgresBackend(postgres_url) as store:

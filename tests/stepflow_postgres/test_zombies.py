@@ -52,7 +52,7 @@ class WriterProcess:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.wait(240)
         assert self._process.stdout is not None
         self._process.stdout.close()
 

@@ -89,6 +89,6 @@ def test_its_configurations_differ_from_the_flow_in_nothing_but_place_and_values
 def test_its_own_tests_pass(hello: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
 
     assert "2 passed" in done.stdout, done.stdout

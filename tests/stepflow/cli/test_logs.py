@@ -95,7 +95,11 @@ def test_logs_on_stdout_stand_beside_the_results(project: Path) -> None:
     line = ["--log-destination", "stdout", "run", "flow.yaml", "--app", "components:app", "--input", '{"text": "a"}']
 
     done = subprocess.run(
-        [sys.executable, "-m", "stepflow.cli.main", *line], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "stepflow.cli.main", *line],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
     )
 
     assert "WARNING mine: counted" in done.stdout

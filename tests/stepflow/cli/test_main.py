@@ -30,7 +30,9 @@ def test_the_version_and_the_help_are_short(cli) -> None:
 def test_the_help_imports_no_command_and_no_engine() -> None:
     code = "import sys, stepflow.cli.main as m\ntry: m.main(['--help'])\nexcept SystemExit: pass\nprint(*sys.modules)"
 
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240
+    ).stdout.split()
 
     heavy = ("stepflow.engine", "stepflow.cli.run", "rich", "jsonschema_rs", "ruamel.yaml", "sqlite_utils", "anyio")
     assert [name for name in heavy if name in found] == []

@@ -49,7 +49,7 @@ def test_what_the_copy_says_to_type_works(tmp_path: Path) -> None:
     run, draw, program = (shlex.split(line, comments=True) for line in block[1].replace("\\\n", " ").splitlines())
 
     for command in ([*STEPFLOW, *run[1:]], [*STEPFLOW, *draw[1:]], [sys.executable, *program[1:]]):
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=240)
 
     assert len((tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 5
     assert (tmp_path / "module.svg").read_text(encoding="utf-8").startswith("<svg")

@@ -276,12 +276,12 @@ async def test_processes_end_with_their_parent(module, tmp_path, marks, anyio_ba
             await anyio.sleep(0.01)
         pid = int(marks()[1].removeprefix("waits "))
         parent.send_signal(ending)
-        errors = parent.communicate()[1].decode()
+        errors = parent.communicate(timeout=240)[1].decode()
         while _is_alive(pid):
             await anyio.sleep(0.01)
     finally:
         parent.kill()
-        parent.wait()
+        parent.wait(240)
 
     assert "child.py" not in errors
 

@@ -33,7 +33,7 @@ async def test_a_turned_clock_waits_for_a_thread_that_works():
     opener.start()
     async with Engine(app, clock=clock) as engine:
         assert await engine.run(OUTER, deadline_s=60) == 1
-    opener.join()
+    opener.join(240)
 
     assert clock.elapsed_s == 0
 

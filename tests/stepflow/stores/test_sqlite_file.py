@@ -58,7 +58,7 @@ def _other_process(path: Path) -> Iterator[int]:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
         yield holder.pid
-        holder.communicate("")
+        holder.communicate("", timeout=240)
 
 
 async def test_a_second_engine_is_refused_by_the_pid_of_the_first(tmp_path: Path) -> None:
@@ -329,6 +329,8 @@ def test_every_migration_is_known_by_name() -> None:
 def test_importing_the_package_does_not_reach_sqlite() -> None:
     program = "import sys, stepflow; stepflow.Engine, stepflow.SyncEngine; print('sqlite3' in sys.modules)"
 
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=240
+    ).stdout
 
     assert said == "False\n"

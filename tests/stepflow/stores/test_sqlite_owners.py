@@ -52,7 +52,7 @@ async def test_a_reader_sees_the_engine_until_its_process_is_gone(tmp_path: Path
             beats = await reader.owners.beat("killed")
 
             process.kill()
-            process.wait()
+            process.wait(240)
             dead = await reader.owners.ownership(run)
 
             assert alive is not None
@@ -92,7 +92,7 @@ async def test_the_engine_of_a_killed_process_is_none_to_the_next_one(tmp_path: 
     path = tmp_path / "runs.db"
     with _engine(path) as (process, run):
         process.kill()
-        process.wait()
+        process.wait(240)
 
     async with SqliteBackend(path) as store:
         before = list(await store.owners.engines())

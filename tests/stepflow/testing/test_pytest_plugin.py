@@ -299,6 +299,7 @@ def test_the_plugin_loads_nothing_until_it_is_asked_for() -> None:
         text=True,
         check=True,
         env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": ":".join(filter(None, sys.path))},
+        timeout=240,
     ).stdout.split()
 
     ours = [name for name in loaded if not name[0].isdigit() and name != "pytest"]

@@ -111,6 +111,7 @@ def test_a_seed_plays_the_same_whatever_the_order_of_sets() -> None:
             capture_output=True,
             text=True,
             check=True,
+            timeout=240,
         ).stdout
         for seed in ("1", "2")
     ]

@@ -60,7 +60,10 @@ class HeartProcess:
     def heartbeat(self) -> int | None:
         """The id of the process that beats; None: there is none at the moment."""
         found = subprocess.run(
-            ["pgrep", "-f", f"stepflow_grpc.worker.beating {self.pid} "], capture_output=True, text=True
+            ["pgrep", "-f", f"stepflow_grpc.worker.beating {self.pid} "],
+            capture_output=True,
+            text=True,
+            timeout=240,
         )
         return int(found.stdout) if found.stdout else None
 

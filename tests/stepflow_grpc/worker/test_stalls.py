@@ -43,7 +43,7 @@ def elsewhere(work: Callable[[], T]) -> T:
     found: list[T] = []
     thread = threading.Thread(target=lambda: found.append(work()))
     thread.start()
-    thread.join()
+    thread.join(240)
     return found[0]
 
 

@@ -58,7 +58,7 @@ def service(monkeypatch):
     thread.start()
     yield server
     server.shutdown()
-    thread.join()
+    thread.join(240)
     server.server_close()
 
 
