@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ class Doors:
         try:
             bound = await front.open(self.host, port)
         except OSError as error:
-            why = error.strerror or str(error)
+            why = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else error.strerror or str(error)
             remedy = f"take another with {flag}, 0 for a free one"
             raise ServerError(f"port {port} of {self.host} can't be had: {why}; {remedy}") from error
         self._fronts.append(front)

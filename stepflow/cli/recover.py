@@ -6,7 +6,7 @@ import anyio
 import anyio.abc
 import click
 
-from stepflow.cli.failure import COULD_NOT_RUN, ITEM_FAILED, say
+from stepflow.cli.failure import COULD_NOT_RUN, ITEM_FAILED, CommandError, say
 from stepflow.cli.impatience import INTERRUPTED
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.logs import muted
@@ -23,8 +23,10 @@ from stepflow.execution.events import StepWaiting
 from stepflow.history.words import plural
 from stepflow.protocols import Backend
 from stepflow.records import DEFAULT_GROUP, JOURNAL_FORMAT, RunId, RunRecord, RunStatus
+from stepflow.stores.sqlite.location import path_of
 
 _PAGE = 1_000
+_NOT_HERE = "no live engine serves"
 
 
 @click.command("recover", epilog=examples("stepflow recover --app components:app --store runs.db"))
@@ -56,9 +58,17 @@ def command(
     way run again. Paused runs stay paused. Exit code 3 when an item failed.
     """
     place = named_place(store, config)
+    _refuse_missing(place)
     recovering = _Recovering(place, runs, None if all_groups else group)
     engine, _ = storing_engine(config, None, apps, place.location, observers=[recovering.totals])
     ctx.exit(anyio.run(recovering.run, engine))
+
+
+def _refuse_missing(place: Place) -> None:
+    """An engine would make the file, and recover nothing. Raises: CommandError."""
+    is_file = place.location.startswith("sqlite:") or "://" not in place.location
+    if is_file and not path_of(place.location).exists():
+        raise CommandError(f"{place.name}: there is no such file")
 
 
 class _Recovering:
@@ -68,6 +78,7 @@ class _Recovering:
         self._group = group
         self._reasons: set[str] = set()
         self._is_interrupted = False
+        self._others = 0  # unfinished runs of other groups that could be taken over, where there are none of this one
         self._work: anyio.CancelScope | None = None  # set once the engine is open
         self.totals = Totals(on_wait=self._say_wait)
 
@@ -107,7 +118,10 @@ class _Recovering:
             run_ids = [await find_run(backend, text, self._place) for text in self._texts]
             found = [await _record(backend, run_id) for run_id in dict.fromkeys(run_ids)]
         else:
-            found = [record for record in await _unfinished(backend) if self._group in (None, record.group)]
+            unfinished = await _unfinished(backend)
+            found = [record for record in unfinished if self._group in (None, record.group)]
+            if not found:
+                self._others = len([each for each in unfinished if await self._why_not(backend, each) is None])
         kept = []
         for record in sorted(found, key=lambda record: record.id):
             why = await self._why_not(backend, record)
@@ -137,7 +151,8 @@ class _Recovering:
     def _say_wait(self, run_id: RunId, event: StepWaiting) -> None:
         if event.reason not in self._reasons:
             self._reasons.add(event.reason)
-            say(f"run {run_id[:13]} waits: {event.reason}")
+            remedy = "; name its registry with --app" if _NOT_HERE in event.reason else ""
+            say(f"run {run_id[:13]} waits: {event.reason}{remedy}")
 
     def _close(self, records: Sequence[RunRecord]) -> int:
         if self._is_interrupted:
@@ -148,6 +163,9 @@ class _Recovering:
             return COULD_NOT_RUN
         said = f"{plural(len(records), 'run')} recovered"
         say(f"{said}: {sum(record.succeeded for record in records):,} items succeeded, {failed:,} failed")
+        if self._others:
+            which = "1 unfinished run is" if self._others == 1 else f"{self._others:,} unfinished runs are"
+            say(f"{which} of another group than {self._group!r}, and left alone: --all-groups takes over any")
         say(f"next: {self._place.line('stepflow runs list')}")
         return 0 if all(record.status is RunStatus.COMPLETED for record in records) and not failed else ITEM_FAILED
 

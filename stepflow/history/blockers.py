@@ -48,6 +48,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     default_concurrency: int | None
     lease_ttl_s: float
     server: str | None = None  # where it was asked; None: the run's engine says where it can be reached
+    typed: Callable[[str], str] = str  # a command with what names the store or the server
 
     @property
     def server_flag(self) -> str:
@@ -104,7 +105,7 @@ def _paused(facts: Facts) -> list[Blocker]:
             kind=BlockerKind.PAUSED,
             message=f"it is paused, so no step begins{goes_on}",
             since=None if since is None else standing.known(since),
-            remedy=f"stepflow runs resume {facts.record.id}",
+            remedy=facts.typed(f"stepflow runs resume {facts.record.id}"),
         )
     ]
 
@@ -193,10 +194,9 @@ def _takeover(facts: Facts, silent: Ownership | None) -> str:
     able = [engine for engine in facts.engines if engine.group == record.group and engine.owner != gone]
     if able:
         return f"{_engine(able[0])} takes it over within seconds"
-    return (
-        f'no engine of group "{record.group}" is alive to take it over: start one on this store, '
-        f"or run `stepflow recover {record.id}`"
-    )
+    recover = f"stepflow recover {record.id}"
+    recover = facts.typed(recover) if facts.server is None else f"{recover} --store …"
+    return f'no engine of group "{record.group}" is alive to take it over: start one on this store, or run `{recover}`'
 
 
 def _engine(engine: EngineRecord) -> str:

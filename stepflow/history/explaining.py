@@ -34,6 +34,7 @@ class _Known(msgspec.Struct, frozen=True):
     default_concurrency: int | None
     lease_ttl_s: float
     server: str | None
+    typed: Callable[[str], str]
 
 
 async def explain(
@@ -45,6 +46,7 @@ async def explain(
     lease_ttl_s: float = 6.0,
     server: str | None = None,
     ownership: Callable[[RunId], Awaitable[Ownership | None]] | None = None,
+    typed: Callable[[str], str] = str,
 ) -> Explanation:
     """Where a run stands and what keeps it from going on, the most important first.
 
@@ -55,6 +57,7 @@ async def explain(
         default_concurrency: slots of a run that was submitted without a number of its own. None: not known.
         lease_ttl_s: of the engines that share the store.
         server: where it is asked, as workers can be told. None: where the run's engine says that it can be reached.
+        typed: makes a command that helps one about this store, as it was named.
         ownership: tells who has the run; absent: the store does.
 
     Raises:
@@ -81,6 +84,7 @@ async def explain(
         default_concurrency,
         lease_ttl_s,
         server,
+        typed,
     )
     found, standing, _ = await _look(known, record, DEEPEST)
     last = standing.known(standing.last_at) if standing.started is not None else None
@@ -120,6 +124,7 @@ async def _look(known: _Known, record: RunRecord, depth: int) -> tuple[list[Bloc
         default_concurrency=known.default_concurrency,
         lease_ttl_s=known.lease_ttl_s,
         server=known.server,
+        typed=known.typed,
     )
     own = blockers(facts)
     busy = len(holding(standing, parents_of(children))) + busy_below

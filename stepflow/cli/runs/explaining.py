@@ -30,7 +30,9 @@ async def _explain(text: str, place: Place, is_json: bool) -> None:
     async with opened(place) as backend:
         run_id = await find_run(backend, text, place)
         server = place.location if place.is_server else None
-        found = await explain(backend, run_id, now=now_s(), default_concurrency=AUTO_CONCURRENCY, server=server)
+        found = await explain(
+            backend, run_id, now=now_s(), default_concurrency=AUTO_CONCURRENCY, server=server, typed=place.line
+        )
         short = await short_id(backend, run_id)
     if is_json:
         tell(json_line(msgspec.to_builtins(found)))

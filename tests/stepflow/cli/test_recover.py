@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polled import until
 
-from .runs.conftest import ENDED_FIRST, ITEMS, gated, live, records, started, store, until
+from .runs.conftest import ENDED_FIRST, ITEMS, gated, live, records, started, store
 
 __all__ = ["gated", "live", "store"]  # fixtures
 
@@ -31,12 +32,18 @@ def orphan(cli: Callable[..., Any], gated: Path) -> str:
     """A run whose engine, a program's own, was killed while some items were under way."""
     Path("submit.py").write_text(SUBMIT)
     with subprocess.Popen([sys.executable, "submit.py"], stderr=subprocess.PIPE, text=True) as program:
-        until(lambda: _count("second") == ITEMS, program)
-        until(lambda: records(cli)[0]["succeeded"] + records(cli)[0]["failed"] == ENDED_FIRST, program)
+        until(lambda: _count("second") == ITEMS, "every item has begun its second step", process=program)
+        until(lambda: _ended(cli) == ENDED_FIRST, "the first items have ended", process=program)
         program.kill()
-    until(lambda: records(cli)[0]["owner"] is None)
+    until(lambda: records(cli)[0]["owner"] is None, "nobody has the run")
     run_id: str = records(cli)[0]["run_id"]
     return run_id
+
+
+def _ended(cli: Callable[..., Any]) -> int:
+    (record,) = records(cli)
+    ended: int = record["succeeded"] + record["failed"]
+    return ended
 
 
 def _count(step: str) -> int:
@@ -66,7 +73,17 @@ def test_only_the_group_that_is_meant_is_taken_over(cli, orphan: str) -> None:
     every = cli("recover", "--app", "components:app", "--all-groups")
 
     assert (others.code, "0 runs recovered" in others.err) == (0, True)
+    assert "1 unfinished run is of another group than 'others', and left alone: --all-groups" in others.err
     assert (every.code, "1 run recovered" in every.err) == (3, True)
+
+
+def test_a_file_that_is_not_there_is_no_store_without_runs(cli, tmp_path: Path) -> None:
+    path = tmp_path / "misspelt.db"
+
+    refused = cli("recover", "--store", str(path))
+
+    assert (refused.code, refused.last) == (1, f"error: {path}: there is no such file")
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
@@ -92,6 +109,6 @@ def test_a_component_that_is_not_here_is_named(cli, orphan: str) -> None:
         recovering.terminate()
         recovering.communicate(timeout=60)
 
-    assert "no live engine serves /second" in said
+    assert "no live engine serves /second; name its registry with --app" in said
     assert recovering.returncode == 130
     assert records(cli)[0]["status"] == "running"

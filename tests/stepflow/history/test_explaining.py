@@ -63,11 +63,13 @@ async def test_a_paused_run_is_told_to_be_resumed(hand: Hand, backend: Backend) 
         await it.write(StepWaiting(0, 0, "a worker", 2_500), change=RunChange(status=RunStatus.PAUSED))
 
         explanation = await asked(backend, 10)
+        named = only(await asked(backend, 10, typed=lambda command: f"{command} --store x.db"))
 
     blocker = only(explanation)
     assert (blocker.kind, blocker.since) == (BlockerKind.PAUSED, BEGAN + 2)
     assert blocker.message == "it is paused, so no step begins; 1 step under way may still end"
     assert blocker.remedy == f"stepflow runs resume {RUN}"
+    assert named.remedy == f"stepflow runs resume {RUN} --store x.db"
     assert explanation.status is RunStatus.PAUSED
 
 
