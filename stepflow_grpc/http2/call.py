@@ -32,7 +32,6 @@ class Call:
         "_heard",
         "_held_bytes",
         "_inbox",
-        "_peer",
         "_read",
         "_sent",
         "_writer",
@@ -53,7 +52,7 @@ class Call:
     )
 
     def __init__(
-        self, id: int, head: Head, rpc: Rpc, body: Body, writer: "Writer", read: Callable[["Call"], None], peer: str
+        self, id: int, head: Head, rpc: Rpc, body: Body, writer: "Writer", read: Callable[["Call"], None]
     ) -> None:
         self.id = id
         self.head = head
@@ -63,7 +62,6 @@ class Call:
         self.room = ROOM
         self._writer = writer
         self._read = read
-        self._peer = peer
         self.outbox: deque[memoryview] = deque()
         self.last: bytes | None = None  # the headers that end it, once the outbox is empty
         self.is_begun = False  # whether the response's headers went out
@@ -82,10 +80,6 @@ class Call:
 
     def invocation_metadata(self) -> Metadata:
         return self.head.metadata
-
-    def peer(self) -> str:
-        """The caller's address."""
-        return self._peer
 
     @property
     def held_bytes(self) -> int:

@@ -363,7 +363,7 @@ class Connection(asyncio.Protocol):
             self._writer.refuse(stream, http_answer(head.refused), is_said=is_said)
             return
         body = Body(self._longest_message, head.encoding)
-        call = self._calls[stream] = Call(stream, head, rpc, body, self._writer, self._make_room, self._peer)
+        call = self._calls[stream] = Call(stream, head, rpc, body, self._writer, self._make_room)
         self._silence.idle_since = inf
         if head.timeout_s is not None:
             self._answering.expect(call, head.timeout_s)

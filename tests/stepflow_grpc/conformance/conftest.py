@@ -74,7 +74,7 @@ class Client:
         return make(method.path, method.request.SerializeToString, method.response.FromString), method.request
 
     async def __call__(
-        self, service: str, name: str, request: Any = None, *, timeout: float = 30, metadata: Any = None, **fields: Any
+        self, service: str, name: str, request: Any = None, *, timeout: float = 120, metadata: Any = None, **fields: Any
     ) -> Any:
         stub, kind = self.stub(service, name)
         asked = new(kind.DESCRIPTOR.name, **fields) if request is None else request

@@ -92,8 +92,12 @@ async def test_a_call_that_is_cancelled_is_cut_off_here(channel: grpc.aio.Channe
 
 
 async def test_a_call_whose_time_is_over_is_cut_off_here(channel: grpc.aio.Channel, echo: Any) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await channel.unary_unary("/e/Wait")(b"late", timeout=1.0)
+    await channel.channel_ready()
+    for timeout_s in (0.5, 5.0, 50.0):  # the call has to come here before its time is over
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await channel.unary_unary("/e/Wait")(b"late", timeout=timeout_s)
+        if echo.begun:
+            break
 
     assert raised.value.code() is CODE.DEADLINE_EXCEEDED
     await until(lambda: echo.cut == ["late"])

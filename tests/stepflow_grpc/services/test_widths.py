@@ -59,7 +59,7 @@ class Worker:
         method = methods("TasksService")["PullTasks"]
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self._port}", self._options) as channel:
             stub = channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
-            async for message in stub(new("PullTasksRequest", queue_name="default", worker_id=self.id), timeout=30):
+            async for message in stub(new("PullTasksRequest", queue_name="default", worker_id=self.id), timeout=120):
                 await (self._do if message.WhichOneof("task") == "execute" else self._introduce)(message)
                 if len(self.done) == until:
                     return
@@ -165,7 +165,7 @@ async def test_a_schema_that_no_message_carries_hides_no_component(server: Any, 
     schemas = ("[" * 5_000, '{"a":' * 60 + "1" + "}" * 60, '{"type": "string"}')
     method = methods("TasksService")["PullTasks"]
     stub = calls._channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
-    stream = stub(new("PullTasksRequest", queue_name="default", worker_id="w"), timeout=30)
+    stream = stub(new("PullTasksRequest", queue_name="default", worker_id="w"), timeout=120)
     answer: Any = new("CompleteTaskRequest", task_id=(await stream.read()).task_id)
     answer.list_components.components.extend(
         new("ComponentInfo", component_id=f"c{number}", input_schema=text) for number, text in enumerate(schemas)

@@ -27,7 +27,7 @@ class Watching(Observer):
         self.told.append((task.step_id, task.item, progress))
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while len(self.told) < count:
                 await asyncio.sleep(0.005)
 

@@ -36,7 +36,7 @@ class Watching(Observer):
         self.told.append((task.step_id, task.item, progress))
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(self.told) < count:
                 await asyncio.sleep(0.005)
 
@@ -92,7 +92,7 @@ async def test_what_a_component_reports_on_another_engines_worker_reaches_observ
         other.observe(elsewhere)
         options: dict[str, Any] = {"url": f"127.0.0.1:{server.port}", "make_heart": quiet_heart}
         async with Worker(app, credentials=Credentials(token=TOKEN), fast_path=fast_path, **options) as worker:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await worker.ready()
                 assert await owner.run(line("/w/work"), 7) == 7
 
