@@ -6,7 +6,7 @@ import anyio
 import anyio.abc
 import click
 
-from stepflow.cli.failure import COULD_NOT_RUN, ITEM_FAILED, CommandError, say
+from stepflow.cli.failure import COULD_NOT_RUN, ITEM_FAILED, say
 from stepflow.cli.impatience import INTERRUPTED
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.logs import muted
@@ -16,14 +16,13 @@ from stepflow.cli.place import Place
 from stepflow.cli.progress import Totals, bar, is_wanted
 from stepflow.cli.resuming import driver_of
 from stepflow.cli.runs.options import store_option
-from stepflow.cli.runs.place import find_run, named_place
+from stepflow.cli.runs.place import find_run, named_place, refuse_missing
 from stepflow.engine import Engine
 from stepflow.errors import RunNotFoundError
 from stepflow.execution.events import StepWaiting
 from stepflow.history.words import plural
 from stepflow.protocols import Backend
 from stepflow.records import DEFAULT_GROUP, JOURNAL_FORMAT, RunId, RunRecord, RunStatus
-from stepflow.stores.sqlite.location import path_of
 
 _PAGE = 1_000
 _NOT_HERE = "no live engine serves"
@@ -58,17 +57,10 @@ def command(
     way run again. Paused runs stay paused. Exit code 3 when an item failed.
     """
     place = named_place(store, config)
-    _refuse_missing(place)
+    refuse_missing(place)
     recovering = _Recovering(place, runs, None if all_groups else group)
     engine, _ = storing_engine(config, None, apps, place.location, observers=[recovering.totals])
     ctx.exit(anyio.run(recovering.run, engine))
-
-
-def _refuse_missing(place: Place) -> None:
-    """An engine would make the file, and recover nothing. Raises: CommandError."""
-    is_file = place.location.startswith("sqlite:") or "://" not in place.location
-    if is_file and not path_of(place.location).exists():
-        raise CommandError(f"{place.name}: there is no such file")
 
 
 class _Recovering:

@@ -20,6 +20,7 @@ from stepflow.cli.options import (
     duration,
     engine_options,
     examples,
+    filled,
     flow_options,
     input_options,
     override_options,
@@ -62,8 +63,10 @@ _GROUP_LENGTH = 17
 )
 @click.option("--timeout", callback=duration, metavar="TIME", help="End the run after so many seconds (or 5m, 2h).")
 @click.option(
+    "-o",
     "--output",
     type=click.Path(),
+    callback=filled,
     metavar="FILE",
     help="Write results here; the file gets its name when it is complete.",
 )

@@ -78,6 +78,7 @@ _INPUTS = ("input", "input_json", "input_yaml", "inputs")
     "--wait-timeout", callback=duration, metavar="TIME", help="Wait so long for the results; the run goes on after it."
 )
 @click.option(
+    "-o",
     "--output",
     type=click.Path(),
     callback=filled,

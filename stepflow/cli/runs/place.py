@@ -17,6 +17,7 @@ from stepflow.protocols import Backend
 from stepflow.records import RunId
 from stepflow.stores.find import find_run as run_of
 from stepflow.stores.open import open_reader
+from stepflow.stores.sqlite.location import path_of
 from stepflow.stores.sqlite.schema import APPLICATION_ID
 
 _HEADER = b"SQLite format 3\0"
@@ -64,6 +65,13 @@ def named_place(
     if found:
         raise CommandError(f"there are several stores here: {', '.join(found)}; name one with --store")
     raise CommandError(f"no store is named: {remedy}")
+
+
+def refuse_missing(place: Place) -> None:
+    """Whoever opens a SQLite file with an engine makes it where it is not. Raises: CommandError."""
+    is_file = place.location.startswith("sqlite:") or not ("://" in place.location or place.location == "memory:")
+    if is_file and not path_of(place.location).exists():
+        raise CommandError(f"{place.name}: there is no such file")
 
 
 def _refuse_other(store: str | None, config: str | None) -> None:

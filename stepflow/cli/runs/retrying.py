@@ -16,7 +16,7 @@ from stepflow.cli.place import Place, short_id
 from stepflow.cli.progress import Tally, is_wanted
 from stepflow.cli.results import open_results
 from stepflow.cli.runs.options import run_argument, store_option, url_option
-from stepflow.cli.runs.place import asked_place, find_run, named_place, opened
+from stepflow.cli.runs.place import asked_place, find_run, named_place, opened, refuse_missing
 from stepflow.cli.runs.server import desk_at
 from stepflow.engine import Engine
 from stepflow.errors import RunNotFoundError
@@ -51,6 +51,7 @@ def command(
         if apps:
             raise click.UsageError("--url and --app exclude each other: the server has components of its own", ctx)
         ctx.exit(_at_server(run, place, output))
+    refuse_missing(place)
     tally = Tally(on_start=lambda run_id: say(f"run_id: {run_id}"))
     engine, _ = storing_engine(config, None, apps, place.location, observers=[tally], group=f"run:{uuid4()}")
     with ExitStack() as held:

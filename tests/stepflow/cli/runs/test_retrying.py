@@ -54,3 +54,12 @@ def test_a_run_that_has_not_ended_is_to_be_gone_on_with(cli, live: Any) -> None:
 
     assert outcome.code == 1
     assert "has not ended (running); to go on with it: stepflow recover " in outcome.last
+
+
+def test_a_file_that_is_not_there_stays_so(cli, tmp_path: Path) -> None:
+    path = tmp_path / "misspelt.db"
+
+    refused = cli("runs", "retry", "last", "--store", str(path), "--app", "components:app")
+
+    assert (refused.code, refused.last) == (1, f"error: {path}: there is no such file")
+    assert not path.exists()
