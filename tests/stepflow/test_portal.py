@@ -16,11 +16,22 @@ from stepflow.portal import Portal
 BOUND_S = 120
 
 PROGRAM = """
+import signal
 from contextlib import asynccontextmanager
 
 import anyio
 
 from stepflow.portal import Portal
+
+heard = []
+
+
+def interrupt(number, frame):
+    heard.append(number)
+    raise KeyboardInterrupt
+
+
+signal.signal(signal.SIGINT, interrupt)
 
 
 @asynccontextmanager
@@ -41,7 +52,9 @@ async def wait():
 async def linger():
     print("waiting", flush=True)
     with anyio.CancelScope(shield=True):
-        await anyio.sleep(0.5)
+        while not heard:
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.1)
 
 
 portal = Portal(inside(), "thing", "with thing:")
