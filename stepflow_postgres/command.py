@@ -7,6 +7,7 @@ from typing import TypeVar
 import anyio
 import click
 
+from stepflow.cli.options import examples
 from stepflow.stores.open import open_store
 from stepflow.stores.sqlite.location import path_of
 from stepflow_postgres.location import read_location
@@ -15,7 +16,13 @@ from stepflow_postgres.migrate import SchemaStatus, migrate, status
 T = TypeVar("T")
 
 
-@click.command("migrate")
+@click.command(
+    "migrate",
+    epilog=examples(
+        "stepflow migrate --store postgresql://stepflow@db.example/stepflow",
+        "STEPFLOW_STORE=postgresql://stepflow@db.example/stepflow stepflow migrate --status",
+    ),
+)
 @click.option(
     "--store",
     envvar="STEPFLOW_STORE",

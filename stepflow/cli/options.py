@@ -57,14 +57,18 @@ def chosen_flow(flow: str | None, flow_option: str | None) -> str:
 
 
 def engine_options(command: F) -> F:
-    """--app and --config."""
-    command = click.option(
-        "--config",
-        type=click.Path(),
-        metavar="FILE",
-        help="The configuration. Not given: stepflow-config.yml beside the flow, then here; else builtins only.",
-    )(command)
-    return app_option(command)
+    """--app and --config, for a flow that is a file."""
+    return app_option(_config_option("stepflow-config.yml beside the flow, then here")(command))
+
+
+def stored_engine_options(command: F) -> F:
+    """--app and --config, for runs that are stored."""
+    return app_option(_config_option("stepflow-config.yml here")(command))
+
+
+def _config_option(sought: str) -> Callable[[F], F]:
+    text = f"The configuration. Not given: {sought}; else builtins only."
+    return click.option("--config", type=click.Path(), callback=filled, metavar="FILE", help=text)
 
 
 def app_option(command: F) -> F:
@@ -115,6 +119,7 @@ def store_options(command: F) -> F:
         click.option(
             "--store",
             envvar="STEPFLOW_STORE",
+            callback=filled,
             metavar="FILE|URL",
             help="Keep runs here, and go on with one that the same line has begun. Not given: STEPFLOW_STORE, then the "
             "configuration, then memory.",

@@ -11,7 +11,7 @@ from stepflow.cli.impatience import INTERRUPTED
 from stepflow.cli.interrupts import heed_interrupts
 from stepflow.cli.logs import muted
 from stepflow.cli.opening import storing_engine
-from stepflow.cli.options import engine_options, examples, filled
+from stepflow.cli.options import examples, filled, stored_engine_options
 from stepflow.cli.place import Place
 from stepflow.cli.progress import Totals, bar, is_wanted
 from stepflow.cli.resuming import driver_of
@@ -30,7 +30,7 @@ _NOT_HERE = "no live engine serves"
 
 @click.command("recover", epilog=examples("stepflow recover --app components:app --store runs.db"))
 @click.argument("runs", metavar="[RUN]...", nargs=-1, callback=filled)
-@engine_options
+@stored_engine_options
 @click.option(
     "--group",
     default=DEFAULT_GROUP,

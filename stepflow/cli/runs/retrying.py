@@ -11,7 +11,7 @@ from stepflow.cli.execution import Execution
 from stepflow.cli.failure import CommandError, say
 from stepflow.cli.job import Submitted
 from stepflow.cli.opening import storing_engine
-from stepflow.cli.options import engine_options, examples
+from stepflow.cli.options import examples, stored_engine_options
 from stepflow.cli.place import Place, short_id
 from stepflow.cli.progress import Tally, is_wanted
 from stepflow.cli.results import open_results
@@ -27,7 +27,7 @@ from stepflow.records import RunId, RunRecord
 
 @click.command("retry", epilog=examples("stepflow runs retry last --app components:app -o out.jsonl --store runs.db"))
 @run_argument
-@engine_options
+@stored_engine_options
 @click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write results here, as JSON Lines.")
 @url_option
 @store_option

@@ -45,6 +45,23 @@ def test_a_misspelled_command_is_a_usage_error_with_a_suggestion(cli) -> None:
     assert "there is no command 'vallidate'; did you mean 'validate'?" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("run", "flow.yaml"), "--store"),
+        (("run", "flow.yaml"), "--config"),
+        (("run", "flow.yaml"), "--output"),
+        (("recover",), "--store"),
+        (("recover",), "--group"),
+        (("runs", "list"), "--config"),
+    ],
+)
+def test_an_option_that_names_nothing_is_a_usage_error(cli, command: tuple[str, ...], option: str) -> None:
+    outcome = cli(*command, option, "")
+
+    assert (outcome.code, f"{option}': it is empty" in outcome.err) == (2, True)
+
+
 @pytest.mark.parametrize(("name", "extra"), [("serve", "grpc"), ("migrate", "postgres")])
 def test_a_command_of_an_absent_extra_says_how_to_add_it(
     cli, name: str, extra: str, monkeypatch: pytest.MonkeyPatch
