@@ -1,6 +1,6 @@
 """What the tests of the server share: an open server, and calls to it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from quiet_loop import QuietLoop
 
 from stepflow.components import Components
 from stepflow.engine import Engine
+from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc.messages import methods, new
 from stepflow_grpc.server import Server
 
@@ -87,3 +88,20 @@ async def calls(server: Server) -> AsyncIterator[Calls]:
 def free_port() -> int:
     """A port on which nobody listens."""
     return free_ports.free_port()
+
+
+def _in_memory(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    store = MemoryBackend(shared=True)
+    return lambda: store
+
+
+def _on_postgres(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    url = request.getfixturevalue("empty_postgres_url")
+    return lambda: url
+
+
+@pytest.fixture(params=[_in_memory, pytest.param(_on_postgres, marks=pytest.mark.slow)])
+def shared_store(request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """Gives each engine the store that all share."""
+    found: Callable[[], Any] = request.param(request)
+    return found

@@ -1,20 +1,19 @@
 """Tasks of runs with secrets pass the store sealed, and only to engines that have the key."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import msgspec
 import pytest
 from cryptography.fernet import Fernet
+from offering_plugin import OfferingPlugin
 
 from stepflow.engine import Engine
 from stepflow.errors import SecretKeyError
 from stepflow.execution.envelope import Envelope
 from stepflow.execution.sealing import Vault
-from stepflow.protocols import Host
-from stepflow.records import ComponentInfo, Json, Offer, Outcome, RunStatus, Succeeded, Task
+from stepflow.records import Offer, RunStatus
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock
 
@@ -98,29 +97,12 @@ class Durable(MemoryBackend):
         return True
 
 
-class Pool:
+class Pool(OfferingPlugin):
     """A plugin whose tasks wait for workers of a queue."""
 
     def __init__(self, workers: int) -> None:
-        self.credit = anyio.Semaphore(workers)
-        self.engine: Engine | None = None
+        super().__init__(workers)
         self.done = 0
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        yield
-
-    def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo]:
-        return [ComponentInfo(id="work")]
-
-    async def wait_components(self, params: Mapping[str, Json]) -> None:
-        return None
-
-    async def perform(self, task: Task, host: Host) -> Outcome:
-        assert self.engine is not None
-        body = msgspec.json.encode(task.input)
-        offer = Offer(task_id=task.id, attempt=task.attempt, run_id=task.run_id, queue="gpu", body=body)
-        return Succeeded(msgspec.json.decode(await self.engine.exchange.perform(offer, self.credit, self.work)))
 
     async def work(self, body: bytes) -> bytes:
         self.done += 1

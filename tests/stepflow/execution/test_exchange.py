@@ -1,6 +1,6 @@
 """Tasks of one engine are done by the workers of any engine that shares its store."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from offering_plugin import OfferingPlugin
 
 from stepflow.engine import Engine
 from stepflow.errors import StoreUnavailableError
-from stepflow.protocols import Host
-from stepflow.records import ComponentInfo, Json, Offer, Outcome, RunStatus, Succeeded, Task
+from stepflow.records import Json, Offer, RunStatus
 from stepflow.stores.memory import MemoryBackend
 from stepflow.stores.memory.dispatch import MemoryDispatch
 from stepflow.testing.clock import TurnedClock
@@ -25,32 +25,15 @@ NONE = Faults(delay_s=0, lost_rate=0, torn_rate=0, stall_rate=0)
 FLOW = {"steps": [{"id": "s", "component": "/gpu/work", "input": {"$input": "$"}}], "output": {"$step": "s"}}
 
 
-class Pool:
+class Pool(OfferingPlugin):
     """A plugin whose tasks wait for workers of a queue: so many of them belong to its engine."""
 
     def __init__(self, name: str, workers: int, done: list[tuple[str, Json]], work_s: float = 1.0) -> None:
         self.name = name
-        self.credit = anyio.Semaphore(workers)
-        self.engine: Engine | None = None
+        super().__init__(workers)
         self.done = done
         self.work_s = work_s
         self.begun = anyio.Event()
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        yield
-
-    def components(self, params: Mapping[str, Json]) -> Sequence[ComponentInfo]:
-        return [ComponentInfo(id="work")]
-
-    async def wait_components(self, params: Mapping[str, Json]) -> None:
-        return None
-
-    async def perform(self, task: Task, host: Host) -> Outcome:
-        assert self.engine is not None
-        body = msgspec.json.encode(task.input)
-        offer = Offer(task_id=task.id, attempt=task.attempt, run_id=task.run_id, queue="gpu", body=body)
-        return Succeeded(msgspec.json.decode(await self.engine.exchange.perform(offer, self.credit, self.work)))
 
     async def work(self, body: bytes) -> bytes:
         self.begun.set()

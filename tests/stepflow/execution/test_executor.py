@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
+from echoing import echo
 
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
@@ -25,16 +26,6 @@ LAZINESS = json.loads((Path(__file__).parents[2] / "data" / "expressions.json").
 
 MakeEngine = Callable[..., Engine]
 Chained = Callable[..., dict[str, Any]]
-
-
-def echo() -> Components:
-    app = Components()
-
-    @app.component("/echo")
-    async def echo(value: Any) -> Any:
-        return value
-
-    return app
 
 
 @pytest.mark.parametrize("vector", LAZINESS, ids=lambda vector: vector["name"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
+from echoing import echo
 
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
@@ -41,16 +42,6 @@ class Recorded(MemoryBackend):
         if fault == "after":
             raise StoreUnavailableError("the answer was lost")
         return verdicts
-
-
-def echo() -> Components:
-    app = Components()
-
-    @app.component("/echo")
-    async def echo(value: Any) -> Any:
-        return value
-
-    return app
 
 
 async def test_a_run_of_one_step_is_two_commits(make_engine: MakeEngine, chained: Chained) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from echoing import echo
 
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
@@ -20,16 +21,6 @@ pytestmark = pytest.mark.anyio
 
 MakeEngine = Callable[..., Engine]
 Chained = Callable[..., dict[str, Any]]
-
-
-def echo() -> Components:
-    app = Components()
-
-    @app.component("/echo")
-    async def echo(value: Any) -> Any:
-        return value
-
-    return app
 
 
 async def test_items_are_pushed_forward_in_order(make_engine: MakeEngine, chained: Chained) -> None:

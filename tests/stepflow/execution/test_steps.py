@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 import pytest
+from echoing import echo
 
 from stepflow.components import Components, Context
 from stepflow.engine import Engine
@@ -23,16 +24,6 @@ pytestmark = pytest.mark.anyio
 
 MakeEngine = Callable[..., Engine]
 Chained = Callable[..., dict[str, Any]]
-
-
-def echo() -> Components:
-    app = Components()
-
-    @app.component("/echo")
-    async def echo(value: Any) -> Any:
-        return value
-
-    return app
 
 
 async def test_a_component_failure_is_retried_as_often_as_the_step_asks(

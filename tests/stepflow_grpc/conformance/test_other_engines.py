@@ -1,7 +1,7 @@
 """Claims, answers and sub-runs that come to an engine which does not drive the run, as behind a name of several."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 
 from stepflow.execution.options import RecoverySettings
 from stepflow.records import ComponentInfo
-from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc.doors.guard import FixedTokens
 from stepflow_grpc.messages import NUMBERS, new
 from stepflow_grpc.server import Server
@@ -38,32 +37,15 @@ async def open_site(
         yield calls
 
 
-def in_memory(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    store = MemoryBackend(shared=True)
-    return lambda: store
-
-
-def on_postgres(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    url = request.getfixturevalue("empty_postgres_url")
-    return lambda: url
-
-
-@pytest.fixture(params=[in_memory, pytest.param(on_postgres, marks=pytest.mark.slow)])
-def store(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    """Gives each engine the store that all share."""
-    found: Callable[[], Any] = request.param(request)
-    return found
-
-
 @pytest.fixture
-async def owner(t: Any, connect: Any, store: Any) -> AsyncIterator[Any]:
-    async with open_site(t, connect, store) as calls:
+async def owner(t: Any, connect: Any, shared_store: Any) -> AsyncIterator[Any]:
+    async with open_site(t, connect, shared_store) as calls:
         yield calls
 
 
 @pytest.fixture
-async def other(t: Any, connect: Any, store: Any) -> AsyncIterator[Any]:
-    async with open_site(t, connect, store) as calls:
+async def other(t: Any, connect: Any, shared_store: Any) -> AsyncIterator[Any]:
+    async with open_site(t, connect, shared_store) as calls:
         yield calls
 
 
@@ -121,9 +103,9 @@ async def test_a_worker_of_another_engine_may_call_the_owner(t: Any, owner: Any,
     worker.stream.cancel()
 
 
-async def test_an_answer_is_kept_while_nobody_drives_the_run(t: Any, connect: Any, store: Any) -> None:
-    async with open_site(t, connect, store, recovery=PASSIVE) as other:
-        async with open_site(t, connect, store) as owner:
+async def test_an_answer_is_kept_while_nobody_drives_the_run(t: Any, connect: Any, shared_store: Any) -> None:
+    async with open_site(t, connect, shared_store, recovery=PASSIVE) as other:
+        async with open_site(t, connect, shared_store) as owner:
             worker = await working(t, owner)
             run_id = await owner.begin(t.one())
             task = await worker.next()
@@ -138,9 +120,9 @@ async def test_an_answer_is_kept_while_nobody_drives_the_run(t: Any, connect: An
         again.stream.cancel()
 
 
-async def test_a_worker_goes_on_with_a_task_whose_run_was_taken_over(t: Any, connect: Any, store: Any) -> None:
-    async with open_site(t, connect, store, recovery=PASSIVE) as heir:
-        async with open_site(t, connect, store) as owner:
+async def test_a_worker_goes_on_with_a_task_whose_run_was_taken_over(t: Any, connect: Any, shared_store: Any) -> None:
+    async with open_site(t, connect, shared_store, recovery=PASSIVE) as heir:
+        async with open_site(t, connect, shared_store) as owner:
             worker = await working(t, owner)
             run_id = await owner.begin(t.one())
             task = await worker.next()
@@ -247,12 +229,12 @@ async def test_a_list_of_components_reaches_the_engine_that_asked(t: Any, owner:
     worker.stream.cancel()
 
 
-async def test_a_callers_token_is_shown_where_its_call_is_passed_on(t: Any, connect: Any, store: Any) -> None:
+async def test_a_callers_token_is_shown_where_its_call_is_passed_on(t: Any, connect: Any, shared_store: Any) -> None:
     tokens = FixedTokens(["secret"])
     shown = (("authorization", "Bearer secret"),)
     async with (
-        open_site(t, connect, store, tokens) as owner,
-        open_site(t, connect, store, tokens, recovery=PASSIVE) as other,
+        open_site(t, connect, shared_store, tokens) as owner,
+        open_site(t, connect, shared_store, tokens, recovery=PASSIVE) as other,
     ):
         run = await owner.engine.submit(t.one("/here/hang"), [1])
         wanted = new("CreateRunRequest", flow_id=await owner.engine.store_flow(t.one("/here/double")), wait=True)

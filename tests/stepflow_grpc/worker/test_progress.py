@@ -1,35 +1,18 @@
 """How far components of a worker say that they are, as whoever watches the engine hears it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from watching import Watching
 
 from stepflow.components import Components
 from stepflow.context import Context
 from stepflow.engine import Engine
-from stepflow.protocols import Observer
-from stepflow.records import Json, RunId, Task
+from stepflow.records import Json
 from stepflow_grpc.worker import progress as module
 
 pytestmark = pytest.mark.anyio
-
-
-class Watching(Observer):
-    def __init__(self) -> None:
-        self.told: list[tuple[str, int, Json]] = []
-
-    def on_event(self, run_id: RunId, event: object) -> None:
-        pass
-
-    def on_progress(self, task: Task, progress: Json) -> None:
-        self.told.append((task.step_id, task.item, progress))
-
-    async def until(self, count: int) -> None:
-        async with asyncio.timeout(120):
-            while len(self.told) < count:
-                await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from watching import Watching
 
 from stepflow.components import Components
 from stepflow.context import Context
 from stepflow.engine import Engine
-from stepflow.protocols import Observer
-from stepflow.records import Json, RunId, Task
-from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc import reports
 from stepflow_grpc.credentials import Credentials
 from stepflow_grpc.doors.guard import FixedTokens
@@ -23,39 +21,6 @@ from stepflow_grpc.worker.worker import Worker
 pytestmark = pytest.mark.anyio
 
 TOKEN = "a-token-of-workers"
-
-
-class Watching(Observer):
-    def __init__(self) -> None:
-        self.told: list[tuple[str, int, Json]] = []
-
-    def on_event(self, run_id: RunId, event: object) -> None:
-        pass
-
-    def on_progress(self, task: Task, progress: Json) -> None:
-        self.told.append((task.step_id, task.item, progress))
-
-    async def until(self, count: int) -> None:
-        async with asyncio.timeout(120):
-            while len(self.told) < count:
-                await asyncio.sleep(0.005)
-
-
-def in_memory(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    store = MemoryBackend(shared=True)
-    return lambda: store
-
-
-def on_postgres(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    url = request.getfixturevalue("empty_postgres_url")
-    return lambda: url
-
-
-@pytest.fixture(params=[in_memory, pytest.param(on_postgres, marks=pytest.mark.slow)])
-def store(request: pytest.FixtureRequest) -> Callable[[], Any]:
-    """Gives each engine the store that both share."""
-    found: Callable[[], Any] = request.param(request)
-    return found
 
 
 @asynccontextmanager
@@ -69,7 +34,7 @@ async def opened(make_engine: Callable[..., Engine], store: Callable[[], Any]) -
 
 async def test_what_a_component_reports_on_another_engines_worker_reaches_observers_that_came_later(
     make_engine: Callable[..., Engine],
-    store: Callable[[], Any],
+    shared_store: Callable[[], Any],
     line: Any,
     quiet_heart: Any,
     fast_path: bool,
@@ -87,7 +52,7 @@ async def test_what_a_component_reports_on_another_engines_worker_reaches_observ
             await watching.until(count)
         return n
 
-    async with opened(make_engine, store) as (owner, _), opened(make_engine, store) as (other, server):
+    async with opened(make_engine, shared_store) as (owner, _), opened(make_engine, shared_store) as (other, server):
         owner.observe(watching)
         other.observe(elsewhere)
         options: dict[str, Any] = {"url": f"127.0.0.1:{server.port}", "make_heart": quiet_heart}
