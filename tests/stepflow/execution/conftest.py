@@ -1,9 +1,11 @@
 """What the tests of a run share: virtual time, and an engine over a few components."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from secret_shop import KEY, OUTSIDE, Shop
 
 from stepflow.components import Components
 from stepflow.engine import Engine
@@ -63,3 +65,21 @@ def chain(*components: str, on_error: dict[str, Any] | None = None) -> dict[str,
 @pytest.fixture
 def chained() -> Callable[..., dict[str, Any]]:
     return chain
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a store may be."""
+    return tmp_path / "runs.db"
+
+
+@pytest.fixture
+def sealing_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key to seal with, and the secret that a variable is read from."""
+    monkeypatch.setenv("STEPFLOW_SECRET_KEY", KEY)
+    monkeypatch.setenv("SHOP_KEY", OUTSIDE)
