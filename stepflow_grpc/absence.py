@@ -20,6 +20,10 @@ _KNOWN = (
         Absence("its certificate is not trusted", "name who signed it in STEPFLOW_TLS_CA"),
     ),
     (
+        "WRONG_VERSION_NUMBER",
+        Absence("it speaks no TLS", "write its address without https://, or name another port"),
+    ),
+    (
         "[Hh]andshake failed",
         Absence("it does not speak TLS as we do", "look at the variables STEPFLOW_TLS_…, and at the port"),
     ),

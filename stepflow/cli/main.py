@@ -1,5 +1,6 @@
 """The entry point: finds the command, runs it, and turns whatever goes wrong into one line and an exit code."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
@@ -41,6 +42,9 @@ ABOUT_OTHERS = {
     "submit": "Run a flow at a server, on one input or on many.",
     "worker": "Serve the components of a registry to a queue of a server.",
 }
+
+_QUIET = ("GRPC_VERBOSITY", "ERROR")
+"""What failed is said by the commands. gRPC would say it too, in words of its own, and reads this as it is imported."""
 
 _GROUP = "stepflow.commands"
 _CODE = {"list-components": "list_components", "runs": "runs.group"}
@@ -176,6 +180,7 @@ def cli(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 could not run, 2 usage, 3 an item failed, 130 interrupted."""
+    os.environ.setdefault(*_QUIET)
     given, debug = _own(list(sys.argv[1:] if arguments is None else arguments))
     try:
         code = cli.main(args=given, prog_name="stepflow", standalone_mode=False)

@@ -15,6 +15,7 @@ CLOSED = "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.
     ("said", "reason", "remedy"),
     [
         (UNTRUSTED, "its certificate is not trusted", "name who signed it in STEPFLOW_TLS_CA"),
+        (f"{HANDSHAKE} WRONG_VERSION_NUMBER", "it speaks no TLS", "write its address without https://"),
         (HANDSHAKE, "it does not speak TLS as we do", "look at the variables STEPFLOW_TLS_…, and at the port"),
         (CLOSED, "it closed the connection", "if it speaks TLS, write https:// before its address"),
         ("ipv4:127.0.0.1:1: Connection refused", "connection refused", "start one with `stepflow serve`"),

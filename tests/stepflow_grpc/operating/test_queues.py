@@ -1,5 +1,7 @@
 """`stepflow queues`: what an operator scales pools by."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -45,6 +47,19 @@ def test_the_variable_names_the_server(cli: Cli, at: At, monkeypatch: pytest.Mon
     monkeypatch.setenv("STEPFLOW_URL", at.url)
 
     assert cli("queues").out.splitlines()[1].startswith("gpu ")
+
+
+@pytest.mark.slow
+def test_a_server_without_tls_is_told_in_one_line_to_who_speaks_it(at: At) -> None:
+    line = [sys.executable, "-m", "stepflow.cli.main", "queues", "--url", f"https://{at.url}"]
+
+    said = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
+
+    remedy = "write its address without https://, or name another port"
+    assert (said.returncode, said.stderr) == (
+        1,
+        f"error: no server answers at https://{at.url}: it speaks no TLS; {remedy}\n",
+    )
 
 
 def test_the_queues_of_all_servers_on_a_store_are_shown_and_one_that_does_not_answer_is_named(
