@@ -164,29 +164,29 @@ class _Loop:
             result_of(self._opened)
         except BaseException:
             self._end()
-            self._wait()
             raise
 
     def close(self) -> None:
         """Raises: what closing raised; an interrupt after that, and a second one at once."""
         if not self.is_here:
             return
-        self._end()
         try:
-            self._wait()
+            self._end()
         except BaseException:
-            self._wait()
+            self._end()
             raise
         if self._failure is not None:
             raise self._failure
 
     def _end(self) -> None:
+        """Have all of it closed, and wait until it is."""
         self.is_unwanted = True
         if self._is_collected_inside:
             self._leave()
         elif self._scope is not None:  # else it is not so far yet, and will see it
             with suppress(RuntimeError):  # the loop has ended by itself
                 self.portal.start_task_soon(self._leave)
+        self._wait()
 
     def _leave(self) -> None:
         self._left.set()
