@@ -23,6 +23,9 @@ from stepflow.records import ErrorCode, Failed, Json, Outcome, Succeeded, Task
 
 logger = logging.getLogger("stepflow.run")
 
+LOOK_S = 1.0
+"""How often to look whether somebody serves by now what nobody did."""
+
 _NOT_SERVED = frozenset({ErrorCode.ORCHESTRATOR_ERROR, ErrorCode.COMPONENT_NOT_FOUND, ErrorCode.UNREACHABLE})
 
 
@@ -105,22 +108,29 @@ class Steps:
             return None
 
     async def _wait_for_service(self, run: LiveRun, item: int, step: int, failed: Failed) -> None:
-        """A run that was taken over may need components that only its former engine had: that is no failure."""
+        """A run that was taken over may need components that only its former engine had: that is no failure.
+
+        Returns once other components are known than before, as when workers come back one by one.
+        """
         component = run.plan.steps[step].component
         reason = f"no live engine serves {component}"
         if reason not in run.told:
             run.told[reason] = None
             logger.warning("run %s waits: %s (%s)", run.id, reason, failed.message)
+        known = self._dispatcher.router.version
         async with self._waiting(run, item, step, reason):
-            await anyio.sleep_forever()
+            while self._dispatcher.router.version == known:
+                await self._clock.sleep(LOOK_S)
 
     async def _find_way(self, run: LiveRun, index: int, step: int, attempt: int, input: Json) -> Way | None:
         """The way to a step's component; None: there is none, and the step's failure is recorded."""
         component = run.plan.steps[step].component
-        found = await self._dispatcher.way(component, input, partial(self._waiting, run, index, step))
+        waiting = partial(self._waiting, run, index, step)
+        found = await self._dispatcher.way(component, input, waiting)
+        while isinstance(found, Failed) and run.is_recovered and found.code in _NOT_SERVED:
+            await self._wait_for_service(run, index, step, found)
+            found = await self._dispatcher.way(component, input, waiting)
         if isinstance(found, Failed):
-            if run.is_recovered and found.code in _NOT_SERVED:
-                await self._wait_for_service(run, index, step, found)
             self.finish(run, index, step, attempt, found)
             return None
         run.ways[step] = found

@@ -30,8 +30,9 @@ class Catalogue:
         """A worker says what it has. False: nothing new.
 
         Args:
-            connected: the workers of this queue. Whatever others had said is forgotten only now, when somebody else
-                speaks: until then their components are waited for rather than unknown.
+            connected: the workers of this queue, with those that may be back soon. Whatever others had said is
+                forgotten only now, when somebody else speaks: until then their components are waited for rather than
+                unknown.
         """
         told = self._told.get(queue, {})
         self._told[queue] = told = {id: told[id] for id in told if id in connected and id != worker_id}

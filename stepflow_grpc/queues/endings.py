@@ -43,11 +43,17 @@ class Endings:
         _tell_withdrawn(entry)
         self._end(entry, withdrawn(entry))
 
-    def fail_if_refused(self, entry: Entry) -> None:
-        """End what no worker of its queue can take."""
+    def fail_if_refused(self, entry: Entry) -> bool:
+        """End what no worker of its queue can take, once none that could is likely to come back. False: it goes on."""
         workers = entry.queue.workers if entry.refusals else ()
-        if workers and all(worker.id in entry.refusals for worker in workers):
-            self._end(entry, next(reversed(entry.refusals.values())))
+        if not workers or any(worker.id not in entry.refusals for worker in workers):
+            return False
+        looked_at = entry.queue.awaits_until(entry)
+        if self._deadlines.now() < looked_at:
+            self._deadlines.set(entry, looked_at)
+            return False
+        self._end(entry, next(reversed(entry.refusals.values())))
+        return True
 
     def give_up(self, entry: Entry, reason: str) -> None:
         """End what took too long, or whose worker is gone."""

@@ -1,7 +1,7 @@
 """One named queue: who waits in it, and whose workers could take it."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import TypeAlias
 
@@ -19,6 +19,9 @@ WARNED_AFTER_S = 30.0
 
 RATE_OVER = 100
 """How many of the last answers say how fast a queue drains."""
+
+RETURNS_WITHIN_S = 30.0
+"""How long a worker that left, or another like it, is waited for by tasks that the others of its queue can't take."""
 
 _SHORTEST_S, _LONGEST_S = 1.0, 60.0
 
@@ -52,6 +55,8 @@ class Queue:
         self.finished = 0
         self.timed_out = 0
         self.is_wanted = False  # steps wait to hear which components its workers have
+        self.left: dict[str, float] = {}  # the workers that went lately, and when
+        self.is_known = False  # a worker has come
         self.lacks_since: float | None = None  # how long a worker has been waited for
         self.is_warned_of = False  # that was long
         self.trouble: str | None = None  # why it has no worker, where somebody knows
@@ -74,6 +79,28 @@ class Queue:
     def workers(self) -> "tuple[Worker, ...]":
         """Those that are connected."""
         return tuple({id(stream.worker): stream.worker for stream in self.streams}.values())
+
+    def note_came(self, worker_id: str, now: float) -> None:
+        """A worker is connected. The first one that comes to tasks is likely to be followed by those they are for."""
+        self.left.pop(worker_id, None)
+        if not self.is_known and self.unclaimed:
+            self.note_left("", now)
+        self.is_known = True
+
+    def note_left(self, worker_id: str, now: float) -> None:
+        """A worker is not connected any more."""
+        self.left = {id: self.left[id] for id in self.left_lately(now)} | {worker_id: now}
+
+    def left_lately(self, now: float) -> Sequence[str]:
+        """The workers that may come back, or be replaced by others like them."""
+        return [id for id, at in self.left.items() if at + RETURNS_WITHIN_S > now]
+
+    def awaits_until(self, entry: Entry) -> float:
+        """Until when a worker may come back that has not refused a task; one had it that its former engine gave out."""
+        left = [at for id, at in self.left.items() if id not in entry.refusals]
+        if entry.queued.task.was_cut_off:
+            left.append(entry.entered_at)
+        return max(left, default=-inf) + RETURNS_WITHIN_S
 
     @property
     def unserved(self) -> str:

@@ -73,6 +73,11 @@ class TaskQueues:
         queue.ring()
         return True
 
+    def left_lately(self, name: str) -> Sequence[str]:
+        """The workers that left a queue so lately that they, or others like them, may come back."""
+        queue = self._queues.get(name)
+        return () if queue is None else queue.left_lately(self._deadlines.now())
+
     def want(self, name: str) -> None:
         """A step waits to hear which components the workers of a queue have."""
         queue = self.configure(name)
@@ -101,6 +106,7 @@ class TaskQueues:
         was_served = queue.is_served
         worker.streams[stream] = None
         queue.streams[stream] = None
+        queue.note_came(worker_id, self._deadlines.now())
         queue.place(stream)
         queue.is_warned_of = queue.is_wanted = False
         queue.lacks_since = None
@@ -117,8 +123,11 @@ class TaskQueues:
         left = stream.close()
         for streams in (queue.streams, queue.idle, queue.free, worker.streams):
             streams.pop(stream, None)
+        now = self._deadlines.now()
+        if worker not in queue.workers:
+            queue.note_left(worker.id, now)
         if not worker.streams:
-            worker.gone_at = self._deadlines.now()
+            worker.gone_at = now
             for entry in worker.claimed.values():
                 self._deadlines.set(entry, entry.deadline())
         for entry in left:

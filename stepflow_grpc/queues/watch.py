@@ -49,6 +49,8 @@ class Watch:
         if at <= now:
             self._endings.give_up(entry, _reason(entry, now))
             return
+        if entry.refusals and not entry.is_claimed and self._endings.fail_if_refused(entry):
+            return
         if not entry.is_claimed and entry.out:
             at = min(at, self._look_at_unclaimed(entry, now))
         self._deadlines.set(entry, at)

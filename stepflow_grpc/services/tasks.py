@@ -72,7 +72,8 @@ class Discoveries:
 
     def learn(self, queue: str, worker_id: str, components: Sequence[ComponentInfo]) -> None:
         """A connected worker says what it has."""
-        self._hub.catalogue.learn(queue, worker_id, components, list(self._connected[queue]))
+        present = [*self._connected[queue], *self._hub.queues.left_lately(queue)]
+        self._hub.catalogue.learn(queue, worker_id, components, present)
 
 
 class TasksService:

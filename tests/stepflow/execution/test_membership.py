@@ -372,6 +372,27 @@ async def test_a_wait_that_lasts_is_written_down(make_engine: MakeEngine, store:
     assert "no live engine serves /gate" in explained
 
 
+async def test_a_recovered_run_goes_on_once_somebody_has_what_it_waits_for(
+    make_engine: MakeEngine, store: MemoryBackend, gate: Gate
+) -> None:
+    async with doomed(make_engine, store, gate.app, name="a") as engine:
+        run = await engine.submit(chain("/gate"), [1])
+        await gate.reached.wait()
+    app = Components()
+    async with make_engine(app, store=store, name="a") as engine:
+        await anyio.sleep(5)
+        app.component("/other")(lambda value: value)
+        await anyio.sleep(5)
+        before = await store.runs.get(run.id)
+        app.component("/gate")(lambda value: 10 * value)
+        again = await engine.get_run(run.id)
+        results = [result.output async for result in again.results()]
+
+    assert before is not None
+    assert before.status is RunStatus.RUNNING
+    assert results == [10]
+
+
 async def test_failed_items_are_tried_again_behind_what_they_had_finished(
     make_engine: MakeEngine, store: MemoryBackend
 ) -> None:

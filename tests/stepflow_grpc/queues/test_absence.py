@@ -88,6 +88,27 @@ async def test_a_queue_that_workers_of_another_engine_serve_is_not_warned_of(
     assert warned_of == []
 
 
+async def test_a_queue_whose_last_workers_were_those_of_another_engine_is_warned_of(
+    bench: Bench, warned_of: list[str]
+) -> None:
+    (queue,) = bench.queues.all()
+    await bench.offer(1)
+    for _ in range(5):
+        await bench.turn(TRUSTED_S - 1)
+        bench.queues.absence.note_served_elsewhere(queue)
+
+    await bench.turn(WARNED_AFTER_S - 1)
+    before = list(warned_of)
+    await bench.turn(2)
+    after = list(warned_of)
+    bench.queues.absence.note_served_elsewhere(queue)
+    again = queue.unserved
+    await bench.turn(WARNED_AFTER_S + 1)
+
+    assert (before, after, again) == ([], ["q"], "no worker serves queue 'q'")
+    assert warned_of == ["q", "q"]
+
+
 async def test_another_engine_is_trusted_for_a_while_to_serve_a_queue(bench: Bench) -> None:
     (queue,) = bench.queues.all()
     absence = bench.queues.absence

@@ -2,9 +2,11 @@
 
 import pytest
 from queue_bench import RUN, Bench, items, ours
+from sample_task import task_of
 
 from stepflow.records import ErrorCode, Failed, Succeeded
-from stepflow_grpc.queues.records import Heard, Taken, Withdrawn
+from stepflow_grpc.queues.queue import RETURNS_WITHIN_S
+from stepflow_grpc.queues.records import Heard, QueuedTask, Taken, Withdrawn
 
 pytestmark = pytest.mark.anyio
 
@@ -70,7 +72,7 @@ async def test_what_no_worker_of_its_queue_can_take_fails_as_the_last_of_them_sa
     assert [stream.credit for stream in (one, two)] == [1, 1]
 
 
-async def test_what_one_worker_refused_waits_for_the_other_and_fails_when_that_one_goes(bench: Bench) -> None:
+async def test_what_one_worker_refused_waits_for_the_other_and_fails_when_that_one_stays_away(bench: Bench) -> None:
     one, busy = ours(bench, "one", 1), ours(bench, "busy", 0)
     id = await bench.offer(1)
     one.more(1)
@@ -79,9 +81,73 @@ async def test_what_one_worker_refused_waits_for_the_other_and_fails_when_that_o
     before = dict(bench.outcomes), items(one)
 
     busy.disconnect()
+    await bench.turn(RETURNS_WITHIN_S - 1)
+    meanwhile = dict(bench.outcomes)
+    await bench.turn(2)
 
     assert before == ({}, [])
+    assert meanwhile == {}
     assert await bench.settle(1) == BROKEN
+
+
+async def test_what_one_worker_refused_is_done_by_the_successor_of_one_that_went(bench: Bench) -> None:
+    one, able = ours(bench, "one", 1), ours(bench, "able", 1)
+    able.disconnect()
+    id = await bench.offer(1)
+    one.more(1)
+    one.refuse(id, BROKEN)
+    await bench.turn(RETURNS_WITHIN_S - 1)
+
+    successor = ours(bench, "successor", 1)
+    claimed = bench.claim(successor)
+    bench.queues.complete(id, Succeeded("done"), attempt=1, worker_id="successor")
+
+    assert claimed == id
+    assert await bench.settle(1) == Succeeded("done")
+
+
+async def test_the_first_worker_that_comes_to_tasks_decides_alone_only_after_a_while(bench: Bench) -> None:
+    id = await bench.offer(1)
+    one = ours(bench, "one", 1)
+    await bench.turn(0)
+    one.more(1)
+    one.refuse(id, BROKEN)
+    await bench.turn(RETURNS_WITHIN_S - 1)
+    before = dict(bench.outcomes)
+    await bench.turn(2)
+
+    assert before == {}
+    assert await bench.settle(1) == BROKEN
+
+
+async def test_what_a_former_engine_had_given_out_waits_for_the_worker_that_could_do_it(bench: Bench) -> None:
+    one = ours(bench, "one", 1)
+    task = task_of(1, attempt=2, was_cut_off=True)
+    entry = bench.queues.enter(QueuedTask(id=task.id, task=task, queue="q"))
+    bench.queues.distribution.line_up(entry)
+    one.more(1)
+    one.refuse(entry.id, BROKEN)
+    await bench.turn(RETURNS_WITHIN_S - 1)
+    before = entry.outcome
+    await bench.turn(2)
+
+    assert before is None
+    assert entry.outcome == BROKEN
+    bench.queues.leave(entry)
+
+
+async def test_who_left_a_queue_is_known_for_a_while(bench: Bench) -> None:
+    known = []
+    ours(bench, "one", 1).disconnect()
+    for wait_s in (0, RETURNS_WITHIN_S - 1, 2):
+        await bench.turn(wait_s)
+        known.append(list(bench.queues.left_lately("q")))
+    ours(bench, "two", 1).disconnect()
+    ours(bench, "two", 1)
+
+    assert known == [["one"], ["one"], []]
+    assert bench.queues.left_lately("q") == []
+    assert bench.queues.left_lately("none") == ()
 
 
 async def test_what_a_worker_refused_is_done_by_one_that_comes(bench: Bench) -> None:
