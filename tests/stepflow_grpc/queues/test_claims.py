@@ -4,9 +4,7 @@ import pytest
 from queue_bench import Bench, items, ours, queued_of
 
 from stepflow.records import ErrorCode, Failed, Succeeded
-from stepflow_grpc.queues.records import (
-    Heard,
-)
+from stepflow_grpc.queues.records import Heard
 
 pytestmark = pytest.mark.anyio
 

@@ -4,9 +4,7 @@ import anyio
 import pytest
 from queue_bench import Bench, items, ours
 
-from stepflow_grpc.queues.records import (
-    Discovery,
-)
+from stepflow_grpc.queues.records import Discovery
 
 pytestmark = pytest.mark.anyio
 

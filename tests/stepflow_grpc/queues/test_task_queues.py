@@ -5,14 +5,7 @@ import pytest
 from queue_bench import RUN, Bench, items, ours, queued_of
 
 from stepflow.records import ErrorCode, Failed, Succeeded
-from stepflow_grpc.queues.records import (
-    Heard,
-    QueuedTask,
-    QueueLimits,
-    QueueNotFoundError,
-    Taken,
-    Withdrawn,
-)
+from stepflow_grpc.queues.records import Heard, QueuedTask, QueueLimits, QueueNotFoundError, Taken, Withdrawn
 
 pytestmark = pytest.mark.anyio
 

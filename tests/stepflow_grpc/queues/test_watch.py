@@ -8,12 +8,7 @@ from queue_bench import RUN, Bench, items, ours
 
 from stepflow.records import ErrorCode, Failed, Succeeded
 from stepflow.testing.clock import TurnedClock
-from stepflow_grpc.queues.records import (
-    Heard,
-    Taken,
-    Withdrawn,
-    WorkerKind,
-)
+from stepflow_grpc.queues.records import Heard, Taken, Withdrawn, WorkerKind
 from stepflow_grpc.queues.task_queues import TaskQueues
 
 pytestmark = pytest.mark.anyio
