@@ -267,11 +267,12 @@ def _slots(facts: Facts) -> list[Blocker]:
     if limit is None or len(busy) + facts.busy_below < limit or not _is_more_to_begin(standing, len(busy)):
         return []
     below = f", {facts.busy_below:,} by sub-runs" if facts.busy_below else ""
+    slots = "its only slot is busy" if limit == 1 else f"all {limit:,} slots are busy"
     oldest = min(busy.items(), key=lambda entry: (entry[1].at, entry[0]), default=None)
     return [
         facts.blocker(
             kind=BlockerKind.SLOTS,
-            message=f"all {limit:,} slots are busy: {_by_step(facts, busy)}{below}",
+            message=f"{slots}: {_by_step(facts, busy)}{below}",
             since=None if oldest is None else standing.known(oldest[1].at),
             remedy="each is free again when its component answers; a run with a larger max_concurrency begins more",
             item=None if oldest is None else oldest[0][0],

@@ -3,19 +3,24 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
+from anyio.from_thread import start_blocking_portal
 from polled import until
 
+from stepflow.cli.runs import explaining
+from stepflow.components import Components
 from stepflow.engine import Engine, serving
 from stepflow.errors import StoreUnavailableError
+from stepflow.stores.memory import MemoryBackend
 from stepflow_grpc.address import read_address
 from stepflow_grpc.operating.store import ServerBackend
 from stepflow_grpc.server import Server
 
-from .conftest import At, Outcome
+from .conftest import FLOW, At, Outcome
 
 Cli = Callable[..., Outcome]
 
@@ -58,6 +63,36 @@ def test_a_store_that_takes_nothing_is_named_in_place_of_the_slots_that_it_keeps
     assert "the store has not answered engine" in explained.out
     assert "the store has not answered engine" in told
     assert at.ended(run) == "completed"
+
+
+def test_whoever_is_asked_the_engine_of_the_run_tells_that_the_store_takes_nothing(
+    cli: Cli, app: Components, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses(writes: object) -> None:
+        raise StoreUnavailableError("the disk is full")
+
+    monkeypatch.setattr(serving, "SLOW_STORE_S", 0.0)
+    monkeypatch.setattr(explaining, "NEWS_S", -60.0)
+    store = MemoryBackend(shared=True)
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Engine(app, store=store)) as owner,
+        portal.wrap_async_context_manager(Server(owner, port=0)),
+        portal.wrap_async_context_manager(Engine(app, store=store)) as other,
+        portal.wrap_async_context_manager(Server(other, port=0)) as server,
+    ):
+        run = portal.call(partial(owner.submit, FLOW, [3, 4], max_concurrency=1))
+        at = At(portal, other, server)
+        until(lambda: "its only slot is busy" in str(portal.call(other.explain, run.id)), "the first step is recorded")
+        with monkeypatch.context() as patch:
+            patch.setattr(store.journal, "commit", refuses)
+            gate.touch()
+            until(lambda: owner.unanswered_since is not None, "the owner waits for the store")
+            explained = cli("runs", "explain", "last", "--url", at.url)
+        ended = at.ended(run)
+
+    assert "the store has not answered engine" in explained.out
+    assert ended == "completed"
 
 
 def test_a_store_that_cannot_be_read_either_is_not_taken_for_a_server_that_is_away(
