@@ -10,6 +10,7 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line and exit; see `stepflow.cli.main`."""
     try:
+        _load_whole("msgspec")
         import_module("stepflow.cli.main").main()
     except (Exception, KeyboardInterrupt) as error:
         if not is_interrupt(error):
@@ -17,6 +18,18 @@ def main() -> None:
         sys.stderr.write("interrupted\n")  # while it was loaded, or once more while it ended: else the command says it
         sys.stderr.flush()
         os._exit(_INTERRUPTED)  # at once: another interrupt may come
+
+
+def _load_whole(name: str) -> None:
+    """Load a module that would not end with an interrupt of its loading, but crash when it is used."""
+    signal = import_module("signal")
+    if not hasattr(signal, "pthread_sigmask"):
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        import_module(name)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """The first lines of the command line."""
 
+import signal
 import subprocess
 import sys
 
@@ -31,6 +32,35 @@ def _said(raised: str) -> list[object]:
 @pytest.mark.parametrize("raised", ["raise KeyboardInterrupt", "raise RuntimeError from KeyboardInterrupt()"])
 def test_an_interrupt_while_the_command_line_is_loaded_ends_it_with_a_word(raised: str) -> None:
     assert _said(raised) == [130, "interrupted\n"]
+
+
+HELD = """
+import signal
+
+from stepflow.cli import start
+
+load = start.import_module
+
+
+def interrupted(name):
+    if name == "msgspec":
+        signal.raise_signal(signal.SIGINT)
+    loaded = load(name)
+    if name == "msgspec":
+        print("whole", flush=True)
+    return loaded
+
+
+start.import_module = interrupted
+start.main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal can be held back here")
+def test_an_interrupt_waits_for_what_would_be_broken_by_it() -> None:
+    done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, timeout=120)
+
+    assert [done.returncode, done.stdout, done.stderr] == [130, "whole\n", "interrupted\n"]
 
 
 def test_an_error_while_it_is_loaded_is_no_interrupt() -> None:
