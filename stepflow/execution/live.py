@@ -160,6 +160,13 @@ class LiveRun:
             and not state.has_ended
         )
 
+    def openable(self) -> int:
+        """How many items may begin one after the other, of those before whose results somebody wants."""
+        state = self.state
+        room = (self.tree.limit if self.is_dirty else self.window) - len(state.items)
+        last = state.admitted if self.gate is None else min(state.admitted, self.gate)
+        return min(room, last - state.opened)
+
     def apply(self, event: Event) -> None:
         """Let an event change the state, and keep it for the next commit."""
         self.state.apply(event)

@@ -85,10 +85,8 @@ class Runners:
     def kick_all(self, tree: Tree[LiveRun]) -> None:
         """The same for as many steps of it as may begin at once, so that they share a commit, and frames to workers."""
         self.kick(tree)
-        if tree.is_held:
-            return
-        for _ in range(min(tree.free, tree.ready_count) - self._waking):
-            self._wake()
+        if not tree.is_held:
+            self._wake_all(tree)
 
     def busy_with(self, run: LiveRun, item: int, step: int) -> Runner | None:
         """Who is at this step now; None: nobody."""
@@ -102,6 +100,11 @@ class Runners:
 
     def _wake_one(self) -> None:
         if not self._waking:
+            self._wake()
+
+    def _wake_all(self, tree: Tree[LiveRun]) -> None:
+        """As many as find a step in this tree while all the others wait for theirs."""
+        for _ in range(min(tree.free, tree.startable()) - self._waking):
             self._wake()
 
     def _wake(self) -> None:
@@ -136,6 +139,8 @@ class Runners:
             tree = run.tree
             if self._runnable and (not self._idle or self._has_more(tree)):
                 self._wake_one()
+                if tree.free > self._waking and run.leaves_process(step):
+                    self._wake_all(tree)
             tree.performing += 1
             number = self._taken = self._taken + 1
             try:

@@ -22,6 +22,10 @@ class Member(Protocol):
         """Whether another item may begin."""
         ...
 
+    def openable(self) -> int:
+        """How many of those that may."""
+        ...
+
 
 R = TypeVar("R", bound=Member)
 
@@ -67,9 +71,10 @@ class Tree(Generic[R]):
     def has_ready(self) -> bool:
         return bool(self._heap)
 
-    @property
-    def ready_count(self) -> int:
-        return len(self._heap)
+    def startable(self) -> int:
+        """How many steps could be taken one after the other, if there were slots enough."""
+        run = self.admitting()
+        return len(self._heap) + (0 if run is None else run.openable())
 
     def admitting(self) -> R | None:
         """The run whose next item should begin: sub-runs first, since somebody waits for them."""

@@ -199,6 +199,18 @@ class Away:
         return Succeeded(task.input)
 
 
+async def test_items_whose_steps_leave_the_process_begin_at_once(make_engine: MakeEngine, chained: Chained) -> None:
+    plugin = Away()
+
+    async with make_engine(echo(), plugins={"w": plugin}, routes={"/w": [{"plugin": "w"}]}) as engine:
+        run = await engine.submit(chained("/w/c"), range(101), max_concurrency=100)
+        await turns_until(lambda: plugin.begun["s0"] > 0)
+        await turns_until(lambda: plugin.begun["s0"] == 101, most=10)
+        await run.cancel()
+
+    assert plugin.begun["s0"] == 101
+
+
 async def test_steps_that_become_ready_at_once_leave_the_process_at_once(
     make_engine: MakeEngine, chained: Chained
 ) -> None:
