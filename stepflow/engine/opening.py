@@ -63,11 +63,15 @@ class OpenedEngine:
         return parts
 
     async def _agree_on_blobs(self, parts: Parts) -> None:
-        async def others() -> list[EngineRecord]:
-            return [each for each in await self.backend.owners.engines() if each.owner != parts.membership.owner]
+        group, owner = self._setup.identity.group, parts.membership.owner
 
+        async def others() -> list[EngineRecord]:
+            engines = await self.backend.owners.engines()
+            return [each for each in engines if each.group == group and each.owner != owner]
+
+        drawn = self._setup.chance.run_id(self._setup.clock.now())
         try:
-            await whereabouts(self.backend).agree(self._setup.chance.run_id(self._setup.clock.now()), others)
+            await whereabouts(self.backend).agree(group, drawn, others)
         except StoreError:
             await parts.membership.leave()
             raise

@@ -1,4 +1,5 @@
-"""Where the blobs of a store's runs are kept, noted beside the runs: all engines that have the runs must agree on it.
+"""Where the blobs of a group's runs are kept, noted beside the runs: all engines of the group must agree on it, since
+they take over each other's runs. `stepflow run`, whose runs are a group of their own, may keep them elsewhere.
 
 A store of blobs finds content by an id that is the content's own, and the first name that a content was given stays. So
 one fixed content, under a name that was drawn, says which store of blobs this is, wherever it is mounted; and notes
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from stepflow.errors import StoreError
 from stepflow.protocols import Blobs, BlobStore
-from stepflow.records import BlobType, EngineRecord, blob_id
+from stepflow.records import DEFAULT_GROUP, BlobType, EngineRecord, blob_id
 
 logger = logging.getLogger("stepflow.engine")
 
@@ -25,17 +26,20 @@ class Whereabouts:
     def __init__(self, beside: Blobs, store: BlobStore | None) -> None:
         self._beside = beside
         self._store = store
+        self._group = DEFAULT_GROUP
 
-    async def agree(self, drawn: str, others: Callable[[], Awaitable[Sequence[EngineRecord]]]) -> None:
+    async def agree(self, group: str, drawn: str, others: Callable[[], Awaitable[Sequence[EngineRecord]]]) -> None:
         """Make sure that the other engines have their blobs where this one has its own, and note where that is.
 
         Args:
+            group: whose runs these are.
             drawn: what no store of blobs is called yet.
-            others: the other engines of these runs that are alive.
+            others: the other engines of the group that are alive.
 
         Raises:
             StoreError: others are alive and have them elsewhere: each would miss what the other puts.
         """
+        self._group = group
         here = await self._name(drawn)
         number, noted = await self._last()
         if noted == here:
@@ -49,7 +53,7 @@ class Whereabouts:
                 here,
                 noted,
             )
-        await self._beside.put(_note(number + 1), BlobType.BINARY, filename=here)
+        await self._beside.put(self._note(number + 1), BlobType.BINARY, filename=here)
         _, noted = await self._last()
         if noted != here:  # somebody else was faster
             raise _apart(here, noted, await others())
@@ -74,18 +78,20 @@ class Whereabouts:
 
     async def _last(self) -> tuple[int, str]:
         number, place = 0, BESIDE
-        while (note := await self._beside.get(blob_id(_note(number + 1)))) is not None:
+        while (note := await self._beside.get(blob_id(self._note(number + 1)))) is not None:
             number, place = number + 1, note.filename or BESIDE
         return number, place
 
-
-def _note(number: int) -> bytes:
-    return b"The name of this content says where the blobs of these runs are kept (note %d)." % number
+    def _note(self, number: int) -> bytes:
+        text = (
+            f"The name of this content says where the blobs of the runs of group {self._group!r} are (note {number})."
+        )
+        return text.encode()
 
 
 def _apart(here: str, noted: str, engines: Sequence[EngineRecord]) -> StoreError:
     names = ", ".join(f"{engine.name} at {engine.place}" for engine in engines)
     return StoreError(
-        f"this engine keeps blobs {here}, and the other engines of these runs ({names}) have them {noted}: each would "
+        f"this engine keeps blobs {here}, and the other engines of its group ({names}) have them {noted}: each would "
         "miss what the other puts; give all of them the same blobs, or close the others first"
     )

@@ -39,3 +39,16 @@ async def test_engines_that_keep_blobs_beside_the_runs_are_missed_by_none_that_k
         with pytest.raises(StoreError, match="first at .* have them beside the runs"):
             async with Engine(store=empty_postgres_url, blobs=tmp_path / "blobs"):
                 pass
+
+
+async def test_engines_of_another_group_may_have_theirs_elsewhere(empty_postgres_url: str, tmp_path: Path):
+    async with (
+        Engine(store=empty_postgres_url, blobs=tmp_path / "here", name="first"),
+        Engine(store=empty_postgres_url, name="other", group="other"),
+        Engine(store=empty_postgres_url, blobs=tmp_path / "there", name="third", group="a third"),
+        Engine(store=empty_postgres_url, blobs=tmp_path / "here", name="second") as second,
+    ):
+        assert len(await second.backend.owners.engines()) == 4
+        with pytest.raises(StoreError, match=r"other engines of its group \(other at "):
+            async with Engine(store=empty_postgres_url, blobs=tmp_path / "here", group="other"):
+                pass
