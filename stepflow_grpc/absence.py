@@ -30,8 +30,12 @@ _KNOWN = (
     ("Connection refused", Absence("connection refused")),
     ("Domain name not found", Absence("nobody knows the name")),
     (
-        "failed to connect.*Socket closed",
-        Absence("it closed the connection", "if it speaks TLS, write https:// before its address"),
+        "failed to connect.*(Socket closed|Connection reset)",
+        Absence(
+            "it closed the connection",
+            "if it speaks TLS, write https:// before its address; if it wants a certificate of yours, name it in "
+            "STEPFLOW_TLS_CERT and STEPFLOW_TLS_KEY",
+        ),
     ),
 )
 

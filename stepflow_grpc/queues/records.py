@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum, StrEnum
+from math import ceil
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -88,7 +89,7 @@ class QueueFull(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return (
             f"queue {self.queue!r} is full ({self.length} tasks wait, the limit is {self.limit}): "
-            f"try again in {self.retry_after_s:g} s, or add workers"
+            f"try again in {ceil(self.retry_after_s)} s, or add workers"
         )
 
 

@@ -187,5 +187,5 @@ class Speech:
 def _refused(reply: Reply, size: int) -> Reply:
     mib = 1024 * 1024
     what = f"the output is too large: {size / mib:.1f} MiB of JSON, and {LONGEST_ANSWER / mib:.1f} MiB can be sent"
-    message = f"{what}; put the value into a blob and give its id"
+    message = f"{what}; put the value into a blob and give its id, or set STEPFLOW_BLOB_THRESHOLD_BYTES"
     return msgspec.structs.replace(reply, outcome=Failed(ErrorCode.INVALID_INPUT, message, may_retry=False))

@@ -10,6 +10,8 @@ HANDSHAKE = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0
 UNTRUSTED = f"{HANDSHAKE} CERTIFICATE_VERIFY_FAILED"
 CLOSED = "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed"
 
+RESET = CLOSED.replace("Socket closed", "recvmsg:Connection reset by peer (104)")
+
 
 @pytest.mark.parametrize(
     ("said", "reason", "remedy"),
@@ -18,6 +20,7 @@ CLOSED = "failed to connect to all addresses; last error: UNAVAILABLE: ipv4:127.
         (f"{HANDSHAKE} WRONG_VERSION_NUMBER", "it speaks no TLS", "write its address without https://"),
         (HANDSHAKE, "it does not speak TLS as we do", "look at the variables STEPFLOW_TLS_…, and at the port"),
         (CLOSED, "it closed the connection", "if it speaks TLS, write https:// before its address"),
+        (RESET, "it closed the connection", "if it speaks TLS, write https:// before its address; if it wants a cert"),
         ("ipv4:127.0.0.1:1: Connection refused", "connection refused", "start one with `stepflow serve`"),
     ],
 )
