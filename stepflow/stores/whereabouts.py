@@ -37,14 +37,15 @@ class Whereabouts:
             others: the other engines of the group that are alive.
 
         Raises:
-            StoreError: others are alive and have them elsewhere: each would miss what the other puts.
+            StoreError: others are alive and have noted another place: each would miss what the other puts.
         """
         self._group = group
         here = await self._name(drawn)
         number, noted = await self._last()
         if noted == here:
             return
-        if engines := await others():
+        engines = await others()
+        if engines and number:
             raise _apart(here, noted, engines)
         if noted != BESIDE:  # what is there is found in any case
             logger.warning(
@@ -57,6 +58,8 @@ class Whereabouts:
         _, noted = await self._last()
         if noted != here:  # somebody else was faster
             raise _apart(here, noted, await others())
+        if engines:  # perhaps they have begun at this moment too
+            logger.warning("blobs are kept %s: give the other engines (%s) the same", here, _names(engines))
 
     async def keep(self) -> None:
         """Have what is noted not deleted as something that nobody has used for long."""
@@ -90,8 +93,11 @@ class Whereabouts:
 
 
 def _apart(here: str, noted: str, engines: Sequence[EngineRecord]) -> StoreError:
-    names = ", ".join(f"{engine.name} at {engine.place}" for engine in engines)
     return StoreError(
-        f"this engine keeps blobs {here}, and the other engines of its group ({names}) have them {noted}: each would "
-        "miss what the other puts; give all of them the same blobs, or close the others first"
+        f"this engine keeps blobs {here}, and the other engines of its group ({_names(engines)}) have them {noted}: "
+        "each would miss what the other puts; give all of them the same blobs, or close the others first"
     )
+
+
+def _names(engines: Sequence[EngineRecord]) -> str:
+    return ", ".join(f"{engine.name} at {engine.place}" for engine in engines)
