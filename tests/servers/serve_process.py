@@ -88,7 +88,7 @@ class Serving:
             return matches if len(matches) >= times else None
 
         try:
-            said: list[Any] = until(found, pattern, bound_s)
+            said: list[Any] = until(found, pattern, bound_s=bound_s)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.err}") from None
         return said

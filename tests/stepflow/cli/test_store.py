@@ -407,8 +407,8 @@ def test_a_line_whose_inputs_broke_off_leaves_no_unfinished_run(cli, batch: Path
 def test_a_store_without_a_name_is_refused_rather_than_memory_taken(cli, batch: Path) -> None:
     outcome = cli(*LINE, "--store", "")
 
-    assert outcome.code == 1
-    assert "names no file" in outcome.err
+    assert outcome.code == 2
+    assert "'--store': it is empty" in outcome.err
 
 
 def test_streamed_inputs_of_stdin_go_on_under_their_key(cli, batch: Path) -> None:
