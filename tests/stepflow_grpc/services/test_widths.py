@@ -12,6 +12,7 @@ from stepflow.engine import Engine
 from stepflow.records import ComponentInfo, Json, Succeeded
 from stepflow_grpc.messages import NUMBERS, methods, new
 from stepflow_grpc.plugin import QueuePlugin
+from stepflow_grpc.queues import queue
 from stepflow_grpc.services.widths import USUAL_BYTES
 from stepflow_grpc.wire import complete, component_message, from_value, to_struct, to_value
 
@@ -122,7 +123,10 @@ async def test_a_worker_that_takes_more_is_given_what_another_can_not(server: An
     assert narrow.breaks == 2
 
 
-async def test_a_task_fails_when_the_last_worker_that_might_take_it_leaves(server: Any, calls: Any) -> None:
+async def test_a_task_fails_when_the_last_worker_that_might_take_it_leaves(
+    server: Any, calls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "RETURNS_WITHIN_S", 0.2)
     narrow, busy = (Worker(server.port, id, calls, is_wide=False) for id in ("narrow", "busy"))
     await begun(calls, LARGE, "ab")
     await narrow.serve(until=1)
