@@ -172,7 +172,7 @@ def test_ctrl_c_leaves_the_engine_without_a_word(inputs: str, is_heard_elsewhere
         assert process.stdout is not None
         assert process.stdout.readline() == "at work\n"
         process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=20)
+        printed, said = process.communicate(timeout=120)
     finally:
         process.kill()
 
