@@ -197,9 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ReaderGoneError:
         silence_stdout()
         sys.exit(128 + 13)  # as if the signal had ended it
-    except Exception as error:  # noqa: BLE001  # every failure becomes a line; with --debug also the traceback
+    except (Exception, BaseExceptionGroup) as error:  # every failure becomes a line; with --debug also the traceback
         if is_interrupt(error):
             _leave_interrupted(is_own=arguments is None)
+        if not isinstance(error, Exception):
+            raise
         explain(error, debug=debug)
         sys.exit(exit_code(error))
 

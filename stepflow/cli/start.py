@@ -12,7 +12,7 @@ def main() -> None:
     try:
         _load_whole("msgspec")
         import_module("stepflow.cli.main").main()
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, BaseExceptionGroup, KeyboardInterrupt) as error:
         if not is_interrupt(error):
             raise
         sys.stderr.write("interrupted\n")  # while it was loaded, or once more while it ended: else the command says it
@@ -33,9 +33,11 @@ def _load_whole(name: str) -> None:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether it came of Ctrl-C: what is raised in a module that is being loaded may arrive as another error."""
+    """Whether it came of Ctrl-C: what is raised while a module is loaded, or on a loop, may arrive as another error."""
     found: BaseException | None = error
     while found is not None and not isinstance(found, KeyboardInterrupt):
+        if isinstance(found, BaseExceptionGroup) and any(is_interrupt(each) for each in found.exceptions):
+            return True
         found = found.__cause__ or found.__context__
     return found is not None
 

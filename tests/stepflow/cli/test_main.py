@@ -133,9 +133,18 @@ def test_an_interrupt_before_anything_runs_is_130_without_a_traceback(cli, monke
     assert (outcome.code, outcome.err.strip()) == (130, "interrupted")
 
 
-def test_an_interrupt_that_comes_as_another_error_is_one(cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (RuntimeError("Error calling __set_name__ on a field"), KeyboardInterrupt()),
+        (BaseExceptionGroup("unhandled errors in a TaskGroup", [KeyboardInterrupt()]), None),
+    ],
+)
+def test_an_interrupt_that_comes_as_another_error_is_one(
+    cli, monkeypatch: pytest.MonkeyPatch, error: BaseException, cause: BaseException | None
+) -> None:
     def interrupted() -> dict[str, bytes]:
-        raise RuntimeError("Error calling __set_name__ on a field") from KeyboardInterrupt()
+        raise error from cause
 
     monkeypatch.setattr("stepflow.cli.init.templates", interrupted)
 
