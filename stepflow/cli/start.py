@@ -34,12 +34,19 @@ def _load_whole(name: str) -> None:
 
 def is_interrupt(error: BaseException) -> bool:
     """Whether it came of Ctrl-C: what is raised while a module is loaded, or on a loop, may arrive as another error."""
-    found: BaseException | None = error
-    while found is not None and not isinstance(found, KeyboardInterrupt):
-        if isinstance(found, BaseExceptionGroup) and any(is_interrupt(each) for each in found.exceptions):
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()  # the context of an error in a group may be that group
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        if isinstance(found, KeyboardInterrupt):
             return True
-        found = found.__cause__ or found.__context__
-    return found is not None
+        seen.add(id(found))
+        waiting.append(found.__cause__ or found.__context__)
+        if isinstance(found, BaseExceptionGroup):
+            waiting.extend(found.exceptions)
+    return False
 
 
 if __name__ == "__main__":

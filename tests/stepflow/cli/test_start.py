@@ -63,6 +63,16 @@ def test_an_interrupt_waits_for_what_would_be_broken_by_it() -> None:
     assert [done.returncode, done.stdout, done.stderr] == [130, "whole\n", "interrupted\n"]
 
 
+def test_an_interrupt_is_found_wherever_it_is_and_errors_in_a_ring_are_none() -> None:
+    failed = OSError("full")
+    ring = ExceptionGroup("tasks", [failed])
+    failed.__context__ = ring
+    told = RuntimeError("closed")
+    told.__context__ = BaseExceptionGroup("tasks", [OSError("lost"), KeyboardInterrupt()])
+
+    assert [start.is_interrupt(failed), start.is_interrupt(ring), start.is_interrupt(told)] == [False, False, True]
+
+
 def test_an_error_while_it_is_loaded_is_no_interrupt() -> None:
     code, said = _said("raise ImportError('gone')")
 
