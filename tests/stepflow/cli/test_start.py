@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from stepflow.cli.start import is_interrupt
+
 LOADS = """
 from stepflow.cli import start
 
@@ -70,7 +72,7 @@ def test_an_interrupt_is_found_wherever_it_is_and_errors_in_a_ring_are_none() ->
     told = RuntimeError("closed")
     told.__context__ = BaseExceptionGroup("tasks", [OSError("lost"), KeyboardInterrupt()])
 
-    assert [start.is_interrupt(failed), start.is_interrupt(ring), start.is_interrupt(told)] == [False, False, True]
+    assert [is_interrupt(each) for each in (failed, ring, told)] == [False, False, True]
 
 
 def test_an_error_while_it_is_loaded_is_no_interrupt() -> None:
