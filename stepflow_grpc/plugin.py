@@ -46,8 +46,8 @@ class Hub(msgspec.Struct, frozen=True, kw_only=True):
 def make_hub(clock: Clock, exchange: Exchange | None = None) -> Hub:
     """Queues for one engine. `exchange`: of an engine whose store others share."""
     queues = TaskQueues(clock)
-    sharing = None if exchange is None else Sharing(queues, exchange, clock)
     catalogue = Catalogue(None if exchange is None else partial(_tell, exchange))
+    sharing = None if exchange is None else Sharing(queues, exchange, clock, catalogue)
     queues.absence.warned_of = catalogue.ring
     return Hub(queues=queues, catalogue=catalogue, sharing=sharing, exchange=exchange, reports=Reports(clock))
 
@@ -109,7 +109,8 @@ class QueuePlugin:
         hub = self._hub
         if hub is None or hub.exchange is None:
             return
-        credit = SpareCredit(hub.queues, hub.queues.configure(queue), self.settings, hub.reports.tell)
+        others_have = hub.catalogue.is_only_elsewhere
+        credit = SpareCredit(hub.queues, hub.queues.configure(queue), self.settings, hub.reports.tell, others_have)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hub.exchange.follow, queue, partial(_learn_elsewhere, hub.catalogue, queue))
             await hub.exchange.serve(queue, credit, credit.work)

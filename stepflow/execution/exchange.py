@@ -15,7 +15,7 @@ from stepflow.errors import SecretKeyError, StoreError
 from stepflow.execution.claims import Claims
 from stepflow.execution.envelope import Envelope
 from stepflow.execution.patience import patiently
-from stepflow.protocols import Backend, Clock, Credit, Work, announced_topic, answers_topic, offers_topic
+from stepflow.protocols import NOT_DONE, Backend, Clock, Credit, Work, announced_topic, answers_topic, offers_topic
 from stepflow.records import Answer, Offer, RunId, TaskId
 
 logger = logging.getLogger("stepflow.engine")
@@ -231,6 +231,10 @@ class EngineExchange:
             logger.error("task %s is not done here: %s", offer.task_id, error)
             return
         body = await self._work(task, credit, work)
+        if body == NOT_DONE:
+            await patiently(self._clock, lambda: self._dispatch.give_back(self._owner(), [offer]))
+            claims.done(offer)
+            return
         answer = Answer(
             task_id=offer.task_id,
             attempt=offer.attempt,

@@ -2,7 +2,7 @@
 
 from stepflow.protocols.backend import Backend, BlobStore
 from stepflow.protocols.clock import Chance, Clock, Deadline
-from stepflow.protocols.dispatch import LAST_ATTEMPT, Credit, Dispatch, Exchange, Work
+from stepflow.protocols.dispatch import LAST_ATTEMPT, NOT_DONE, Credit, Dispatch, Exchange, Work
 from stepflow.protocols.owners import Inbox, Owners
 from stepflow.protocols.plugins import Explaining, GroupObserver, Host, Observer, Plugin, SubRun
 from stepflow.protocols.signals import (
@@ -18,6 +18,7 @@ from stepflow.protocols.store import PAGE, BlobRetention, Blobs, Retention, Runs
 
 __all__ = [
     "LAST_ATTEMPT",
+    "NOT_DONE",
     "PAGE",
     "Backend",
     "BlobRetention",

@@ -10,6 +10,10 @@ LAST_ATTEMPT = 2**62
 """Beyond any attempt."""
 
 
+NOT_DONE = b""
+"""What work gives instead of an answer where no worker here can do the task: it is for other engines."""
+
+
 class Dispatch(Protocol):
     """Tasks that their engine finds nobody for, taken by engines that have a worker free."""
 

@@ -74,6 +74,14 @@ class Catalogue:
         text = f"worker {worker_id!r} has no component {component!r}, and no other of queue {queue!r} has"
         return Failed(ErrorCode.COMPONENT_NOT_FOUND, text)
 
+    def is_only_elsewhere(self, queue: str, component: str) -> bool:
+        """Whether workers of other engines have a component, and none of those that spoke here."""
+        here = self._names.get(queue)
+        if not here or any(has is None or component in has for has in here.values()):
+            return False
+        elsewhere = _names(self._elsewhere.get(queue, ()))
+        return elsewhere is None or component in elsewhere
+
     def ring(self, queue: str) -> None:
         """Let everybody who waits look why."""
         self._news.pop(queue, anyio.Event()).set()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import anyio
 import msgspec
 
-from stepflow.protocols import Clock
+from stepflow.protocols import NOT_DONE, Clock
 from stepflow.records import Json, Outcome, Task
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.queue import Queue, Ticket
@@ -14,7 +14,7 @@ from stepflow_grpc.queues.settings import Settings
 from stepflow_grpc.queues.stream import Stream
 from stepflow_grpc.queues.task_queues import TaskQueues
 
-UNTAKEN = b""
+UNTAKEN = NOT_DONE
 """Instead of an answer: no worker of any engine took the task."""
 
 HERE = b"here"
@@ -24,6 +24,9 @@ ASKED_FIRST_S = 1.0
 """How long an offer is out before it is looked whether another engine has taken it."""
 
 ASKED_AGAIN_S = 5.0
+
+HELD_OFF_S = 1.0
+"""After a task that no worker here can do, how long others have to take what is on offer."""
 
 PATIENCE_S = 3.0
 """How long the task of another engine waits here for a worker to come back."""
@@ -36,10 +39,14 @@ class OwnCredit:
 
     It also comes back without one, after a while, which makes the exchange say whether another engine has the task:
     if so `release` is called, else `work`.
+
+    Args:
+        is_for_others: no worker of this engine can do it.
     """
 
-    def __init__(self, queues: TaskQueues, entry: Entry, clock: Clock) -> None:
+    def __init__(self, queues: TaskQueues, entry: Entry, clock: Clock, *, is_for_others: bool = False) -> None:
         self._queues = queues
+        self._is_for_others = is_for_others
         self._entry = entry
         self._clock = clock
         self._asked_in_s = ASKED_FIRST_S
@@ -55,7 +62,7 @@ class OwnCredit:
         entry.wants_only_credit = True
         try:
             while not self._has_worker():
-                if entry.queue.is_served and not entry.is_in_line:
+                if entry.queue.is_served and not (entry.is_in_line or self._is_for_others):
                     self._queues.distribution.line_up(entry)
                 if self._has_worker():
                     break
@@ -105,6 +112,7 @@ class SpareCredit:
 
     Args:
         report: told how far these tasks are.
+        others_have: whether another engine has workers for a component, by queue and component, and this one has none.
     """
 
     def __init__(
@@ -113,15 +121,20 @@ class SpareCredit:
         queue: Queue,
         settings: Settings,
         report: Callable[[Task, Json], None] | None = None,
+        others_have: Callable[[str, str], bool] = lambda queue, component: False,
     ) -> None:
         self._queues = queues
+        self._others_have = others_have
         self._queue = queue
         self._settings = settings
         self._report = report
         self._held: deque[Stream] = deque()
+        self._held_off_until = 0.0
         self._done = 0  # works that have ended, and whose `release` follows
 
     async def acquire(self) -> None:
+        if (left_s := self._held_off_until - self._queues.clock.now()) > 0:
+            await self._queues.clock.sleep(left_s)
         ticket = Ticket()
         self._queue.spare[ticket] = None
         self._queues.distribution.pump(self._queue)
@@ -156,7 +169,11 @@ class SpareCredit:
             task = _TASK.decode(body)
             entry = self._queues.enter(self._settings.queued(task, self._queue.name, is_own=False, report=self._report))
             entry.reserved = stream
-            return msgspec.json.encode(await self._queues.perform(entry, patience_s=PATIENCE_S))
+            outcome = await self._queues.perform(entry, patience_s=PATIENCE_S)
+            if outcome in entry.refusals.values() and self._others_have(self._queue.name, task.target):
+                self._held_off_until = self._queues.clock.now() + HELD_OFF_S
+                return NOT_DONE
+            return msgspec.json.encode(outcome)
         finally:
             self._done += 1
 

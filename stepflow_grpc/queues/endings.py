@@ -49,7 +49,7 @@ class Endings:
         if not workers or any(worker.id not in entry.refusals for worker in workers):
             return False
         looked_at = entry.queue.awaits_until(entry)
-        if self._deadlines.now() < looked_at:
+        if entry.queued.is_own and self._deadlines.now() < looked_at:
             self._deadlines.set(entry, looked_at)
             return False
         self._end(entry, next(reversed(entry.refusals.values())))

@@ -24,4 +24,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             queue_timeout_s=self.queue_timeout_s if is_own else None,
             execution_timeout_s=self.execution_timeout_s,
             report=report,
+            is_own=is_own,
         )

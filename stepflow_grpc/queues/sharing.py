@@ -5,6 +5,7 @@ import msgspec
 
 from stepflow.protocols import Clock, Exchange
 from stepflow.records import Failed, Offer, Outcome, Succeeded
+from stepflow_grpc.queues.catalogue import Catalogue
 from stepflow_grpc.queues.credit import HERE, UNTAKEN, OwnCredit
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.records import QueuedTask, Waiting
@@ -16,8 +17,9 @@ _OUTCOME = msgspec.json.Decoder(Succeeded | Failed)
 class Sharing:
     """Offers the tasks of this engine to its own workers and, where none is free, to those of others."""
 
-    def __init__(self, queues: TaskQueues, exchange: Exchange, clock: Clock) -> None:
+    def __init__(self, queues: TaskQueues, exchange: Exchange, clock: Clock, catalogue: Catalogue) -> None:
         self._queues = queues
+        self._catalogue = catalogue
         self._exchange = exchange
         self._clock = clock
 
@@ -52,7 +54,8 @@ class Sharing:
             queue=queued.queue,
             body=msgspec.json.encode(queued.task),
         )
-        credit = OwnCredit(self._queues, entry, self._clock)
+        is_for_others = self._catalogue.is_only_elsewhere(queued.queue, queued.task.target)
+        credit = OwnCredit(self._queues, entry, self._clock, is_for_others=is_for_others)
         body = UNTAKEN
         with anyio.CancelScope() as entry.scope:
             body = await self._exchange.perform(offer, credit, credit.work)

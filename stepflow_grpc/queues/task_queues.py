@@ -39,7 +39,7 @@ class TaskQueues:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self._queues: dict[str, Queue] = {}
         self._entries: dict[TaskId, Entry] = {}
         self._place = 0
@@ -344,7 +344,7 @@ class TaskQueues:
                     self.distribution.line_up(entry)
                     await entry.changed()
                     continue
-                with self._clock.timeout(patience_s):
+                with self.clock.timeout(patience_s):
                     await entry.changed()
                 if not entry.may_go_on():
                     return Failed(ErrorCode.UNREACHABLE, f"no worker serves queue {entry.queue.name!r} any more")
@@ -357,7 +357,7 @@ class TaskQueues:
 
         Returns once it is claimed or over, or nobody was heard of.
         """
-        with self._clock.timeout(SILENT_S):
+        with self.clock.timeout(SILENT_S):
             while not entry.is_with_somebody:
                 await entry.changed()
 

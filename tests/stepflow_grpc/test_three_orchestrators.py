@@ -36,8 +36,20 @@ def double(task: dict) -> int:
         ledger.write(f"{task['run']} {task['n']}\\n")
     time.sleep(0.1)
     return 2 * task["n"]
+
+
+newer = stepflow.Components()
+
+
+@newer.component("/less")
+def less(n: int) -> int:
+    return n - 1
 """
 FLOW = {"steps": [{"id": "d", "component": "/gpu/double", "input": {"$input": "$"}}], "output": {"$step": "d"}}
+BOTH = {
+    "steps": [*FLOW["steps"], {"id": "l", "component": "/gpu/less", "input": {"$step": "d"}}],
+    "output": {"$step": "l"},
+}
 CONFIG = {
     "plugins": {"gpu": {"type": "grpc", "queueName": "gpu"}},
     "routes": {"/gpu": [{"plugin": "gpu"}]},
@@ -115,8 +127,8 @@ def serve(start: Start, empty_postgres_url: str) -> Callable[..., tuple[Process,
     return served
 
 
-async def submit(calls: Any, name: str, count: int) -> str:
-    flow_id = (await calls("FlowsService", "StoreFlow", flow=to_struct(FLOW))).flow_id
+async def submit(calls: Any, name: str, count: int, flow: Any = FLOW) -> str:
+    flow_id = (await calls("FlowsService", "StoreFlow", flow=to_struct(flow))).flow_id
     inputs = [to_value({"run": name, "n": n}) for n in range(count)]
     response = await calls("RunsService", "CreateRun", flow_id=flow_id, input=inputs, max_concurrency=count)
     return str(response.summary.run_id)
@@ -127,6 +139,16 @@ async def outputs(calls: Any, run_id: str) -> list[Any]:
         await calls("RunsService", "GetRun", run_id=run_id, wait=True)
         found = (await calls("RunsService", "GetRunItems", run_id=run_id)).results
     return [from_value(result.output) for result in found]
+
+
+async def listed(calls: Any, wanted: set[str]) -> None:
+    """Return once a server knows of these components, whoever's workers have them."""
+    with anyio.fail_after(PATIENCE_S):
+        while True:
+            found = (await calls("ComponentsService", "ListRegisteredComponents", exclude_schemas=True)).components
+            if wanted <= {entry.component_id for entry in found}:
+                return
+            await anyio.sleep(0.05)
 
 
 async def until(holds: Callable[[], Any]) -> None:
@@ -159,6 +181,26 @@ async def test_workers_of_one_orchestrator_do_the_runs_of_all(
             found[name] = await outputs(calls, runs[name])
 
     assert found == dict.fromkeys(servers, [2 * n for n in range(count)])
+    assert ledger.calls() == Counter((name, n) for name in servers for n in range(count))
+
+
+async def test_each_task_goes_to_the_orchestrator_whose_workers_have_its_component(
+    serve: Any, start: Start, call: Any, ledger: Ledger
+) -> None:
+    count, ports = 4, [serve()[1] for _ in range(3)]
+    for registry, port in (("app", ports[0]), ("newer", ports[1])):
+        start("worker", f"components:{registry}", "--queue", "gpu", "-n", str(SLOTS), "--url", f"127.0.0.1:{port}")
+
+    found = {}
+    async with call(ports[0]) as first, call(ports[1]) as second, call(ports[2]) as third:
+        servers = {"first": first, "second": second, "third": third}
+        for calls in servers.values():
+            await listed(calls, {"double", "less"})
+        runs = {name: await submit(calls, name, count, BOTH) for name, calls in servers.items()}
+        for name, calls in servers.items():
+            found[name] = await outputs(calls, runs[name])
+
+    assert found == dict.fromkeys(servers, [2 * n - 1 for n in range(count)])
     assert ledger.calls() == Counter((name, n) for name in servers for n in range(count))
 
 

@@ -9,10 +9,12 @@ from queue_bench import Bench, items, ours, queued_of
 from queue_site import DOUBLE, FLOW, Site, results, site
 from sample_task import RUN
 
-from stepflow.protocols import Credit, Work
-from stepflow.records import ErrorCode, Failed, Offer, RunStatus, Succeeded
+from stepflow.protocols import NOT_DONE, Credit, Work
+from stepflow.records import ComponentInfo, ErrorCode, Failed, Offer, RunStatus, Succeeded
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock
+from stepflow_grpc.queues.catalogue import Catalogue
+from stepflow_grpc.queues.credit import HELD_OFF_S, SpareCredit
 from stepflow_grpc.queues.settings import Settings
 from stepflow_grpc.queues.sharing import Sharing
 
@@ -37,7 +39,7 @@ class Nobody:
 
 
 def sharing(bench: Bench, exchange: Any) -> Sharing:
-    return Sharing(bench.queues, exchange, bench.clock)
+    return Sharing(bench.queues, exchange, bench.clock, Catalogue())
 
 
 async def share(bench: Bench, among: Sharing, item: int) -> str:
@@ -201,3 +203,49 @@ async def test_when_a_worker_comes_back_home_the_rest_is_done_there(shared: Memo
         assert record.status is RunStatus.COMPLETED
         assert sorted(here.done) == list(range(10))
         assert here.hub.queues.statistics()[0].depth == 0
+
+
+async def test_what_no_worker_of_the_taker_can_do_goes_back_to_the_others(bench: Bench) -> None:
+    (queue,) = bench.queues.all()
+    credit = SpareCredit(bench.queues, queue, Settings(), others_have=lambda queue, component: component == "c")
+    able, bodies = ours(bench, "old", 2), []
+
+    async def take() -> None:
+        await credit.acquire()
+        bodies.append(await credit.work(msgspec.json.encode(queued_of(len(bodies)).task)))
+        credit.release()
+
+    for _ in range(2):
+        bench.tasks.start_soon(take)
+        await bench.turn(0)
+        for id in able.more(9):
+            able.refuse(id.id, Failed(ErrorCode.COMPONENT_NOT_FOUND, "not here"))
+        await bench.turn(0)
+    at_once = list(bodies)
+    await bench.turn(HELD_OFF_S)
+    able.more(9)
+
+    assert at_once == [NOT_DONE]
+    assert able.unclaimed() != []
+
+
+async def test_what_only_workers_of_others_can_do_is_not_given_to_those_here(bench: Bench) -> None:
+    catalogue = Catalogue()
+    there = ComponentInfo(id="c", path="/c")
+    exchange = Nobody()
+    catalogue.learn("q", "w", [ComponentInfo(id="d", path="/d")], ["w"])
+    catalogue.learn_elsewhere("q", [[there]])
+    among = Sharing(bench.queues, exchange, bench.clock, catalogue)
+    worker = ours(bench, "w", 1)
+    id = await share(bench, among, 1)
+
+    await bench.turn(20)
+    sent = items(worker)
+    catalogue.learn("q", "w", [there], ["w"])
+    await bench.turn(20)
+    later = items(worker)
+    bench.queues.cancel(id)
+    await bench.turn(0)
+
+    assert (sent, later) == ([], [1])
+    assert exchange.on_offer == []
