@@ -142,7 +142,8 @@ class QueuePlugin:
     def perform(self, task: Task, host: Host) -> Coroutine[Any, Any, Outcome]:
         if self._hub is None:
             return self._perform_later(task, host)
-        queued = self.settings.queued(task, self.queue_of(task.params), report=host.report)
+        queue = self.queue_of(task.params)
+        queued = self.settings.queued(task, queue, report=host.report, note_queued=host.queued)
         return (self._hub.sharing or self._hub.queues).offer(queued, host.waiting)
 
     async def _perform_later(self, task: Task, host: Host) -> Outcome:

@@ -61,6 +61,7 @@ class StepSucceeded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     step: int
     output: Any
     at: int
+    queued: int = 0  # ms until a worker of its queue began; 0: it was in none
 
 
 class StepFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="fail"):
@@ -70,6 +71,7 @@ class StepFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="fa
     step: int
     error: Failed
     at: int
+    queued: int = 0  # ms until a worker of its queue began; 0: it was in none
 
 
 class StepDefaulted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="default"):
@@ -80,6 +82,7 @@ class StepDefaulted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     output: Any
     error: Failed
     at: int
+    queued: int = 0  # ms until a worker of its queue began; 0: it was in none
 
 
 class StepRetried(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="again"):
@@ -91,6 +94,7 @@ class StepRetried(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="a
     error: Failed
     delay_s: float
     at: int
+    queued: int = 0  # ms until a worker of its queue began; 0: it was in none
 
 
 class SubRunLinked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="sub"):

@@ -78,6 +78,9 @@ class EngineHost:
         self._output_validation = output_validation
         self._flows: dict[BlobId, Flow] = {}
 
+    def queued(self, task: Task, seconds: float) -> None:
+        self._executor.steps.note_queued(task, seconds)
+
     def report(self, task: Task, progress: Json) -> None:
         for observer in self._executor.observers:
             try:

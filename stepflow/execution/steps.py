@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from math import inf
+from math import ceil, inf
 
 import anyio
 
@@ -19,7 +19,7 @@ from stepflow.execution.term import Term
 from stepflow.execution.verdict import TakeDefault, TryAgain, judge
 from stepflow.plan.model import PENDING, EvaluationFailedError
 from stepflow.protocols import Chance, Clock, Host
-from stepflow.records import ErrorCode, Failed, Json, Outcome, Succeeded, Task
+from stepflow.records import ErrorCode, Failed, Json, Outcome, RunId, Succeeded, Task
 
 logger = logging.getLogger("stepflow.run")
 
@@ -53,6 +53,7 @@ class Steps:
         self._chance = chance
         self._term = term
         self._waiting = waiting
+        self._queued_ms: dict[tuple[RunId, int, int], int] = {}  # of tasks whose outcomes follow
 
     async def perform(self, runner: Runner, run: LiveRun, index: int, step: int) -> None:
         started = self._start(run, index, step)
@@ -141,28 +142,35 @@ class Steps:
             return await way.plugin.perform(task, self.host)
         return Failed(ErrorCode.TIMEOUT, f"no answer within {timeout_s:g} s")
 
+    def note_queued(self, task: Task, seconds: float) -> None:
+        """A worker began with the task only so long after it was dispatched; its outcome follows."""
+        self._queued_ms[task.run_id, task.item, task.step] = ceil(seconds * 1_000)  # 0 is no queue
+
     def finish(self, run: LiveRun, index: int, step: int, attempt: int, outcome: Outcome) -> None:
         """Record what came of an attempt."""
+        queued = self._queued_ms.pop((run.id, index, step), 0) if self._queued_ms else 0
         item = run.state.items.get(index)
         if item is None or item.outputs[step] is not PENDING or run.state.has_ended:
             return
         at = int((self._clock.now() - run.began) * 1_000)
         if isinstance(outcome, Succeeded):
-            run.apply_item(StepSucceeded(index, step, outcome.output, at), index)
+            run.apply_item(StepSucceeded(index, step, outcome.output, at, queued), index)
         else:
-            self._record_failure(run, item, step, attempt, run.redacted(outcome, item, step), at)
+            self._record_failure(run, item, step, attempt, run.redacted(outcome, item, step), at, queued)
         self.settle(run)
 
-    def _record_failure(self, run: LiveRun, item: OpenItem, step: int, attempt: int, failed: Failed, at: int) -> None:
+    def _record_failure(
+        self, run: LiveRun, item: OpenItem, step: int, attempt: int, failed: Failed, at: int, queued: int
+    ) -> None:
         transport, component = item.retries.get(step, (0, 0))
         policy = run.policies[step]
         judgement = judge(failed, policy, transport=transport, component=component, draw=self._chance.random)
         if type(judgement) is TryAgain:
-            run.apply_retry(StepRetried(item.index, step, attempt, failed, judgement.delay_s, at))
+            run.apply_retry(StepRetried(item.index, step, attempt, failed, judgement.delay_s, at, queued))
         elif type(judgement) is TakeDefault:
-            run.apply_item(StepDefaulted(item.index, step, judgement.output, failed, at), item.index)
+            run.apply_item(StepDefaulted(item.index, step, judgement.output, failed, at, queued), item.index)
         else:
-            run.apply_item(StepFailed(item.index, step, failed, at), item.index)
+            run.apply_item(StepFailed(item.index, step, failed, at, queued), item.index)
 
     def settle(self, run: LiveRun) -> None:
         if run.state.closing:

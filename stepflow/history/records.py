@@ -37,7 +37,8 @@ class StepHistory(msgspec.Struct, frozen=True, kw_only=True):
     under_way: int = 0
     retrying: int = 0  # wait for their next attempt now
     waits: tuple[Waits, ...] = ()  # what for, now
-    running: Durations = Durations()  # of attempts, from start to outcome
+    running: Durations = Durations()  # of attempts, from start to outcome; in a named queue from when a worker began
+    queued: Durations = Durations()  # of those in a named queue: until a worker began
     ready: Durations = Durations()  # from when an attempt could start until it did, where the events tell
 
 

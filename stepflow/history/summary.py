@@ -75,6 +75,7 @@ def _steps(tally: Tally) -> tuple[StepHistory, ...]:
             waits=tuple(wait for wait in waits if wait.step == index and wait.now),
             running=step.running.summary(),
             ready=step.ready.summary(),
+            queued=step.queued.summary(),
         )
         for index, step in enumerate(tally.steps)
     )

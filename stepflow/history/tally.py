@@ -44,7 +44,7 @@ SLOWEST = 5
 class StepTally:
     """The counts of one step."""
 
-    __slots__ = ("defaulted", "failed", "lost", "ok", "ready", "retried", "running", "skipped")
+    __slots__ = ("defaulted", "failed", "lost", "ok", "queued", "ready", "retried", "running", "skipped")
 
     def __init__(self) -> None:
         self.ok = 0
@@ -55,6 +55,7 @@ class StepTally:
         self.lost = 0
         self.running = Sketch()
         self.ready = Sketch()
+        self.queued = Sketch()
 
 
 class ItemTally:
@@ -199,7 +200,7 @@ class Tally:
         return max((ends[need] for need in self.needs[step] if need in ends), default=UNKNOWN)
 
     def _succeed(self, event: StepSucceeded) -> None:
-        self._outcome(event.item, event.step, event.at, "ok")
+        self._outcome(event, "ok")
         self.steps[event.step].ok += 1
 
     def _fail(self, event: StepFailed) -> None:
@@ -208,7 +209,7 @@ class Tally:
             self.standing.finish(event.item, event.step, event.at)
             self._step(event.step).skipped += 1
         else:
-            self._outcome(event.item, event.step, event.at, "failed")
+            self._outcome(event, "failed")
             self.steps[event.step].failed += 1
         item.failures.append((event.step, event.error))
 
@@ -220,23 +221,27 @@ class Tally:
         )
 
     def _default(self, event: StepDefaulted) -> None:
-        self._outcome(event.item, event.step, event.at, "defaulted")
+        self._outcome(event, "defaulted")
         self.steps[event.step].defaulted += 1
 
-    def _outcome(self, index: int, step: int, at: int, verdict: Verdict) -> None:
-        attempt = self.standing.finish(index, step, at)
-        self._step(step)
-        self._record(index, step, attempt, at, verdict)
-        item = self.items.get(index)
+    def _outcome(self, event: StepSucceeded | StepFailed | StepDefaulted, verdict: Verdict) -> None:
+        attempt = self.standing.finish(event.item, event.step, event.at)
+        self._step(event.step)
+        self._record(event.item, event.step, attempt, event.at, verdict, event.queued)
+        item = self.items.get(event.item)
         if item is not None:
-            item.ends[step] = at
+            item.ends[event.step] = event.at
 
-    def _record(self, index: int, step: int, attempt: Attempt | None, at: int, verdict: Verdict) -> None:
+    def _record(
+        self, index: int, step: int, attempt: Attempt | None, at: int, verdict: Verdict, queued: int = 0
+    ) -> None:
         """An attempt came to an end of some kind."""
         if attempt is None or attempt.at == UNKNOWN:
             return
         if verdict not in ("lost", "released", "open"):
-            self.steps[step].running.add(at - attempt.at)
+            self.steps[step].running.add(at - attempt.at - queued)
+            if queued:
+                self.steps[step].queued.add(queued)
         self.bins.add(step, attempt.at, at)
         item = self.items.get(index)
         if item is not None and len(item.spans) < KEPT_SPANS:
@@ -246,7 +251,7 @@ class Tally:
     def _retry(self, event: StepRetried) -> None:
         attempt = self.standing.retry(event)
         self._step(event.step).retried += 1
-        self._record(event.item, event.step, attempt, event.at, "retried")
+        self._record(event.item, event.step, attempt, event.at, "retried", event.queued)
 
     def _wait(self, event: StepWaiting) -> None:
         self.standing.wait(event)

@@ -171,6 +171,9 @@ class _PipeHost:
             raise reply.error
         return reply.value
 
+    def queued(self, task: Task, seconds: float) -> None:
+        """Nothing queues here."""
+
     def report(self, task: Task, progress: Json) -> None:
         self._child.write(Report(progress))
 

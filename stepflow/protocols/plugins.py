@@ -60,6 +60,10 @@ class Host(Protocol):
         """While inside, the task only waits: its slot is given back, and taken again at the end."""
         ...
 
+    def queued(self, task: Task, seconds: float) -> None:
+        """Tell how long the task waited until a worker began with it, just before its outcome. Recorded with that."""
+        ...
+
     def report(self, task: Task, progress: Json) -> None:
         """Tell whoever watches how far the task is. Not recorded."""
         ...

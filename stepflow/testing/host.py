@@ -21,6 +21,7 @@ class LoneHost:
         self.blobs: Blobs = MemoryBackend().blobs
         self.waits: list[tuple[Task, str]] = []
         self.reports: list[tuple[Task, Json]] = []
+        self.queued_s: list[tuple[Task, float]] = []
 
     async def run_flow(
         self,
@@ -39,6 +40,9 @@ class LoneHost:
     async def waiting(self, task: Task, reason: str) -> AsyncIterator[None]:
         self.waits.append((task, reason))
         yield
+
+    def queued(self, task: Task, seconds: float) -> None:
+        self.queued_s.append((task, seconds))
 
     def report(self, task: Task, progress: Json) -> None:
         self.reports.append((task, progress))

@@ -8,6 +8,7 @@ import msgspec
 
 from stepflow.protocols import NOT_DONE, Clock
 from stepflow.records import Json, Outcome, Task
+from stepflow_grpc.queues.answer import pack_answer
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.queue import Queue, Ticket
 from stepflow_grpc.queues.settings import Settings
@@ -173,7 +174,7 @@ class SpareCredit:
             if outcome in entry.refusals.values() and self._others_have(self._queue.name, task.target):
                 self._held_off_until = self._queues.clock.now() + HELD_OFF_S
                 return NOT_DONE
-            return msgspec.json.encode(outcome)
+            return pack_answer(outcome, entry.ran_s)
         finally:
             self._done += 1
 

@@ -36,6 +36,7 @@ class Endings:
                 stream.queue.place(stream)
         queue.ended.append(now)
         queue.finished += 1
+        _note_queued(entry, now)
         self._end(entry, outcome)
 
     def withdraw(self, entry: Entry) -> None:
@@ -63,6 +64,7 @@ class Endings:
         self._hold_back(entry, now)
         entry.queue.timed_out += 1
         self.given_up.add(entry.id, None if worker is None else worker.id, now)
+        _note_queued(entry, now)
         self._end(entry, Failed(ErrorCode.TIMEOUT, reason))
 
     def _end(self, entry: Entry, outcome: Outcome) -> None:
@@ -102,6 +104,13 @@ class Endings:
 
 def withdrawn(entry: Entry) -> Failed:
     return Failed(ErrorCode.CANCELLED, f"task {entry.id} was withdrawn")
+
+
+def _note_queued(entry: Entry, now: float) -> None:
+    entry.ran_s = entry.running_s(now)
+    note = entry.queued.note_queued
+    if note is not None:
+        note(entry.queued.task, now - entry.entered_at - entry.ran_s)
 
 
 def _tell_withdrawn(entry: Entry) -> None:

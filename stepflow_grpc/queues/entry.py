@@ -58,6 +58,7 @@ class Entry:
         "place",
         "queue",
         "queued",
+        "ran_s",
         "refusals",
         "reserved",
         "scope",
@@ -84,6 +85,7 @@ class Entry:
         self.scope: anyio.CancelScope | None = None  # around its being offered to other engines
         self.wants_only_credit = False  # whoever offered it says when it is sent
         self.outcome: Outcome | None = None
+        self.ran_s = 0.0  # how long a worker was at it, once it is over
         self.refusals: dict[str, Failed] = _NONE  # by the workers that can't take it
         self.followers: list[Entry] = []  # earlier attempts that end with it
         self.due_at = inf
@@ -110,6 +112,12 @@ class Entry:
     def is_with_somebody(self) -> bool:
         """Whether nobody else needs to be sent it."""
         return self.is_claimed or self.is_over
+
+    def running_s(self, now: float) -> float:
+        """For how long a worker has been at it: since its claim, or since it was sent where that was never told."""
+        if self.claimant is not None:
+            return now - self.claimed_at
+        return now - min(self.out.values(), default=now)
 
     def may_go_on(self) -> bool:
         """Whether there is nothing that it waits for a worker to come for."""

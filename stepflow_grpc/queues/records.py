@@ -31,6 +31,7 @@ class QueuedTask(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     queue_timeout_s: float | None = None  # until it is claimed; None: it waits
     execution_timeout_s: float | None = None  # from the claim
     report: Callable[[Task, Json], None] | None = None  # told how far the task is
+    note_queued: Callable[[Task, float], None] | None = None  # told how long it was queued, before its outcome
     is_own: bool = True  # False: of another engine, which asks others where no worker here can do it
 
 

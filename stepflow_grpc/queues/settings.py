@@ -15,7 +15,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     execution_timeout_s: float | None = None
 
     def queued(
-        self, task: Task, queue: str, *, is_own: bool = True, report: Callable[[Task, Json], None] | None = None
+        self,
+        task: Task,
+        queue: str,
+        *,
+        is_own: bool = True,
+        report: Callable[[Task, Json], None] | None = None,
+        note_queued: Callable[[Task, float], None] | None = None,
     ) -> QueuedTask:
         return QueuedTask(
             id=task.id,
@@ -24,5 +30,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             queue_timeout_s=self.queue_timeout_s if is_own else None,
             execution_timeout_s=self.execution_timeout_s,
             report=report,
+            note_queued=note_queued,
             is_own=is_own,
         )

@@ -4,14 +4,13 @@ import anyio
 import msgspec
 
 from stepflow.protocols import Clock, Exchange
-from stepflow.records import Failed, Offer, Outcome, Succeeded
+from stepflow.records import Offer, Outcome
+from stepflow_grpc.queues.answer import unpack_answer
 from stepflow_grpc.queues.catalogue import Catalogue
 from stepflow_grpc.queues.credit import HERE, UNTAKEN, OwnCredit
 from stepflow_grpc.queues.entry import Entry
 from stepflow_grpc.queues.records import QueuedTask, Waiting
 from stepflow_grpc.queues.task_queues import TaskQueues
-
-_OUTCOME = msgspec.json.Decoder(Succeeded | Failed)
 
 
 class Sharing:
@@ -65,8 +64,10 @@ class Sharing:
         if body == HERE:
             return credit.outcome
         self._queues.absence.note_served_elsewhere(entry.queue)
-        answer: Outcome = _OUTCOME.decode(body)
-        return answer
+        outcome, ran_s = unpack_answer(body)
+        if queued.note_queued is not None and ran_s is not None:
+            queued.note_queued(queued.task, max(0.0, self._queues.age_s(entry) - ran_s))
+        return outcome
 
     async def _unserved(self, entry: Entry) -> Outcome | None:
         """None: a worker of some engine serves the queue by now, or another reason is known why none does."""

@@ -98,6 +98,9 @@ class WorkerHost:
         self._chance = chance
         self._orchestrators = orchestrators
 
+    def queued(self, task: Task, seconds: float) -> None:
+        """Nothing queues here."""
+
     def report(self, task: Task, progress: Json) -> None:
         if self.progress is not None:
             self.progress(task.id, progress)

@@ -105,5 +105,6 @@ def _step_as_json(step: StepHistory) -> dict[str, Json]:
         "retrying": step.retrying,
         "running_ms": msgspec.to_builtins(step.running),
         "ready_ms": msgspec.to_builtins(step.ready),
+        "queued_ms": msgspec.to_builtins(step.queued),
         "waits": [{"reason": wait.reason, "now": wait.now, "since": wait.since} for wait in step.waits],
     }

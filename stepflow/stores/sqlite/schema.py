@@ -27,7 +27,7 @@ CHECKPOINT_PAGES = 4 * 1024 * 1024 // PAGE_BYTES
 
 VIEWS = ("runs", "items", "attempts", "steps")
 
-MIGRATIONS = ("0001_tables", "0002_views", "0003_owners", "0004_offered_by")
+MIGRATIONS = ("0001_tables", "0002_views", "0003_owners", "0004_offered_by", "0005_queued")
 
 migrations = Migrations("stepflow")
 
@@ -122,14 +122,19 @@ def _add_owners(db: Database) -> None:
         not_null=("name", "group_name", "place", "started_at"),
     )
     db.create_table("_deleted", {"no": int}, pk="no")
-    for name in VIEWS:
-        db.execute(f"DROP VIEW IF EXISTS {name}")
-        db.create_view(name, statement(f"view_{name}"))
 
 
 @migrations(name="0004_offered_by")
 def _add_offered_by(db: Database) -> None:
     db.table("_offers").add_column("offered_by", str)
+
+
+@migrations(name="0005_queued")
+def _tell_queued(db: Database) -> None:
+    """Make the views anew, which tell how long a task was in a queue."""
+    for name in VIEWS:
+        db.execute(f"DROP VIEW IF EXISTS {name}")
+        db.create_view(name, statement(f"view_{name}"))
 
 
 def _create_queues(db: Database) -> None:

@@ -35,4 +35,5 @@ def test_an_event_is_told_as_an_object_with_its_kind() -> None:
         "step": 1,
         "error": {"outcome": "failed", "code": "TIMEOUT", "message": "late"},
         "at": 20,
+        "queued": 0,
     }

@@ -47,6 +47,9 @@ class SlotHost:
         finally:
             self.waiting_now -= 1
 
+    def queued(self, task: Task, seconds: float) -> None:
+        """Nothing queues here."""
+
     def report(self, task: Task, progress: Json) -> None:
         self.reports.append(progress)
 

@@ -21,7 +21,13 @@ facts AS (
             WHEN 'default' THEN json_extract(event, '$[5]')
             WHEN 'again' THEN json_extract(event, '$[6]')
             ELSE json_extract(event, '$[4]')
-        END AS at
+        END AS at,
+        CASE kind
+            WHEN 'default' THEN json_extract(event, '$[6]')
+            WHEN 'again' THEN json_extract(event, '$[7]')
+            WHEN 'go' THEN NULL
+            ELSE json_extract(event, '$[5]')
+        END AS queued
     FROM events
     WHERE kind IN ('go', 'ok', 'fail', 'default', 'again', 'claim', 'release')
 ),
@@ -53,7 +59,8 @@ pairs AS (
         lead(kind) OVER of_step AS kind_after,
         lead(event) OVER of_step AS event_after,
         lead(at) OVER of_step AS at_after,
-        lead(written_ms) OVER of_step AS written_after_ms
+        lead(written_ms) OVER of_step AS written_after_ms,
+        lead(queued) OVER of_step AS queued_after
     FROM timed
     WINDOW of_step AS (PARTITION BY run_id, item, step ORDER BY position)
 )
@@ -87,10 +94,12 @@ SELECT
             ELSE pairs.item_free_at
         END
     ) AS ready_ms,
-    0 AS queued_ms,
+    CASE WHEN pairs.kind_after != 'go' THEN coalesce(pairs.queued_after, 0) END AS queued_ms,
     pairs.at AS started_ms,
     CASE WHEN pairs.kind_after != 'go' THEN pairs.at_after END AS ended_ms,
-    CASE WHEN pairs.kind_after != 'go' THEN pairs.at_after - pairs.at END AS running_ms,
+    CASE
+        WHEN pairs.kind_after != 'go' THEN max(0, pairs.at_after - pairs.at - coalesce(pairs.queued_after, 0))
+    END AS running_ms,
     CASE WHEN pairs.kind_after != 'go' THEN max(0, pairs.written_after_ms - pairs.at_after) END AS recording_ms,
     -- The second path is nowhere, so that the first value stands in an array: as it was written, whatever its type.
     CASE

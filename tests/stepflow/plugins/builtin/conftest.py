@@ -84,6 +84,9 @@ class LoneHost:
         self.waits.append(reason)
         yield
 
+    def queued(self, task: Task, seconds: float) -> None:
+        """Nothing queues here."""
+
     def report(self, task: Task, progress: Json) -> None:
         self.reports.append(progress)
 
