@@ -161,6 +161,7 @@ def _steps(history: History) -> str:
         Column("step"),
         *(Column(name, True) for name in ("ok", "failed", "retried", "lost", "p50", "p99")),
         Column("ready p50", True, tip="from when an attempt could start until it did"),
+        Column("queued p50", True, tip="in a named queue: until a worker began"),
         Column("share of work"),
         *([Column("waiting on", is_text=True)] if waits else []),
     )
@@ -182,6 +183,7 @@ def _step_row(step: StepHistory, work: int) -> Sequence[str]:
         shown(duration_ms(running.p50_ms)) if running.count else "",
         shown(duration_ms(running.p99_ms)) if running.count else "",
         shown(duration_ms(step.ready.p50_ms)) if step.ready.count else "",
+        shown(duration_ms(step.queued.p50_ms)) if step.queued.count else "",
         f'<span class="share"><i style="width:{share:.1f}%;{_fill(step)}"></i></span>{share:.0f}&nbsp;%',
         shown(waiting_on(step)),
     )

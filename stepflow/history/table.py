@@ -7,7 +7,7 @@ from stepflow.history.words import clock_time, duration_ms, listed
 
 
 class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A step, ready to print. Numbers are numbers; `p50` and `p99` are texts such as `4.2 s`, or empty."""
+    """A step, ready to print. Numbers are numbers; `p50`, `p99` and `queued` are texts such as `4.2 s`, or empty."""
 
     step: str
     component: str
@@ -19,6 +19,7 @@ class ShownStep(msgspec.Struct, frozen=True, kw_only=True):
     lost: int
     p50: str
     p99: str
+    queued: str  # the median time in a named queue
     waiting_on: str
 
 
@@ -72,6 +73,7 @@ def _step(step: StepHistory) -> ShownStep:
         lost=step.lost,
         p50=duration_ms(durations.p50_ms) if durations.count else "",
         p99=duration_ms(durations.p99_ms) if durations.count else "",
+        queued=duration_ms(step.queued.p50_ms) if step.queued.count else "",
         waiting_on=waiting_on(step),
     )
 

@@ -369,10 +369,6 @@ class TaskQueues:
                 while not entry.may_go_on() and entry.queue.unserved == reason:
                     await entry.changed()
 
-    def age_s(self, entry: Entry) -> float:
-        """How long ago it was entered."""
-        return self._deadlines.now() - entry.entered_at
-
     def enter(self, queued: QueuedTask) -> Entry:
         """Make a task known, outside the line. `leave` has to follow."""
         now = self._deadlines.now()

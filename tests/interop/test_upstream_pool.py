@@ -90,7 +90,7 @@ def test_it_is_started_where_the_configuration_is_and_finds_its_server_by_the_va
     served = Serving(folder, "--config", "c.json", "--port", "0")
     try:
         (found,) = outputs(submitted(folder, upstream_python, served.port, "/w/where", [1]))
-        until(lambda: "[own/1] " in served.err, "the server passes on what its worker says", 180)
+        until(lambda: "[own/1] " in served.err, "the server passes on what its worker says")
     finally:
         served.close()
 
@@ -108,10 +108,10 @@ def test_a_dead_one_is_replaced_once_and_what_it_had_in_hand_is_done(folder: Pat
     served = Serving(folder, "--config", "c.json", "--port", "0")
     try:
         client = submitted(folder, upstream_python, served.port, "/w/gate", [1, 2, 3, 4])
-        until(lambda: len(begun(folder)) == 4, "four tasks are in flight", 180)
+        until(lambda: len(begun(folder)) == 4, "four tasks are in flight")
         (dead,) = set(begun(folder))
         os.kill(dead, signal.SIGKILL)
-        until(lambda: len(begun(folder)) == 8, "all four have begun again", 180)
+        until(lambda: len(begun(folder)) == 8, "all four have begun again")
         (folder / "open").touch()
         found = outputs(client)
         said = served.err

@@ -192,7 +192,7 @@ async def test_nothing_beats_for_an_engine_that_left(postgres_url, start):
     heartbeat = process.heartbeat()
 
     process.tell("leave")
-    process.wait(240)
+    process.wait()
     await until_gone(heartbeat)
 
     async with PostgresBackend(postgres_url) as store:

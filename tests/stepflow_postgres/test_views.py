@@ -216,6 +216,35 @@ async def test_a_nul_stays_in_values_and_is_marked_in_messages(store: PostgresBa
     assert shown["error_message"] == marked
 
 
+async def test_time_in_a_queue_is_no_time_at_work(store: PostgresBackend, ids: Ids) -> None:
+    late = Failed(ErrorCode.TIMEOUT, "late")
+    run = await tell(
+        store,
+        ids,
+        *(StepStarted(0, step, 1, 10) for step in range(3)),
+        StepRetried(0, 0, 1, late, 0.0, 110, queued=70),
+        StepStarted(0, 0, 2, 120),
+        StepSucceeded(0, 0, 1, 220, queued=30),
+        StepFailed(0, 1, late, 320, queued=300),
+        StepDefaulted(0, 2, 1, late, 410, queued=500),  # clocks of two machines
+    )
+
+    attempts = await in_postgres(store, "attempts", run)
+    steps = await in_postgres(store, "steps", run)
+
+    assert sorted((row["step"], row["attempt"], row["queued_ms"], row["running_ms"]) for row in attempts) == [
+        (0, 1, 70, 30),
+        (0, 2, 30, 70),
+        (1, 1, 300, 10),
+        (2, 1, 500, 0),
+    ]
+    assert sorted((row["step"], row["queued_ms"], row["running_ms"]) for row in steps) == [
+        (0, 100, 100),
+        (1, 300, 10),
+        (2, 500, 0),
+    ]
+
+
 @pytest.mark.parametrize("view", VIEWS)
 async def test_a_view_of_one_run_reads_only_its_rows(store: PostgresBackend, ids: Ids, view: str):
     for _ in range(300):

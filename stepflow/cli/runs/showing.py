@@ -1,5 +1,7 @@
 """`stepflow runs show`."""
 
+from collections.abc import Sequence
+
 import anyio
 import click
 import msgspec
@@ -13,10 +15,22 @@ from stepflow.cli.runs.rows import as_json, json_line, owner_of
 from stepflow.cli.tables import tell_table
 from stepflow.history.reading import read_history
 from stepflow.history.records import History, StepHistory
-from stepflow.history.table import ShownTable, show_table
+from stepflow.history.table import ShownStep, ShownTable, show_table
 from stepflow.records import EngineRecord, Json, RunRecord, RunStatus
 
-_STEP_HEADS = ("STEP", "COMPONENT", "OK", "FAILED", "DEFAULTED", "RETRIED", "LOST", "P50", "P99", "WAITING ON")
+_STEP_HEADS = (
+    "STEP",
+    "COMPONENT",
+    "OK",
+    "FAILED",
+    "DEFAULTED",
+    "RETRIED",
+    "LOST",
+    "P50",
+    "P99",
+    "QUEUED",
+    "WAITING ON",
+)
 _FAILURE_HEADS = ("FAILURE", "STEP", "COUNT", "ITEMS", "MESSAGE")
 
 
@@ -62,18 +76,24 @@ def tell_history(table: ShownTable) -> None:
         tell(f"{name:<{width}}  {' '.join(value.split())}")
     if table.steps:
         tell("")
-        counted = [(step.ok, step.failed, step.defaulted, step.retried, step.lost) for step in table.steps]
-        rows = [
-            (step.step, step.component, *(f"{count:,}" for count in counts), step.p50, step.p99, step.waiting_on)
-            for step, counts in zip(table.steps, counted, strict=True)
-        ]
-        tell_table(_STEP_HEADS, rows, numbers=_STEP_HEADS[2:9], texts=_STEP_HEADS[9:])
+        _tell_steps(table.steps)
     if table.failures:
         tell("")
         failures = [(each.code, each.step, f"{each.count:,}", each.items, each.message) for each in table.failures]
         tell_table(_FAILURE_HEADS, failures, numbers=("COUNT",), texts=("ITEMS", "MESSAGE"))
     for note in table.notes:
         say(f"note: {note}")
+
+
+def _tell_steps(steps: Sequence[ShownStep]) -> None:
+    was_queued = any(step.queued for step in steps)
+    heads = tuple(head for head in _STEP_HEADS if was_queued or head != "QUEUED")
+    rows = []
+    for step in steps:
+        counts = (step.ok, step.failed, step.defaulted, step.retried, step.lost)
+        times = (step.p50, step.p99, step.queued) if was_queued else (step.p50, step.p99)
+        rows.append((step.step, step.component, *(f"{count:,}" for count in counts), *times, step.waiting_on))
+    tell_table(heads, rows, numbers=heads[2:-1], texts=heads[-1:])
 
 
 def history_as_json(history: History, owner: EngineRecord | None) -> dict[str, Json]:

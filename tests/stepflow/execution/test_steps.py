@@ -15,10 +15,11 @@ from stepflow.execution.events import (
     StepFailed,
     StepRetried,
     StepStarted,
+    StepSucceeded,
 )
 from stepflow.execution.verdict import BackoffPolicy, RetrySettings
 from stepflow.plugins.builtin.plugin import BuiltinPlugin
-from stepflow.records import ErrorCode
+from stepflow.records import ErrorCode, Failed, Succeeded
 
 pytestmark = pytest.mark.anyio
 
@@ -153,6 +154,24 @@ async def test_a_plugin_that_is_not_there_fails_only_the_step_routed_to_it(
     assert failed.error.code is ErrorCode.UNREACHABLE
     assert "stepflow-engine[grpc]" in failed.error.message
     assert events.of(StepRetried) == []
+
+
+async def test_the_time_in_a_queue_is_recorded_with_the_outcome_that_it_led_to(
+    make_engine: MakeEngine, chained: Chained, events: Any
+) -> None:
+    class Queued(BuiltinPlugin):
+        async def perform(self, task: Any, host: Any) -> Any:
+            if task.attempt < 3:
+                host.queued(task, task.attempt / 1_000 + 0.0001)
+            return Succeeded(1) if task.attempt == 3 else Failed(ErrorCode.COMPONENT_FAILED, "again")
+
+    plugins = {"b": Queued()}
+    async with make_engine(Components(), plugins=plugins, routes={"/builtin": [{"plugin": "b"}]}) as engine:
+        flow = chained("/builtin/noop", on_error={"action": "retry", "maxRetries": 2})
+        assert await engine.run(flow) == 1
+
+    assert [event.queued for event in events.of(StepRetried)] == [2, 3]  # no millisecond is begun in vain
+    assert [event.queued for event in events.of(StepSucceeded)] == [0]
 
 
 async def test_a_bug_in_a_plugin_is_a_failure_of_its_step(make_engine: MakeEngine, chained: Chained) -> None:

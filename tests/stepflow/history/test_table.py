@@ -44,9 +44,24 @@ def test_a_row_a_step_tells_what_became_of_it(tell: Tell) -> None:
         lost=0,
         p50="5 ms",
         p99="4.2 s",
+        queued="",
         waiting_on="",
     )
     assert (rank.ok, rank.p50, rank.waiting_on) == (0, "", "")
+
+
+def test_time_in_a_queue_is_told_apart_from_the_work(tell: Tell) -> None:
+    history = tell(
+        *(StepStarted(item, 0, 1, 0) for item in range(3)),
+        StepRetried(0, 0, 1, BROKEN, 0.0, 5_000, queued=4_000),
+        StepSucceeded(1, 0, 1, 6_000, queued=5_000),
+        StepFailed(2, 0, BROKEN, 7_000, queued=6_000),
+        total=3,
+    )
+
+    row = show_table(history).steps[0]
+
+    assert (row.queued, row.p50, row.p99) == ("5.0 s", "1.0 s", "1.0 s")
 
 
 def test_what_a_step_waits_on_is_told_in_words(tell: Tell) -> None:

@@ -306,6 +306,26 @@ async def test_recording_counts_from_the_outcome_to_the_commit(tmp_path: Path) -
     assert older == [None, None]
 
 
+async def test_time_in_a_queue_is_no_time_at_work(store: SqliteBackend) -> None:
+    run = Ids().draw()
+    failed: Json = {"outcome": "failed", "code": "TIMEOUT", "message": "late"}
+    events: list[Json] = [
+        *(["go", 0, step, 1, 10] for step in range(3)),
+        ["again", 0, 0, 1, failed, 0.0, 110, 70],
+        ["go", 0, 0, 2, 120],
+        ["ok", 0, 0, 1, 220, 30],
+        ["fail", 0, 1, failed, 320, 300],
+        ["default", 0, 2, 1, failed, 410, 500],  # clocks of two machines
+    ]
+    await store.journal.commit([write(run, 1, events, items=(0, 0), new=record(run))])
+
+    attempts = _rows(store, "attempts", run, "step, attempt")
+    steps = _rows(store, "steps", run, "step")
+
+    assert [(row["queued_ms"], row["running_ms"]) for row in attempts] == [(70, 30), (30, 70), (300, 10), (500, 0)]
+    assert [(row["queued_ms"], row["running_ms"]) for row in steps] == [(100, 100), (300, 10), (500, 0)]
+
+
 async def test_a_run_shows_who_has_it_and_where_it_is_from(store: SqliteBackend) -> None:
     ids = Ids()
     first, again = ids.draw(), ids.draw()

@@ -4,7 +4,7 @@ import pytest
 from queue_bench import RUN, Bench, items, ours
 from sample_task import task_of
 
-from stepflow.records import ErrorCode, Failed, Succeeded
+from stepflow.records import ErrorCode, Failed, Succeeded, Task
 from stepflow_grpc.queues.queue import RETURNS_WITHIN_S
 from stepflow_grpc.queues.records import Heard, QueuedTask, Taken, Withdrawn
 
@@ -185,3 +185,35 @@ async def test_answers_count_and_what_was_given_up_counts_apart(bench: Bench) ->
 
     (queue,) = bench.queues.statistics()
     assert (queue.finished, queue.timed_out, queue.claimed, queue.depth) == (2, 1, 0, 0)
+
+
+async def test_the_time_until_the_claim_is_told_before_the_outcome(bench: Bench) -> None:
+    noted: list[tuple[int, float]] = []
+    stream = ours(bench, "w", 1)
+
+    def note(task: Task, seconds: float) -> None:
+        assert (RUN, task.item) not in bench.outcomes
+        noted.append((task.item, seconds))
+
+    await bench.offer(1, note_queued=note)
+    first = bench.claim(stream)
+    second = await bench.offer(2, note_queued=note)
+    await bench.turn(2)
+    bench.queues.complete(first, Succeeded(1))
+    stream.grant(1)
+    assert bench.claim(stream) == second
+    await bench.turn(0.5)
+    bench.queues.complete(second, BROKEN)
+
+    assert await bench.settle(2) == BROKEN
+    assert noted == [(1, 0), (2, 2)]
+
+
+async def test_of_what_is_given_up_the_time_in_the_queue_is_told_too(bench: Bench) -> None:
+    noted: list[float] = []
+    await bench.offer(1, queue_timeout_s=5, note_queued=lambda task, seconds: noted.append(seconds))
+
+    await bench.turn(6)
+
+    assert isinstance(await bench.settle(1), Failed)
+    assert noted == [5]

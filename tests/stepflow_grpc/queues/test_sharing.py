@@ -13,6 +13,7 @@ from stepflow.protocols import NOT_DONE, Credit, Work
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Offer, RunStatus, Succeeded
 from stepflow.stores.memory import MemoryBackend
 from stepflow.testing.clock import TurnedClock
+from stepflow_grpc.queues.answer import pack_answer
 from stepflow_grpc.queues.catalogue import Catalogue
 from stepflow_grpc.queues.credit import HELD_OFF_S, SpareCredit
 from stepflow_grpc.queues.settings import Settings
@@ -97,6 +98,25 @@ async def test_what_a_worker_of_another_engine_answered_is_the_outcome(bench: Be
 
     assert await bench.settle(1) == Succeeded("there")
     assert bench.queues.absence.is_served_somewhere(queue)
+
+
+async def test_the_time_that_another_engine_did_not_work_at_it_is_time_in_the_queue(bench: Bench) -> None:
+    class Elsewhere(Nobody):
+        async def perform(self, offer: Offer, credit: Credit, work: Work) -> bytes:
+            await bench.clock.sleep(5)
+            return pack_answer(Succeeded("there"), 2)
+
+    noted: list[float] = []
+    queued = queued_of(1, note_queued=lambda task, seconds: noted.append(seconds))
+    among = sharing(bench, Elsewhere())
+
+    async def offer() -> None:
+        assert await among.offer(queued, bench.waiting) == Succeeded("there")
+
+    bench.tasks.start_soon(offer)
+    await bench.turn(6)
+
+    assert noted == [3]
 
 
 async def test_a_worker_that_comes_here_gets_what_waited(bench: Bench) -> None:
