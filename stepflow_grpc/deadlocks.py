@@ -84,6 +84,8 @@ def _tasks(queue: Queue) -> Iterator[Entry]:
 
 def _reason(queue: Queue) -> str:
     slots = sum(len(worker.claimed) for worker in queue.workers)
+    if slots == 1:
+        return f"the only slot of queue {queue.name!r} is held by a task that waits for a run behind it: a deadlock"
     return (
         f"all {slots} slots of queue {queue.name!r} are held by tasks that wait for runs behind them in it: a deadlock"
     )

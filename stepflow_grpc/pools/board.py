@@ -148,7 +148,8 @@ def change(row: QueueRow, rows: Sequence[QueueRow], url: str = DEFAULT) -> str:
         return f"queue {row.queue}: {more}"
     of = f" of {row.expected}" if row.expected > row.workers else ""
     noun = "worker" if max(row.workers, row.expected) == 1 else "workers"
-    return f"queue {row.queue}: {row.workers}{of} {noun}, {row.slots} slots{f'; {more}' if more else ''}"
+    slots = "1 slot" if row.slots == 1 else f"{row.slots} slots"
+    return f"queue {row.queue}: {row.workers}{of} {noun}, {slots}{f'; {more}' if more else ''}"
 
 
 def remark(row: QueueRow, app: str, url: str) -> str:

@@ -77,7 +77,7 @@ async def test_the_deadlock_of_its_only_slot_is_named_and_another_worker_resolve
             (result,) = [result async for result in run.results()]
         after = str(await engine.explain(run.id))
 
-    assert "all 1 slots of queue 'default' are held" in str(explained)
+    assert "the only slot of queue 'default' is held" in str(explained)
     assert "start another worker for the queue" in str(explained)
     assert result.output[0]["output"] == 42
     assert "deadlock" not in after

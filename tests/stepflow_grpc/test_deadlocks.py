@@ -78,7 +78,7 @@ async def test_steps_behind_the_tasks_that_wait_for_them_name_the_deadlock(
     await waiting
     worker.stream.cancel()
 
-    assert "all 1 slots of queue 'default' are held by tasks that wait for runs behind them in it" in str(explained)
+    assert "the only slot of queue 'default' is held by a task that waits for a run behind it" in str(explained)
     assert "start another worker for the queue" in str(explained)
     assert "deadlock" in holder
     assert (queue.depth, queue.claimed) == (1, 1)

@@ -81,6 +81,7 @@ def test_a_change_is_one_line() -> None:
     assert change(rows[0], rows) == "queue cpu: 2 workers, 8 slots"
     assert change(row(1, state()), rows) == "queue cpu: 1 of 2 workers, 4 slots"
     assert change(row(1), rows) == "queue cpu: 1 worker, 4 slots"
+    assert change(QueueRow("cpu", ("/",), workers=1, slots=1), rows) == "queue cpu: 1 worker, 1 slot"
     assert change(row(0), rows) == "queue cpu: nobody serves it; type: stepflow worker m:app --queue cpu"
     assert (
         change(row(0, state(crashing=2)), rows)
