@@ -130,14 +130,14 @@ class _Line:
         for task in beside:
             task.add_done_callback(partial(_end_with, listening))
         try:
-            await listening
-        finally:
+            await asyncio.wait((listening,))
+        finally:  # who cancels this hears nothing of a failure at the same moment, which would hide that
             for task in (listening, *beside):
                 task.cancel()
             failures = await asyncio.gather(listening, *beside, return_exceptions=True)
-            for failure in failures:
-                if isinstance(failure, Exception):
-                    raise failure
+        for failure in failures:
+            if isinstance(failure, Exception):
+                raise failure
 
     async def _listen(self) -> None:
         while (message := await self._call.read()) is not grpc.aio.EOF:

@@ -10,6 +10,7 @@ import pytest
 from stepflow.engine import Engine
 from stepflow.records import ComponentInfo, ErrorCode, Failed, Json, Outcome, Succeeded, TaskId
 from stepflow_grpc.address import Address
+from stepflow_grpc.frames import Welcome
 from stepflow_grpc.plugin import QueuePlugin
 from stepflow_grpc.queues.records import WorkerReport
 from stepflow_grpc.server import Server
@@ -281,3 +282,41 @@ async def test_a_task_that_takes_its_time_is_said_to_have_begun_and_stopped_when
         await desk.until(lambda: bool(desk.stopped))
 
     assert desk.stopped == desk.executed
+
+
+class Breaking:
+    """A stream that breaks when the test says so."""
+
+    def __init__(self) -> None:
+        self.broken: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def read(self) -> bytes:
+        return await self.broken
+
+    async def write(self, frame: bytes) -> None:
+        pass
+
+
+async def test_who_ends_the_link_at_the_moment_in_which_it_breaks_ends_it() -> None:
+    link, call = FastLink(Address("127.0.0.1", 1)), Breaking()
+    serving = asyncio.create_task(link._serve(BareDesk(), call, Welcome(engine="e", url="127.0.0.1:1")))
+    async with asyncio.timeout(60):
+        while not link.is_live:
+            await asyncio.sleep(0)
+    await asyncio.sleep(0.01)  # whatever it begins with is under way
+
+    call.broken.set_exception(LinkLostError("the server is closing"))
+    await asyncio.sleep(0)  # its reader has heard of it, and who waits for the reader has not
+    serving.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+    assert not link.is_live
+
+
+async def test_a_link_that_breaks_says_why() -> None:
+    link, call = FastLink(Address("127.0.0.1", 1)), Breaking()
+    call.broken.set_exception(LinkLostError("the server is closing"))
+
+    with pytest.raises(LinkLostError, match="the server is closing"):
+        await link._serve(BareDesk(), call, Welcome(engine="e", url="127.0.0.1:1"))
