@@ -79,6 +79,7 @@ class Steps:
             else:
                 outcome = await self._perform_in_time(way, task, task.timeout_s)
         except anyio.get_cancelled_exc_class():
+            self._queued_ms.pop((run.id, index, step), None)
             if runner.is_cancelled or anyio.current_effective_deadline() == -inf:
                 raise
             runner.is_spent = True

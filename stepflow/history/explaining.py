@@ -68,14 +68,7 @@ async def explain(
     if record is None:
         raise RunNotFoundError(run_id)
     if record.status.is_terminal:
-        return Explanation(
-            run_id=run_id,
-            status=record.status,
-            now=now,
-            summary=_end(record),
-            error=record.error,
-            last_at=record.ended_at,
-        )
+        return _explain_end(record, now)
     known = _Known(
         backend,
         now,
@@ -86,13 +79,28 @@ async def explain(
         server,
         typed,
     )
+    return await _explain_standing(known, record)
+
+
+def _explain_end(record: RunRecord, now: float) -> Explanation:
+    return Explanation(
+        run_id=record.id,
+        status=record.status,
+        now=now,
+        summary=_end(record),
+        error=record.error,
+        last_at=record.ended_at,
+    )
+
+
+async def _explain_standing(known: _Known, record: RunRecord) -> Explanation:
     found, standing, _ = await _look(known, record, DEEPEST)
     last = standing.known(standing.last_at) if standing.started is not None else None
     return Explanation(
-        run_id=run_id,
+        run_id=record.id,
         status=record.status,
-        now=now,
-        summary=_summary(record, standing, now, last),
+        now=known.now,
+        summary=_summary(record, standing, known.now, last),
         blockers=tuple(found),
         last_at=last,
     )
