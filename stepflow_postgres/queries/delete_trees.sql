@@ -1,6 +1,6 @@
 -- Root runs that have ended, all of whose sub-runs have, go with all that belongs to them; their events and results are
--- noted to follow in small statements. One that another deletes is left to it. A key goes back to the newest run that is left of those that had it. Arrays, not joins: a join might read
--- whole tables.
+-- noted to follow in small statements. One that another deletes is left to it. A key goes back to the newest run that
+-- is left of those that had it. Arrays, not joins: a join might read whole tables.
 WITH roots AS MATERIALIZED (
     SELECT root.no, root.id, root.key
     FROM stepflow._runs AS root
